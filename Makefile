@@ -35,6 +35,9 @@ lint:      ## formatting and clippy, warnings refused
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
+deny:      ## the dependency tree by deny.toml: bans, licences, sources, and advisories where they are reached
+	tests/setup/deny
+
 bench:     ## the benchmarks, written to docs/benchmarks.md (BENCH=--quick: small and short; BENCH=--help: what else)
 	cargo build --release --bin weir $(addprefix --example ,generate load s3_server yardsticks yardstick_server)
 	tests/setup/with-services $(or $(wildcard $(WEIR_TEST_CACHE)/venv/bin/python),python3) benches/report $(BENCH)
@@ -47,4 +50,4 @@ clean:     ## remove build output and what the tests installed
 	cargo clean
 	rm -rf $(WEIR_TEST_CACHE)
 
-.PHONY: help demo test setup rust-tests mutants client-tests image image-test lint bench sbom clean
+.PHONY: help demo test setup rust-tests mutants client-tests image image-test lint deny bench sbom clean

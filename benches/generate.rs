@@ -1,4 +1,4 @@
-//! Writes the log of a large table: `cargo run --example generate -- DIR FILES`, and more of it with `--commit`.
+//! Writes the log of a large table with `cargo run --example generate -- DIR FILES`, and extends it with `--commit`.
 
 mod log_only_table;
 
@@ -13,16 +13,16 @@ use log_only_table::Table;
 struct Arguments {
     /// The table's root.
     folder: PathBuf,
-    /// How many files it has, in a checkpoint but for one, which a commit adds.
+    /// The number of files: all but one in a checkpoint, and the last one in a commit.
     #[arg(value_parser = number)]
     files: Option<usize>,
-    /// Fifty columns, 32 of which have statistics, instead of five with four.
+    /// Write fifty columns, 32 of them with statistics, instead of five columns, four of them with statistics.
     #[arg(long)]
     wide: bool,
-    /// No checkpoint: all files are in so many commits.
+    /// Write no checkpoint, but all files in this number of commits.
     #[arg(long, value_name = "COMMITS", requires = "files", value_parser = number)]
     commits: Option<usize>,
-    /// Instead of a new table, one more commit to one that is there, which adds the file with this number.
+    /// Instead of creating a table, add a commit to an existing one, which adds the file with this number.
     #[arg(long, value_name = "NUMBER", value_parser = number)]
     commit: Option<usize>,
 }

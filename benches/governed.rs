@@ -1,8 +1,7 @@
-//! What a governed file costs: `cargo bench --bench governed`.
+//! Measures the cost of making governed files: `cargo bench --bench governed`.
 //!
-//! The same files are read, filtered, projected and written by the engine and by DataFusion itself, with the same codec
-//! and statistics, on one thread and on two. Masks are measured beside them, and files that are mixed, for which
-//! DataFusion has no counterpart.
+//! The engine and DataFusion itself read, filter, project and write the same files, with the same codec and statistics,
+//! on one thread and on two. Also measures masks and mixing, for which DataFusion has no counterpart.
 
 use std::{
     error::Error,
@@ -35,13 +34,15 @@ use uuid::Uuid;
 use weir::{
     domain::{
         catalog::{
+            delta::Metadata,
             schema::Schema,
             view::{ViewDefinition, mask::PseudonymKeys, plan::ViewPlan},
         },
         core::seal::RootKey,
         materialize::copy::ShuffleKey,
     },
-    engine::{ColumnMapping, Engine, EngineSettings, Rules, SourceFile},
+    engine::{Engine, EngineError, EngineSettings, Rules, SourceFile},
+    lake::FileRef,
     storage::TableLocation,
 };
 use zeroize::Zeroizing;
@@ -92,8 +93,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The engine makes governed files of `FILES` source files, as many at once as there are threads: one of each, or one of
-/// every `together` that are mixed.
+/// Makes governed files of `FILES` source files with the engine, as many at once as there are threads: one per source
+/// file, or one per `together` mixed files.
 fn engine(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -106,7 +107,8 @@ fn engine(
     let store = store(folder);
     let make = async |first: usize| {
         let path = object_store::path::Path::from(format!("out/{first}.parquet"));
-        let mut sources: Vec<_> = (first..first + together).map(|file| source(folder, &store, file)).collect();
+        let sources = (first..first + together).map(|file| source(folder, &store, file));
+        let mut sources = sources.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         if let Some(source) = sources.pop_if(|_| together == 1) {
             return engine.make(source, rules.clone(), store.clone(), path).await.map_err(|error| error.to_string());
         }
@@ -126,22 +128,15 @@ fn store(folder: &Path) -> Arc<LocalFileSystem> {
     Arc::new(LocalFileSystem::new_with_prefix(folder).unwrap_or_default())
 }
 
-fn source(folder: &Path, store: &Arc<LocalFileSystem>, file: usize) -> SourceFile {
-    let path = object_store::path::Path::from(format!("{file}.parquet"));
-    SourceFile {
-        location: TableLocation::new(store.clone(), object_store::path::Path::default(), "bench://t"),
-        size: fs::metadata(folder.join(path.as_ref())).map_or(0, |file| file.len()),
-        path,
-        schema: Arc::new(schema()),
-        mapping: ColumnMapping::None,
-        partition_values: Vec::new(),
-        unsaid: Vec::new(),
-        deletion_vector: None,
-        added_later: Vec::new(),
-    }
+fn source(folder: &Path, store: &Arc<LocalFileSystem>, file: usize) -> Result<SourceFile, EngineError> {
+    let path = format!("{file}.parquet");
+    let location = TableLocation::new(store.clone(), object_store::path::Path::default(), "bench://t");
+    let size = fs::metadata(folder.join(&path)).map_or(0, |file| file.len());
+    SourceFile::new(&location, &Metadata::default(), &Arc::new(schema()), &FileRef::new(&path, size, 0, None, &[]))
 }
 
-/// DataFusion reads all files as one table and writes what the view shows of it, in as many partitions as threads.
+/// Reads all files as one table with DataFusion, and writes the rows that the view shows, with one partition per
+/// thread.
 fn datafusion(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, runtime: &Runtime, threads: usize, folder: &Path) {
     let out = folder.join("out-datafusion");
     group.bench_function(name, |bencher| {
@@ -196,7 +191,8 @@ fn schema() -> Schema {
     Schema::from_json(&json!({"type": "struct", "fields": fields})).unwrap_or(Schema { fields: Vec::new() })
 }
 
-/// A file of claims: wide texts, few and many different ones, and numbers; each value depends on its row alone.
+/// Writes a file of claims: wide texts, columns with few and with many distinct values, and numbers. The content
+/// depends only on `number`.
 fn write(file: &Path, number: usize) -> Result<(), Box<dyn Error>> {
     const WORDS: [&str; 12] = [
         "routine",

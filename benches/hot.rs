@@ -1,4 +1,4 @@
-//! The functions that hot paths spend their time in, one by one: `cargo bench --bench hot`.
+//! Measures the functions in which hot paths spend their time, one by one: `cargo bench --bench hot`.
 
 use std::{error::Error, hint::black_box, net::IpAddr};
 
@@ -18,7 +18,7 @@ use weir::{
             recipient::{Recipient, RecipientSpec, RecipientState},
             token::{BearerToken, Token},
         },
-        audit::{Actor, ActorKind, Event, GENESIS, Head, Personal},
+        audit::{Actor, ActorKind, Event, GENESIS, Head, Personal, action::Action},
         catalog::share::{Share, ShareSpec},
         core::{
             name::{Name, NameKind},
@@ -30,7 +30,7 @@ use weir::{
 };
 use zeroize::Zeroizing;
 
-/// As many URLs as an answer signs at a time, about.
+/// The approximate number of URLs that an answer signs at once.
 const URLS: usize = 1_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What signing is measured against.
+/// Measures a hash, as a yardstick for signing.
 fn hashing(criterion: &mut Criterion) {
     let block = [0x5a_u8; 1024];
     criterion.bench_function("SHA-256 of one KiB", |bencher| bencher.iter(|| Sha256::digest(black_box(&block))));
@@ -53,7 +53,7 @@ fn hashing(criterion: &mut Criterion) {
 
 fn sealing(criterion: &mut Criterion) {
     let sealer = Sealer::new(&[RootKey::new(Zeroizing::new([7; 32]))], SealPurpose::FileUrl);
-    // What a file's URL seals: two ids, an end, and a path.
+    // The size of the data sealed in a file's URL: two ids, an expiry, and a path.
     let plain = [b'p'; 41 + 100];
     let sealed = sealer.seal(&plain, b"");
     criterion.bench_function("seal a file's URL", |bencher| bencher.iter(|| sealer.seal(black_box(&plain), b"")));
@@ -107,7 +107,7 @@ fn deciding(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A recipient with one grant, and the token that it presents.
+/// Builds a recipient with one grant, and the token that it presents.
 fn access(now: DateTime<Utc>) -> Result<(Bearer, ShareAccess), Box<dyn Error>> {
     let (before, after) = (now - TimeDelta::days(1), now + TimeDelta::days(1));
     let recipient = Recipient {
@@ -177,7 +177,7 @@ fn recording(criterion: &mut Criterion) {
         bytes: Some(123_456_789),
         url_expires_at: Some(Utc::now()),
         personal: Personal { client_address: Some("192.0.2.1".to_owned()), ..Personal::default() },
-        ..Event::new(actor, "table.query")
+        ..Event::new(actor, Action::TableQuery)
     };
     let mut head = Head { seq: 0, hash: GENESIS };
     criterion.bench_function("write and chain an audit event", |bencher| {

@@ -1,4 +1,4 @@
-//! A client that asks much or asks oddly, on one thread over HTTP/1.1: `load closed|open|fetch|hold|slow …`; prints JSON.
+//! Generates load, or unusual requests, on one thread over HTTP/1.1: `load closed|open|fetch|hold|slow …`; prints JSON.
 
 use std::{
     collections::BTreeMap,
@@ -24,56 +24,59 @@ use tokio::{
 
 type Failure = Box<dyn Error>;
 
-/// What is read at once; a slow reader reads little, so that little waits in this process.
+/// The buffer for reading an answer. The next constant is the buffer of a slow reader, which is small so that little
+/// data waits in this process.
 const BUFFER: usize = 256 << 10;
 const SLOW_BUFFER: usize = 8 << 10;
-/// A runtime's timers are exact to a millisecond; the rest of the time until a request is due is spent polling.
+/// A runtime's timers are exact to a millisecond; the remaining time until a request is due is spent polling.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
 
 /// A load generator on one thread.
 #[derive(Parser)]
 enum Mode {
-    /// So many connections, each of which asks again as soon as it is answered: finds the highest throughput.
+    /// Use a number of connections, each of which sends a request as soon as the last is answered; finds the highest
+    /// throughput.
     Closed {
         #[command(flatten)]
         asked: Asked,
         #[command(flatten)]
         period: Period,
     },
-    /// Requests at a fixed rate, whether or not those before are answered; latency counts from when each was due.
+    /// Send requests at a fixed rate, even if earlier ones are not answered; latency counts from when each request was
+    /// due.
     Open {
         #[command(flatten)]
         asked: Asked,
         #[command(flatten)]
         period: Period,
-        /// Requests a second.
+        /// Requests per second.
         #[arg(long)]
         rate: f64,
     },
-    /// One answer after the other over one connection, each told of.
+    /// Fetch answers one after the other over one connection, and report each of them.
     Fetch {
         #[command(flatten)]
         asked: Asked,
-        /// How many.
+        /// The number of answers.
         #[arg(long, default_value_t = 1)]
         runs: usize,
-        /// Leaves after the first byte of the body.
+        /// Stop after the first byte of the body.
         #[arg(long)]
         first_byte_only: bool,
     },
-    /// So many connections that were answered once and are kept open until SIGTERM.
+    /// Open a number of connections, get one answer on each, and keep them open until SIGTERM.
     Hold {
         #[command(flatten)]
         asked: Asked,
-        /// How many.
+        /// The number of connections.
         #[arg(long)]
         connections: usize,
     },
-    /// One answer after the other, read slowly, until SIGTERM.
+    /// Fetch answers one after the other, and read them slowly, until SIGTERM.
     Slow {
         #[command(flatten)]
         asked: Asked,
-        /// How many bytes are read a second.
+        /// The number of bytes to read per second.
         #[arg(long)]
         bytes_per_second: u64,
     },
@@ -82,30 +85,30 @@ enum Mode {
 /// The request.
 #[derive(Args)]
 struct Asked {
-    /// Where the server listens.
+    /// The server's address.
     #[arg(long)]
     address: SocketAddr,
     /// Path and query.
     #[arg(long)]
     path: String,
-    /// A file with bearer tokens, one a line; requests take turns with them.
+    /// A file with bearer tokens, one per line; requests use them in turn.
     #[arg(long)]
     tokens: PathBuf,
-    /// A JSON body, which makes it a POST.
+    /// A JSON body; with it, the request is a POST.
     #[arg(long)]
     body: Option<String>,
 }
 
-/// How many ask, and for how long.
+/// The number of connections, and the duration.
 #[derive(Args, Clone, Copy)]
 struct Period {
-    /// Connections.
+    /// The number of connections.
     #[arg(long)]
     connections: usize,
-    /// How long answers are counted.
+    /// The time for which answers are counted, in seconds.
     #[arg(long)]
     seconds: f64,
-    /// How long they are not counted before.
+    /// The time before that, for which answers are not counted, in seconds.
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
 }
@@ -126,7 +129,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The bytes of every request, ready to be sent.
+/// The bytes of all requests, ready to be sent.
 struct Requests {
     address: SocketAddr,
     texts: Vec<Vec<u8>>,
@@ -158,7 +161,7 @@ impl Requests {
     }
 }
 
-/// A connection that carries one request after the other.
+/// A connection for one request after the other.
 struct Connection {
     stream: BufReader<TcpStream>,
     line: Vec<u8>,
@@ -176,7 +179,7 @@ struct Answer {
     closes: bool,
 }
 
-/// How the end of a body is told.
+/// How the end of a body is marked.
 enum Framing {
     Length(u64),
     Chunks,
@@ -190,7 +193,7 @@ impl Connection {
         Ok(Self { stream, line: Vec::new(), bytes_per_second: None, begun: Instant::now(), n_read: 0 })
     }
 
-    /// Sends a request and reads its answer, or no more than its first byte.
+    /// Sends a request and reads its answer, or only up to the first byte of its body.
     async fn ask(&mut self, request: &[u8], first_byte_only: bool) -> io::Result<Answer> {
         self.stream.write_all(request).await?;
         let (mut answer, framing) = self.read_head().await?;
@@ -267,10 +270,10 @@ fn malformed(error: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }
 
-/// What came of many requests.
+/// The results of many requests.
 #[derive(Default)]
 struct Tally {
-    /// In seconds; those of answers with status 200.
+    /// The latencies of answers with status 200, in seconds.
     latencies: Vec<f64>,
     statuses: BTreeMap<u16, u64>,
     broken: u64,
@@ -311,7 +314,7 @@ impl Tally {
     }
 }
 
-/// Keeps a connection, and opens another where it ended.
+/// Keeps a connection, and opens a new one when it has ended.
 struct Client {
     requests: Rc<Requests>,
     connection: Option<Connection>,
@@ -436,7 +439,7 @@ async fn hold(requests: Rc<Requests>, n_connections: usize) -> Result<Value, Fai
     }
     println!("{}", json!({"held": n_connections}));
     terminate.recv().await;
-    // Whoever was sent away has an end of file to read.
+    // A connection closed by the server has an end of file to read.
     let mut byte = [0];
     let is_open = |connection: &Connection| {
         let read = connection.stream.get_ref().try_read(&mut byte);

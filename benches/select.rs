@@ -1,6 +1,6 @@
-//! What a selective query costs on a large table: `cargo bench --bench select`.
+//! Measures the cost of a selective query on a large table: `cargo bench --bench select`.
 //!
-//! The first predicate on a column reads it for every file; what is measured is every later one.
+//! The first predicate on a column reads it for every file; the benchmarks measure later ones.
 
 mod log_only_table;
 

@@ -1,6 +1,7 @@
-//! What a large table costs: `cargo bench --bench snapshot -- [FILES]…`.
+//! Measures the cost of a large table: `cargo bench --bench snapshot -- [FILES]…`.
 //!
-//! Prints, for each size, the time of a cold load, of asking again, and of taking in one commit, and the memory held.
+//! Prints, for each size, the time of a cold load, of a repeated request, and of reading one new commit, and the memory
+//! used.
 
 mod log_only_table;
 
@@ -76,7 +77,7 @@ async fn measure(files: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// The most memory that this process has held so far, in bytes; known on Linux only.
+/// Returns the peak memory of this process, in bytes; available only on Linux.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,8 +1,8 @@
-//! The least that a server with a durable trail could do, to be measured beside the real one:
+//! Runs the simplest possible server with a durable trail, to be measured next to the real one:
 //! `yardstick_server TOKENS_FILE`, with an empty database in `DATABASE_URL`.
 //!
-//! The same HTTP stack; every request looks its token up with a prepared statement and leaves one row. Concurrent
-//! requests' rows are one statement and so one commit, which is waited for. It prints its port.
+//! Uses the same HTTP stack. Each request looks up its token with a prepared statement and adds one row. The rows of
+//! concurrent requests are written in one statement, and so one commit, for which the requests wait. Prints its port.
 
 use std::{
     error::Error,
@@ -28,11 +28,11 @@ use uuid::Uuid;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// As many as the server has by default.
+/// The server's default number of connections.
 const CONNECTIONS: u32 = 16;
 const LONGEST_BATCH: usize = 512;
 const QUEUE: usize = 4_096;
-/// About what an audit event says.
+/// The approximate size of an audit event.
 const BODY_BYTES: usize = 600;
 
 const TABLES: &str = "CREATE TABLE tokens (id uuid PRIMARY KEY, hash bytea NOT NULL UNIQUE, recipient text NOT NULL); \
@@ -44,7 +44,7 @@ struct Yardstick {
     trail: mpsc::Sender<Entry>,
 }
 
-/// A row that somebody waits for; whether it was written is the answer.
+/// A row with a waiting request; the reply tells whether the row was written.
 struct Entry {
     token_id: Uuid,
     body: String,
@@ -125,7 +125,7 @@ async fn write_all(pool: PgPool, mut entries: mpsc::Receiver<Entry>) {
             eprintln!("the trail could not be written: {error}");
         }
         for entry in batch.drain(..) {
-            // Who has gone away needs no answer.
+            // A request that is gone needs no reply.
             let _ = entry.reply.send(written.is_ok());
         }
     }

@@ -1,7 +1,7 @@
-//! What the work would cost by itself, to be measured beside the server: `yardsticks [CHECKPOINT]`, JSON.
+//! Measures basic operations by themselves, to compare with the server: `yardsticks [CHECKPOINT]`; prints JSON.
 //!
 //! `sha256_ns`: SHA-256 of one KiB. `decode_seconds`: the `parquet` crate decoding the whole `add` column of a
-//! checkpoint, on one thread, from the page cache, in batches of 8,192 rows. Medians.
+//! checkpoint, on one thread, from the page cache, in batches of 8,192 rows. Both are medians.
 
 use std::{error::Error, fs::File, hint::black_box, path::Path, time::Instant};
 
@@ -17,7 +17,7 @@ const HASH_RUNS: usize = 51;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut yardsticks = json!({"sha256_ns": hash_nanoseconds()});
     if let Some(checkpoint) = std::env::args().nth(1) {
-        // Once for the page cache.
+        // A first run fills the page cache.
         let rows = decode(checkpoint.as_ref())?.1;
         let runs = (0..DECODES).map(|_| Ok(decode(checkpoint.as_ref())?.0)).collect::<Result<_, Box<dyn Error>>>()?;
         yardsticks["decode_seconds"] = json!(median(runs));

@@ -29,6 +29,9 @@ GRANT UPDATE (exported_at) ON audit_checkpoints TO weir_server;
 -- Of a message only how far it is changes, never what it says.
 REVOKE UPDATE ON notifications FROM weir_server;
 GRANT UPDATE (state, attempts, queued_at, next_attempt_at, ended_at, failure) ON notifications TO weir_server;
+-- Of a job only how far it is changes, never what it is about.
+REVOKE UPDATE ON jobs FROM weir_server;
+GRANT UPDATE (state, attempts, due_at, holder, held_until, ended_at, failure) ON jobs TO weir_server;
 -- A report that was made is served as it is for ever.
 REVOKE UPDATE, DELETE ON reports, report_files FROM weir_server;
 GRANT UPDATE (state, claimed_until, holder, ready_at, failure, checkpoint_seq) ON reports TO weir_server;

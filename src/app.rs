@@ -1,6 +1,6 @@
-//! Builds everything from the settings and hands it down; the only place that knows every module.
+//! Builds the server from the settings; the only module that knows every other.
 //!
-//! Never here: a rule of the product.
+//! Never here: rules of the product.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -51,23 +51,23 @@ use crate::{
     worker::{Tasks, Worker},
 };
 
-/// How long a stopping server waits for its connections to the database to close.
+/// How long a stopping server waits for its database connections to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How many tables are read at a time when their places are compared with that of copies.
+/// How many tables are read at a time to compare their locations with that of copies.
 const TABLES_CHECKED_AT_ONCE: u32 = 1_000;
 
-/// How long a request waits for a place before it is turned away.
+/// How long a request waits for a place before it is refused.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// One in so many connections is an operator's, where operators have an address of their own.
+/// One in this many connections is reserved for operators if they have an address of their own.
 const ADMIN_CONNECTIONS: usize = 8;
 
-/// A server that is built and has its sockets, and does not serve yet.
+/// A server that is built and has its sockets but does not serve yet.
 #[derive(Debug)]
 pub struct App {
-    /// The use cases, for commands that also act themselves.
+    /// The use cases, for commands that also call them.
     pub service: Service,
-    /// What it does in the background.
+    /// The background tasks.
     pub tasks: Tasks,
     listeners: Listeners,
     draining: Draining,
@@ -77,23 +77,23 @@ pub struct App {
     _lock: ServerLock,
 }
 
-/// Whether pending migrations are applied on start.
+/// Whether a start applies pending migrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Migrate {
-    /// On SQLite only, where nobody else can be in the way.
+    /// On SQLite only, where no other server is affected.
     IfEmbedded,
     /// On every database.
     Always,
 }
 
 impl App {
-    /// Builds the server: keys, database, storages, lake, trail, listeners. `config_file` is kept out of storages'
-    /// reach, with the keys and the database.
+    /// Builds the server: keys, database, storages, lake, trail, listeners. Storages must not reach `config_file`, the
+    /// keys or the database.
     pub async fn build(settings: &Settings, config_file: Option<PathBuf>, migrate: Migrate) -> anyhow::Result<Self> {
         Self::build_by(Clock::system(), settings, config_file, migrate).await
     }
 
-    /// [`Self::build`] by another clock than the system's.
+    /// Does the same as [`Self::build`] with the given clock.
     pub async fn build_by(
         clock: Clock,
         settings: &Settings,
@@ -105,7 +105,7 @@ impl App {
         let listeners = Listeners::bind(listeners(settings, &faces(settings, &service, &draining)))?;
         recover(&service).await?;
         keyring.activate(&service).await?;
-        // Nobody could take over from the one server on a SQLite file.
+        // No other server could take over from the only one on a SQLite file.
         let drain =
             if settings.database.kind() == Some(DatabaseKind::Sqlite) { 0 } else { settings.server.drain_seconds };
         let (drain, grace) = (Duration::from_secs(drain), Duration::from_secs(settings.server.shutdown_grace_seconds));
@@ -113,13 +113,13 @@ impl App {
         Ok(Self { service, tasks, listeners, draining, drain, grace, _lock: lock })
     }
 
-    /// Where the server will answer.
+    /// The addresses that the server listens on.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.addresses()
     }
 
-    /// Serves until it is asked to stop. Then it says that it is not ready, goes on answering for as long as a load
-    /// balancer takes to notice, or until it is asked again; and lets running answers finish.
+    /// Serves until told to stop. Then it reports that it is not ready, keeps answering until load balancers have
+    /// noticed or it is told again, and lets running answers finish.
     pub async fn serve(self, mut signals: StopSignals) -> anyhow::Result<()> {
         let worker = Worker::start(&self.tasks);
         let stop = async {
@@ -138,7 +138,7 @@ impl App {
             tracing::info!("stopping; running answers may finish");
         };
         let outcome = self.listeners.serve(stop, self.grace).await;
-        // What the last answers have to say is written, and sealed, before the database goes.
+        // The last answers' events are written and sealed before the database closes.
         worker.finish().await;
         if timeout(CLOSE_WITHIN, self.service.db.close()).await.is_err() {
             tracing::warn!("the database does not answer; its connections are left to it");
@@ -147,28 +147,28 @@ impl App {
     }
 }
 
-/// What a server is, but for its sockets.
+/// A server without its sockets.
 struct Foundation {
     service: Service,
     keyring: Keyring,
     lock: ServerLock,
 }
 
-/// The keys of a server, and what its database knew of them when it was built.
+/// The keys of a server, and the keys that its database knew before the start.
 struct Keyring {
     keys: Vec<RootKey>,
     known: Vec<String>,
 }
 
 impl Keyring {
-    /// Records the active key where it is new: after the database was brought up to its audit export, since an event of
-    /// its own would make a trail of its own.
+    /// Records the active key if it is new. Runs after recovery from the audit export, since an event written before
+    /// would fork the trail.
     async fn activate(self, service: &Service) -> anyhow::Result<()> {
         Ok(activate_key(&service.db, &service.clock, &self.keys, &self.known).await?)
     }
 }
 
-/// Builds everything but the sockets. Nothing is written to the audit trail.
+/// Builds everything but the sockets. Writes nothing to the audit trail.
 async fn stand(
     clock: Clock,
     settings: &Settings,
@@ -179,7 +179,7 @@ async fn stand(
     let keys = load_keys(&settings.secrets, kind)?;
     let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
     let lock = db.lock_server()?;
-    db.end_claims_of_the_dead(clock.now()).await?;
+    db.end_claims_of_the_dead().await?;
     let known = check_keys(&db, &keys).await?;
     for fault in db.find_durability_faults().await? {
         tracing::error!("the database may lose what it has confirmed: {fault}");
@@ -222,11 +222,16 @@ async fn stand(
         rate_limiter: Arc::new(RateLimiter::default()),
         identities: identities(settings)?,
         schema_holds: Arc::new(SchemaHolds::default()),
-        sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
+        sign_in: Arc::new(SignIn::new(
+            settings.bootstrap_token.as_ref(),
+            settings.operators.clone(),
+            &settings.governance,
+        )),
         signals,
         settings: Arc::new(settings.sharing.clone()),
         usage: settings.usage.clone(),
         reports: settings.reports.clone(),
+        leases: audit_sealer.leases().clone(),
         audit_sealer,
         public_url: settings.server.public_url.trim_end_matches('/').into(),
         clock,
@@ -235,8 +240,8 @@ async fn stand(
     Ok(Foundation { service, keyring: Keyring { keys, known }, lock })
 }
 
-/// Adds to `problems` what a start would refuse of `settings`, all of it, without a network call and without making
-/// anything. What is said already of a setting is not looked at again.
+/// Adds every fault of `settings` that a start would refuse to `problems`, without network calls and without creating
+/// anything. Settings with a known problem are not checked again.
 pub fn check(settings: &Settings, config_file: Option<PathBuf>, problems: &mut Problems) {
     let kind = settings.database.kind();
     if let Some(file) = settings.database.sqlite_file().filter(|_| !problems.concern("database")) {
@@ -271,13 +276,13 @@ pub fn check(settings: &Settings, config_file: Option<PathBuf>, problems: &mut P
     }
 }
 
-/// The issuers whose JWTs are accepted, and for how long at most.
+/// Builds the issuers whose JWTs are accepted, with the longest lifetimes allowed.
 fn identities(settings: &Settings) -> Result<Identities, IdentityError> {
     let (recipients, operators) = (settings.sharing.token_max_seconds, settings.operators.token_max_seconds);
     Identities::new(&settings.identity, Longest { recipients, operators })
 }
 
-/// The places of tables, of copies, and of the audit export.
+/// Checks the places of tables, of copies, and of the audit export.
 fn check_places(settings: &Settings, guarded: &[PathBuf], problems: &mut Problems) {
     let before = problems.iter().count();
     for (i, storage) in settings.storage.iter().enumerate() {
@@ -308,8 +313,8 @@ fn check_places(settings: &Settings, guarded: &[PathBuf], problems: &mut Problem
     }
 }
 
-/// Brings a restored copy of the database up to its audit export as a server's start does, without serving it; answers
-/// what the start would have found.
+/// Recovers a restored copy of the database from its audit export as a start does, without serving it. Returns what a
+/// start would have found.
 pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Option<Recovery>)> {
     let Foundation { service, keyring, lock: _lock } =
         stand(Clock::system(), settings, None, Migrate::IfEmbedded).await?;
@@ -318,7 +323,7 @@ pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Optio
     Ok((service, recovery))
 }
 
-/// Brings a database that was restored from a backup up to its audit export, frozen.
+/// Recovers a database that is behind its audit export, and freezes everything.
 async fn recover(service: &Service) -> anyhow::Result<()> {
     let recovery = match service.recover().await {
         Ok(None) => return Ok(()),
@@ -350,7 +355,7 @@ async fn recover(service: &Service) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the place of copies, where one is configured, and what makes them.
+/// Opens the place of copies, if one is configured, and what makes them.
 async fn open_workshop(
     settings: &Settings,
     db: &Db,
@@ -382,20 +387,20 @@ async fn open_workshop(
     }
 }
 
-/// Opens what the audit trail is exported to, where something is configured.
+/// Opens the archive that the audit trail is exported to, if one is configured.
 pub fn open_archive(settings: &Settings) -> anyhow::Result<Option<Archive>> {
     let target = settings.audit.export.target();
     target.map(|target| Archive::open(&target).map_err(|problems| unopened("audit export", &problems))).transpose()
 }
 
-/// [`open_archive`] for whoever only reads: a folder that is not there is not made.
+/// Does the same as [`open_archive`] for readers: a folder that does not exist is not created.
 pub fn open_existing_archive(settings: &Settings) -> anyhow::Result<Option<Archive>> {
     let target = settings.audit.export.target();
     let opened = |problems: Vec<_>| unopened("audit export", &problems);
     target.map(|target| Archive::open_existing(&target).map_err(opened)).transpose()
 }
 
-/// Refuses an export that lies where tables may lie: a table's log could name what was exported.
+/// Refuses an export inside a storage of tables, since a table's log could name its files.
 fn check_export_apart(settings: &Settings, storages: &Storages) -> anyhow::Result<()> {
     let inside = settings.audit.export.target().and_then(|target| storages.locate(&target.url).ok());
     match inside {
@@ -407,13 +412,13 @@ fn check_export_apart(settings: &Settings, storages: &Storages) -> anyhow::Resul
     }
 }
 
-/// Everything that keeps `what` from being opened, as one error.
+/// Combines all problems of opening `what` into one error.
 pub fn unopened(what: &str, problems: &[StorageError]) -> anyhow::Error {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     anyhow::anyhow!("the {what} cannot be opened:\n{}", problems.join("\n"))
 }
 
-/// Opens the database, migrated or not.
+/// Opens the database; applies pending migrations if `migrate` is set and refuses them otherwise.
 pub async fn connect(settings: &Settings, migrate: bool) -> anyhow::Result<Db> {
     let db = Db::connect(settings.database.url.expose(), settings.database.max_connections).await?;
     match db.check_schema().await {
@@ -425,7 +430,7 @@ pub async fn connect(settings: &Settings, migrate: bool) -> anyhow::Result<Db> {
     Ok(db)
 }
 
-/// Applies pending migrations, as the owner role where one is configured.
+/// Applies pending migrations, with the owner role if one is configured.
 pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
     let url = settings.database.migrate_url.as_ref().unwrap_or(&settings.database.url);
     let owner = Db::connect(url.expose(), 1).await?;
@@ -434,7 +439,7 @@ pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files that no table may reach.
+/// Lists the files that no table may reach.
 pub fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf> {
     let tls = settings.server.tls().map(|tls| tls.key_file);
     let database = settings.database.sqlite_file();

@@ -1,9 +1,9 @@
 //! Weir: a Delta Sharing (OpenSharing) server for data providers.
 //!
-//! The house is described in `docs/ARCHITECTURE.md`; each module may mention only what stands below it, and
-//! `tests/it/arch.rs` holds that picture. Reading starts best at [`service::sharing`], the way of one query.
+//! `docs/ARCHITECTURE.md` describes the floors. A module may use only the floors below it, which `tests/it/arch.rs`
+//! checks. A good place to start reading is [`service::sharing`], which handles a recipient's query.
 
-// Both panic where nobody reads the output any more, as behind `| head`; see `cli::print`.
+// Both macros panic when the output is no longer read, as behind `| head`; see `cli::print`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod app;
@@ -16,6 +16,7 @@ pub mod http;
 pub mod identity;
 pub mod lake;
 pub mod notify;
+pub mod render;
 pub mod service;
 pub mod storage;
 pub mod store;

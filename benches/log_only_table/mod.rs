@@ -1,8 +1,9 @@
-//! A Delta table of any number of files that is only a log: what a large table costs a server that never opens a file.
+//! Writes a Delta table of any number of files that consists only of a log, to measure the cost of a large table to a
+//! server that never opens a file.
 //!
-//! Checkpoints are written as Spark writes them by default, with Snappy, in row groups of 100,000 rows.
+//! Checkpoints are written with Spark's defaults: Snappy, and row groups of 100,000 rows.
 
-// Every benchmark uses a part of it.
+// Each benchmark uses only a part of this module.
 #![allow(dead_code)]
 
 use std::{
@@ -25,12 +26,12 @@ use serde_json::{Value, json};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// The version of the checkpoint: the log looks as if it had been cleaned up to there.
+/// The version of the checkpoint; earlier commits are missing, as if the log had been cleaned up.
 const CHECKPOINT_VERSION: u64 = 10;
 const ROWS_PER_BATCH: usize = 50_000;
 const ROWS_PER_ROW_GROUP: usize = 100_000;
 
-/// The first columns of every table; all but the last, by which it is partitioned, have statistics.
+/// The first columns of every table. All have statistics except the last, which partitions the table.
 const COLUMNS: [(&str, &str); 5] = [
     ("claim_id", "string"),
     ("member_id", "long"),
@@ -38,7 +39,8 @@ const COLUMNS: [(&str, &str); 5] = [
     ("paid_amount", "double"),
     ("day", "string"),
 ];
-/// How many columns a wide table has, and how many of them have statistics: as many as writers collect by default.
+/// The number of columns of a wide table. The next constant is the number of columns with statistics, the default of
+/// writers.
 const WIDE_COLUMNS: usize = 50;
 const COLUMNS_WITH_STATISTICS: usize = 32;
 
@@ -47,21 +49,21 @@ pub fn write(folder: &Path, files: usize) -> Result<(), Failure> {
     Table { folder: folder.to_owned(), is_wide: false }.write(files)
 }
 
-/// Writes commit `version` of a narrow table, which adds the file with that number.
+/// Writes commit `version` of a narrow table, which adds the file with number `number`.
 pub fn commit(folder: &Path, version: u64, number: usize) -> Result<(), Failure> {
     Table { folder: folder.to_owned(), is_wide: false }.commit(version, number..number + 1)
 }
 
-/// A table to be written.
+/// A table to write.
 pub struct Table {
-    /// Its root.
+    /// The table's root.
     pub folder: PathBuf,
     /// Whether it has fifty columns instead of five.
     pub is_wide: bool,
 }
 
 impl Table {
-    /// Writes a log of `files` files: a checkpoint with all but one, and one commit after it.
+    /// Writes a log of `files` files: a checkpoint with all but one, and then one commit.
     pub fn write(&self, files: usize) -> Result<(), Failure> {
         let log = self.make_log()?;
         let in_checkpoint = files.saturating_sub(1);
@@ -92,8 +94,8 @@ impl Table {
         self.commit(CHECKPOINT_VERSION + 1, in_checkpoint..files)
     }
 
-    /// Writes a log of `files` files that no checkpoint was ever made of: one commit that creates the table, and
-    /// `commits` that add files.
+    /// Writes a log of `files` files without checkpoints: one commit that creates the table, and `commits` that add
+    /// files.
     pub fn write_commits(&self, files: usize, commits: usize) -> Result<(), Failure> {
         let log = self.make_log()?;
         let names = self.columns().into_iter().map(|(name, data_type)| (name, data_type.to_owned()));
@@ -109,7 +111,7 @@ impl Table {
         })
     }
 
-    /// Writes the commit after the newest one, which adds the file with that number.
+    /// Writes the commit after the newest one, which adds the file with number `number`. Returns its version.
     pub fn commit_next(&self, number: usize) -> Result<u64, Failure> {
         let mut newest = None;
         for entry in fs::read_dir(self.folder.join("_delta_log"))? {
@@ -122,7 +124,7 @@ impl Table {
         Ok(version)
     }
 
-    /// Writes commit `version`, which adds the files with these numbers, all at once for whoever reads the log.
+    /// Writes commit `version`, which adds the files with these numbers. It appears to readers of the log all at once.
     pub fn commit(&self, version: u64, numbers: Range<usize>) -> Result<(), Failure> {
         let mut lines = String::new();
         for number in numbers {
@@ -146,7 +148,7 @@ impl Table {
         Ok(log)
     }
 
-    /// Names and types of all columns.
+    /// Returns the names and types of all columns.
     fn columns(&self) -> Vec<(String, &'static str)> {
         let first = COLUMNS.iter().map(|(name, data_type)| ((*name).to_owned(), *data_type));
         let more = (COLUMNS.len()..WIDE_COLUMNS).map(|number| (format!("measure_{number:02}"), measure_type(number)));
@@ -177,7 +179,7 @@ impl Table {
         )
     }
 
-    /// Protocol and metadata, one of each.
+    /// Returns the protocol and the metadata, each of length one.
     fn head(&self) -> Result<(StructArray, StructArray), Failure> {
         let text = |value: &str| -> ArrayRef { Arc::new(StringArray::from(vec![value])) };
         let protocol = structs(vec![
@@ -220,7 +222,7 @@ impl Table {
 }
 
 const TABLE_ID: &str = "6f2f6a3e-8a0c-4f0e-9d3e-2d9b7f3f6a10";
-/// 2025-01-01, in milliseconds.
+/// 2025-01-01, in milliseconds since the epoch.
 const CREATED: i64 = 1_735_689_600_000;
 
 fn schema_text(columns: impl Iterator<Item = (String, String)>) -> String {
@@ -230,12 +232,12 @@ fn schema_text(columns: impl Iterator<Item = (String, String)>) -> String {
     json!({"type": "struct", "fields": fields}).to_string()
 }
 
-/// The types of a wide table's other columns take turns.
+/// Returns the type of an additional column of a wide table; the types alternate.
 fn measure_type(column: usize) -> &'static str {
     ["long", "double", "string", "date"][column % 4]
 }
 
-/// The bounds of such a column in a file, as JSON.
+/// Returns the bounds of such a column in a file, as JSON.
 fn measures(column: usize, low: usize, high: usize) -> (String, String) {
     let of = |value: usize| match measure_type(column) {
         "long" => format!("{}", value * column),

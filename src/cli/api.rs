@@ -1,4 +1,4 @@
-//! The admin API from the shell: where it is, who asks, and its problems as lines for people.
+//! Calls the admin API from the shell: which server, which operator, and its problems as lines for people.
 
 use std::{io::Read, path::PathBuf, time::Duration};
 
@@ -13,41 +13,41 @@ use super::{
 };
 use crate::http::{NO_SUCH_OPERATION, NO_SUCH_ROUTE};
 
-/// How long one answer may take; a server that opens a table's log takes seconds.
+/// How long one answer may take; opening a table's log takes a server seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The largest answer that is read, in bytes; a page of a thousand items is far below.
+/// The largest answer that is read, in bytes; a page of a thousand items is far smaller.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// The largest file that holds a token, in bytes; a JWT is a few KiB.
+/// The largest token file, in bytes; a JWT has a few KiB.
 const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
-/// Which server, and as whom.
+/// The server to call, and the operator's token.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct Server {
-    /// The server's address
+    /// The server's address, or that of server.admin_listen if it is set
     #[arg(long, env = "WEIR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     url: Url,
-    /// A file that holds an operator's token; without it WEIR_TOKEN has the token, or WEIR_TOKEN_FILE names the file
+    /// A file that holds an operator's token; without it, WEIR_TOKEN has the token or WEIR_TOKEN_FILE names the file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// An operator's token; others on this machine can see it here, and not in a file or in WEIR_TOKEN
+    /// An operator's token; other users of this machine can see it here, but not in a file or in WEIR_TOKEN
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
     #[command(flatten)]
     trust: Trust,
 }
 
-/// How an answer is printed.
+/// The format in which an answer is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// For people
+    /// Tables and lists, for people
     #[value(alias = "text")]
     Table,
-    /// As the API answers it
+    /// JSON, as the API returns it
     Json,
 }
 
-/// What the API refused, and why.
+/// A refusal by the API, with its reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct Refusal {
@@ -58,21 +58,21 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// Whether there is no such thing.
+    /// Whether the thing does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         self.code == "not_found"
     }
 
-    /// Whether a rule forbids it, rather than that something is wrong with it.
+    /// Whether a rule forbids the request, as opposed to an error in it.
     pub(super) fn is_policy(&self) -> bool {
         matches!(self.code.as_str(), "forbidden" | "RAW_DISCLOSURE_UNACKNOWLEDGED")
     }
 }
 
 impl Server {
-    /// A client of the server, with the token read.
+    /// Makes a client of the server and reads the token.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        // A redirect would take the token elsewhere.
+        // Following a redirect would send the token elsewhere.
         let http = self.trust.builder()?.timeout(PATIENCE).redirect(redirect::Policy::none()).build()?;
         Ok(Client { url: self.url.clone(), token: self.token()?, http, trust: self.trust.clone() })
     }
@@ -100,11 +100,11 @@ impl Server {
     }
 }
 
-/// A request of the admin API.
+/// A request to the admin API.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) method: Method,
-    /// Below `/api/v1`, segment by segment.
+    /// The segments below `/api/v1`.
     pub(super) path: Vec<String>,
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: Vec<(String, String)>,
@@ -112,18 +112,18 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// A request with nothing but a path.
+    /// Makes a request with only a path.
     pub(super) fn new(method: Method, path: &[&str]) -> Self {
         let path = path.iter().map(|segment| (*segment).to_owned()).collect();
         Self { method, path, query: Vec::new(), headers: Vec::new(), body: None }
     }
 
-    /// The same with a body.
+    /// Adds a body.
     pub(super) fn with_body(self, body: Value) -> Self {
         Self { body: Some(body), ..self }
     }
 
-    /// The same with a query parameter.
+    /// Adds a query parameter.
     pub(super) fn with_query(mut self, name: &str, value: impl Into<String>) -> Self {
         self.query.push((name.to_owned(), value.into()));
         self
@@ -135,15 +135,16 @@ pub(super) struct Client {
     url: Url,
     token: String,
     http: reqwest::Client,
-    /// For clients that go elsewhere on the same errand.
+    /// For clients of other addresses in the same command.
     pub(super) trust: Trust,
 }
 
 impl Client {
-    /// Answers the JSON of what succeeded, null where there is none, and whether something new came of it (201).
+    /// Makes a call. Returns the JSON of a successful answer, null if there is none, and whether something was created
+    /// (201).
     ///
     /// # Errors
-    /// [`Refusal`] where the server answers a problem.
+    /// [`Refusal`] if the server answers with a problem.
     pub(super) async fn call(&self, request: &Request) -> anyhow::Result<(Value, bool)> {
         let (status, text) = self.ask(request).await?;
         let unknown = || {
@@ -156,12 +157,12 @@ impl Client {
         Ok((value, status == reqwest::StatusCode::CREATED))
     }
 
-    /// Answers a file, byte for byte.
+    /// Fetches a file, byte for byte.
     pub(super) async fn fetch(&self, request: &Request) -> anyhow::Result<Vec<u8>> {
         Ok(self.ask(request).await?.1)
     }
 
-    /// What was answered to a request that succeeded.
+    /// Sends a request and returns a successful answer.
     async fn ask(&self, request: &Request) -> anyhow::Result<(reqwest::StatusCode, Vec<u8>)> {
         let mut url = self.url.clone();
         url.set_query(None);
@@ -217,7 +218,7 @@ impl Client {
         Ok((answer.status(), text))
     }
 
-    /// Every item of a listing, at most `limit`, and what asks for the rest where there is more.
+    /// Fetches all items of a listing, at most `limit`, and the token for the rest if there is more.
     pub(super) async fn list(
         &self,
         request: &Request,
@@ -241,10 +242,10 @@ impl Client {
     }
 }
 
-/// The most items of a page that the API answers.
+/// The most items that the API answers in one page.
 const MAX_PAGE: usize = 1_000;
 
-/// What a problem says (RFC 9457): one line, and one more for each field.
+/// Reads a problem (RFC 9457) as text: one line, and one more for each field.
 fn refusal(text: &[u8]) -> Option<Refusal> {
     let problem: Value = serde_json::from_slice(text).ok()?;
     let member = |name: &str| problem.get(name).and_then(Value::as_str);
@@ -254,7 +255,7 @@ fn refusal(text: &[u8]) -> Option<Refusal> {
         .filter_map(|error| Some(format!("\n  {}: {}", error.get("field")?.as_str()?, error.get("message")?.as_str()?)))
         .collect();
     let said = match (code.as_str(), fields.is_empty()) {
-        // Its detail is the fields once more.
+        // The detail would only repeat the fields.
         ("invalid_input", false) => member("title")?.to_owned() + ":",
         ("unauthenticated", _) => format!("{}; see --token-file", member("detail")?),
         _ => member("detail")?.to_owned(),
@@ -264,7 +265,7 @@ fn refusal(text: &[u8]) -> Option<Refusal> {
     Some(Refusal { code, text, problem })
 }
 
-/// Whether a server says that there is nothing where it was asked.
+/// Whether a server's answer means that the URL exists neither as a route nor as an operation.
 fn leads_nowhere(detail: &Value) -> bool {
     detail == NO_SUCH_ROUTE || detail == NO_SUCH_OPERATION
 }

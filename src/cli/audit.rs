@@ -1,6 +1,6 @@
-//! `weir audit`: the trail verified, exported, sealed, and its old months detached.
+//! `weir audit`: verifies, exports and seals the trail, and detaches its old months.
 //!
-//! Verifying and exporting only read, and work beside a running server.
+//! Verifying and exporting only read, and work alongside a running server.
 
 use std::{
     fs::File,
@@ -24,8 +24,9 @@ use crate::{
     },
     domain::{
         audit::checkpoint::{SigningKey, VerifierKey},
-        core::{csv, seal::hex},
+        core::seal::hex,
     },
+    render::csv,
     service::{
         audit::{
             export::{ExportWalk, read_keys as read_exported_keys},
@@ -40,22 +41,22 @@ use crate::{
 
 use super::{ConfigFile, operation::moment, print};
 
-/// How many events are read at a time.
+/// The number of events that are read at a time.
 const PAGE: u32 = 1_000;
-/// How often it is told how far it has come.
+/// The interval of progress messages.
 const PROGRESS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Verifies the audit trail; exit code 1 names the first bad sequence number
+    /// Verifies the audit trail; if it is broken, the exit code is 1 and the first bad sequence number is named
     Verify(Verify),
-    /// Writes events to a file
+    /// Writes events to a file or to standard output
     Export(Export),
-    /// Prints the public keys that checkpoints are signed with, the active one first
+    /// Prints the public keys that verify checkpoints, the active one first
     Key(ConfigFile),
-    /// Makes a checkpoint now, and exports it where an export is configured
+    /// Makes a checkpoint now, and exports it if an export is configured
     Checkpoint(ConfigFile),
-    /// Deletes events from the database that the export holds, up to the end of a month
+    /// Deletes events up to the end of a month from the database, if the export holds them
     Detach(Detach),
 }
 
@@ -63,17 +64,18 @@ pub(super) enum Command {
 pub(super) struct Verify {
     #[command(flatten)]
     file: ConfigFile,
-    /// Believes a checkpoint (the newest, or the one of this sequence number) and verifies only what came after it
+    /// Trusts a checkpoint (the newest, or the one with this sequence number) and verifies only later events
     #[arg(long, value_name = "SEQ", num_args = 0..=1, require_equals = true)]
     since_checkpoint: Option<Option<i64>>,
-    /// Verifies this export, a folder or a URL; without the database, unless --database is given, too. By default the
+    /// Verifies this export, a folder or a URL, and not the database unless --database is given. By default the
     /// database is verified, and compared with the configured export
     #[arg(long, value_name = "DIR|URL")]
     export: Option<String>,
-    /// Compares the database with --export
+    /// Verifies the database too, and compares it with --export
     #[arg(long, requires = "export")]
     database: bool,
-    /// Believes checkpoints signed with this key, as `weir audit key` prints it, instead of those of the key files
+    /// Trusts checkpoints signed with this key, as printed by `weir audit key`, instead of the keys in the key files;
+    /// may be repeated
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
 }
@@ -82,23 +84,23 @@ pub(super) struct Verify {
 pub(super) struct Export {
     #[command(flatten)]
     file: ConfigFile,
-    /// Events from this moment on: RFC 3339, or a date (its beginning in UTC)
+    /// Only events at this moment or later: a date (its beginning in UTC) or RFC 3339
     #[arg(long, value_parser = moment)]
     since: Option<DateTime<Utc>>,
-    /// Events before this moment
+    /// Only events before this moment
     #[arg(long, value_parser = moment)]
     until: Option<DateTime<Utc>>,
-    /// What is written
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// The file, complete once it has its name; standard output without it
+    /// The file, which gets its name when it is complete; standard output by default
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Format {
-    /// One JSON object a line, as the feed has it
+    /// One JSON object per line, as in the API's feed
     #[default]
     Ndjson,
     /// Comma-separated values (RFC 4180) with a heading
@@ -109,10 +111,10 @@ enum Format {
 pub(super) struct Detach {
     #[command(flatten)]
     file: ConfigFile,
-    /// The month, as in 2026-08; everything before it goes, too
+    /// The month, as in 2026-08; all earlier months are deleted too
     #[arg(long)]
     month: String,
-    /// Lets addresses and user agents go that were to be kept longer; no export holds them
+    /// Also deletes addresses and user agents that were to be kept longer; the export does not hold them
     #[arg(long)]
     with_personal: bool,
 }
@@ -149,7 +151,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// What became of the space that deleted events took.
+/// Says what happened to the space of deleted events.
 fn freed(reclaimed: Reclaimed) -> String {
     match reclaimed {
         Reclaimed::GivenBack(bytes) => format!("{} MiB were given back to the disk", bytes >> 20),
@@ -171,7 +173,7 @@ fn freed(reclaimed: Reclaimed) -> String {
     }
 }
 
-/// A audit_sealer on a connection that may change what the server's own may not.
+/// An audit sealer on a connection with rights that the server's own connection lacks.
 pub(super) async fn audit_sealer(settings: &Settings) -> anyhow::Result<(AuditSealer, Db)> {
     let url = settings.database.migrate_url.as_ref().unwrap_or(&settings.database.url);
     let db = Db::connect(url.expose(), 1).await?;
@@ -233,7 +235,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
     Ok(print::line(said(&verified, archive.as_ref()))?)
 }
 
-/// The database and the export begin at the same checkpoint, one that both have.
+/// Starts database and export at the same checkpoint, which both have.
 async fn pinned(db: &Db, since: Since) -> anyhow::Result<Since> {
     Ok(match since {
         Since::NewestCheckpoint => match db.find_exported_through().await? {
@@ -258,7 +260,7 @@ fn said(verified: &Verified, archive: Option<&Archive>) -> String {
     said
 }
 
-/// The keys whose signatures are believed.
+/// The keys whose signatures are trusted.
 pub(super) async fn believed(
     given: &[String],
     settings: &Settings,
@@ -270,7 +272,8 @@ pub(super) async fn believed(
     }
     match (own_keys(settings), archive) {
         (Ok(keys), _) => Ok(keys),
-        // An auditor has no key file; the export names its keys, but whoever forged one would have forged the other.
+        // An auditor has no key file. The export names its own keys, but a forger of the export could have replaced
+        // them too.
         (Err(error), Some(archive)) if is_missing(&error) => {
             let keys = read_exported_keys(archive).await?;
             for key in &keys {
@@ -286,7 +289,7 @@ pub(super) fn is_missing(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<KeyError>(), Some(KeyError::Missing { .. }))
 }
 
-/// Opens an export that is named by its folder or its URL, without making anything.
+/// Opens an existing export, named by its folder or URL, without creating anything.
 pub(super) fn open_export(settings: &Settings, place: &str) -> anyhow::Result<Archive> {
     let url = if place.contains("://") {
         place.to_owned()
@@ -301,7 +304,7 @@ pub(super) fn open_export(settings: &Settings, place: &str) -> anyhow::Result<Ar
     Archive::open_existing(&target).map_err(|problems| unopened("export", &problems))
 }
 
-/// Tells now and then how far it has come, where somebody watches.
+/// Reports progress from time to time, if standard error is a terminal.
 struct Progress {
     what: &'static str,
     told: Instant,
@@ -332,7 +335,7 @@ async fn export(arguments: Export) -> anyhow::Result<()> {
     match &arguments.output {
         None => write_events(&db, filter, arguments.format, BufWriter::new(print::out())).await?,
         Some(path) => {
-            // Half a file must not be taken for a whole one.
+            // An incomplete file must not be mistaken for a complete one.
             let mut partial = path.clone().into_os_string();
             partial.push(".part");
             let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial);
@@ -378,7 +381,7 @@ async fn write_events(db: &Db, mut filter: AuditFilter, format: Format, mut out:
     Ok(())
 }
 
-/// An event as the feed of the admin API has it.
+/// An event in the form of the admin API's feed.
 fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
     let damaged = || format!("event {} cannot be read; run `weir audit verify`", stored.seq);
     let mut event: Map<String, Value> = serde_json::from_str(&stored.body).with_context(damaged)?;
@@ -391,7 +394,7 @@ fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
 }
 
 /// The columns of CSV, and where their values stand in an event.
-const COLUMNS: [(&str, &str); 42] = [
+const COLUMNS: [(&str, &str); 45] = [
     ("seq", "/seq"),
     ("at", "/at"),
     ("actor_kind", "/actor/kind"),
@@ -434,9 +437,12 @@ const COLUMNS: [(&str, &str); 42] = [
     ("change", "/change"),
     ("prev_hash", "/prev_hash"),
     ("hash", "/hash"),
+    ("shared_object_id", "/object_id"),
+    ("registered_table", "/registered_table"),
+    ("effect", "/effect"),
 ];
 
-/// A cell.
+/// Writes a CSV cell.
 fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => return String::new(),

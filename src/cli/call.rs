@@ -1,4 +1,4 @@
-//! One call of the admin API as a command: its arguments, the request they make, and how its answer is shown.
+//! One call of the admin API as a command: reads its arguments, makes the request, and shows the answer.
 
 use std::{
     fs::File,
@@ -24,24 +24,24 @@ use super::{
     print,
 };
 
-/// The largest body that is read from a file, in bytes; the API reads no larger one.
+/// The largest body that is read from a file, in bytes; the API accepts no larger one.
 const MAX_BODY_BYTES: u64 = 256 << 10;
-/// Parameters of listings that the command line takes care of.
+/// Parameters of listings that the command line sets itself.
 const PAGING: [&str; 2] = ["max_results", "page_token"];
 
-/// A call that was asked for.
+/// A call as the command line describes it.
 #[derive(Debug)]
 pub(super) struct Call {
     verb: &'static Verb,
-    /// What it is about, for people: `table claims.claims`.
+    /// The thing that it concerns, for people: `table claims.claims`.
     subject: String,
     server: Server,
     output: Output,
     request: Request,
-    /// Members of the body that were said on the command line, by their names.
+    /// Members of the body that the command line gives, by their names.
     members: Vec<(Vec<String>, Value)>,
     file: Option<PathBuf>,
-    /// Where the profile goes.
+    /// The file for the profile.
     profile: Option<PathBuf>,
     is_listing: bool,
     limit: Option<usize>,
@@ -49,24 +49,24 @@ pub(super) struct Call {
 }
 
 impl Verb {
-    /// What it does, in a line.
+    /// What it does, in one line.
     pub(super) fn about(&self) -> &'static str {
         Operation::find(self.operation).map_or("", |operation| operation.summary.trim_end_matches('.'))
     }
 
-    /// Its arguments, with their help.
+    /// Adds its arguments and their help to `command`.
     pub(super) fn command(&self, command: clap::Command) -> clap::Command {
         let Some(operation) = Operation::find(self.operation) else { return command };
         let about = operation.summary.trim_end_matches('.');
-        // Its arguments bring a heading and a text of their own, which are not the command's.
+        // [`Server`]'s arguments also set a heading and a description, which must not replace the command's.
         let mut command = Server::augment_args(command)
             .next_help_heading(None::<&str>)
             .about(about)
             .after_help(format!("Example:\n  {}", self.example))
-            // A parameter may have the name.
+            // A parameter may be called `version`.
             .disable_version_flag(true);
         if let Some(description) = operation.description {
-            // Broken where the terminal ends, not where the source did.
+            // Lines must break at the terminal's edge, not where the source breaks them.
             let paragraphs: Vec<String> = description.split("\n\n").map(|text| text.replace('\n', " ")).collect();
             command = command.long_about(format!("{about}\n\n{}", paragraphs.join("\n\n")));
         }
@@ -81,33 +81,33 @@ impl Verb {
                     .short('f')
                     .value_name("FILE")
                     .value_parser(value_parser!(PathBuf))
-                    .help("The body as JSON, from a file or - for standard input; flags go over it"),
+                    .help("The body as JSON: a file, or - for standard input; flags take precedence over it"),
             );
             if operation.method == Method::PATCH {
                 command =
-                    command.arg(unset.help("Takes a value back, as in description or contacts.sales; repeatable"));
+                    command.arg(unset.help("Removes a value, such as description or contacts.sales; may be repeated"));
             }
         }
         if operation.is_listing() {
             let limit =
                 Arg::new("limit").long("limit").value_name("NUMBER").value_parser(value_parser!(u32).range(1..));
             let default = self.limit.map_or("all".to_owned(), |limit| limit.to_string());
-            command = command.arg(limit.help(format!("At most so many items [default: {default}]")));
+            command = command.arg(limit.help(format!("The most items to list [default: {default}]")));
         }
         if let Some(place) = self.profile {
             let implied = if place.is_empty() { "" } else { "; implies --reveal" };
             command = command.arg(
                 Arg::new("profile").long("profile").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
-                    format!("Saves the profile in a new file that only you can read, and does not show it{implied}"),
+                    format!("Saves the profile in a new file that only you can read, instead of showing it{implied}"),
                 ),
             );
         }
         if self.confirm.is_some() || self.discloses {
             let yes = Arg::new("yes").long("yes").short('y').action(ArgAction::SetTrue);
-            command = command.arg(yes.help("Does not ask, as it does on a terminal"));
+            command = command.arg(yes.help("Does not ask for confirmation; without a terminal it never asks"));
         }
         let output = Arg::new("output").long("output").short('o').value_parser(value_parser!(Output));
-        command.arg(output.default_value("table").value_name("OUTPUT").help("How the answer is printed"))
+        command.arg(output.default_value("table").value_name("OUTPUT").help("The output format"))
     }
 
     fn parameters<'a>(&self, operation: &'a Operation) -> impl Iterator<Item = &'a Parameter> {
@@ -153,7 +153,7 @@ impl Verb {
 }
 
 impl Call {
-    /// What `matches` ask for.
+    /// Reads the call from `matches`.
     pub(super) fn read(noun: &str, verb: &'static Verb, matches: &ArgMatches) -> Result<Self, clap::Error> {
         let unknown = || clap::Error::raw(ErrorKind::InvalidSubcommand, "the API has no such operation\n");
         let operation = Operation::find(verb.operation).ok_or_else(unknown)?;
@@ -219,7 +219,7 @@ impl Call {
         self.verb.operation
     }
 
-    /// Makes the call and prints its answer.
+    /// Makes the call and prints the answer.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         self.complete_body()?;
         let client = self.server.client()?;
@@ -235,7 +235,7 @@ impl Call {
             let (items, next) = client.list(&self.request, self.limit).await?;
             return self.print_list(items, next);
         }
-        // Made first: a profile that cannot be saved would be lost.
+        // The file is created first, because a profile that cannot be saved is lost.
         let saved = self.profile.as_deref().map(create_private).transpose()?;
         let answer = match (client.call(&self.request).await, &self.profile) {
             (Ok((answer, _)), _) => answer,
@@ -250,7 +250,7 @@ impl Call {
         }
     }
 
-    /// The body: the file's members, and over them those that were said.
+    /// Completes the body: the file's members, overridden by those of the command line.
     fn complete_body(&mut self) -> anyhow::Result<()> {
         if let Some(path) = &self.file {
             self.request.body = Some(read_body(path)?);
@@ -269,7 +269,8 @@ impl Call {
         Ok(())
     }
 
-    /// Shows whoever sits at the terminal what would newly be disclosed, and asks; nothing where nothing would.
+    /// Shows what the call would newly disclose, and asks the person at the terminal; does not ask if it discloses
+    /// nothing.
     async fn confirm_disclosure(&self, client: &Client) -> anyhow::Result<bool> {
         let is_dry = self.request.query.iter().any(|(name, value)| name == "dry_run" && value == "true");
         if is_dry || !is_watched() {
@@ -284,7 +285,7 @@ impl Call {
         }
     }
 
-    /// Asks whoever sits at the terminal; where nobody does, whoever wrote the script has decided.
+    /// Asks the person at the terminal. Without a terminal, the author of the script has decided.
     fn confirm(&self) -> anyhow::Result<bool> {
         if !is_watched() {
             return Ok(true);
@@ -325,25 +326,25 @@ impl Call {
     }
 }
 
-/// Whether somebody sits at a terminal.
+/// Whether a person is at the terminal.
 pub(super) fn is_watched() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Tells whoever sits there what is about to happen, and whether they agree.
+/// Says what will happen and asks for agreement.
 pub(super) fn asked(told: &str) -> anyhow::Result<bool> {
     write!(std::io::stderr(), "{told}Go on? [y/N] ")?;
     agreed()
 }
 
-/// Reads whether somebody agrees.
+/// Reads whether the answer is yes.
 fn agreed() -> anyhow::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().lock().take(16).read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-/// What a dry run says of whom a change newly reaches, for people; nothing where it reaches nobody.
+/// Describes a dry run's new disclosures for people; `None` if the change reaches nobody new.
 pub(super) fn told_disclosure(disclosure: &Value) -> Option<String> {
     let listed = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| print::clean(value.as_str().unwrap_or_default(), false);
@@ -379,14 +380,14 @@ pub(super) fn told_disclosure(disclosure: &Value) -> Option<String> {
     Some(told)
 }
 
-/// A path's segment with its name in place.
+/// Replaces a `{name}` segment of a path by its value.
 fn filled(segment: &str, names: &[(&str, String)]) -> String {
     let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let value = name.and_then(|name| names.iter().find(|(known, _)| *known == name));
     value.map_or_else(|| segment.to_owned(), |(_, value)| value.clone())
 }
 
-/// A value as it stands in a path, a query or a header.
+/// Writes a value for a path, a query or a header.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -415,7 +416,7 @@ fn create_private(path: &Path) -> anyhow::Result<File> {
     created.with_context(|| format!("`{}` cannot be made; name a file that does not exist yet", path.display()))
 }
 
-/// Writes the profile at `place` of the answer into `file`, and answers the rest.
+/// Writes the profile at `place` in the answer to `file`, and returns the rest of the answer.
 fn save_profile(mut answer: Value, place: &str, mut file: File) -> anyhow::Result<Value> {
     let profile = answer.pointer_mut(place).map(Value::take).unwrap_or_default();
     let mut text = serde_json::to_vec_pretty(&profile)?;

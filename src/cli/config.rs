@@ -6,10 +6,10 @@ use super::{ConfigFile, print};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Checks the configuration and reports everything that a start would refuse
+    /// Checks the configuration and reports everything that would keep the server from starting
     ///
-    /// Also what it names is looked at: keys, certificates, folders, options of stores. Nothing is made, and nothing is
-    /// asked over the network; `weir doctor` does that.
+    /// Also checks what the configuration refers to: keys, certificates, folders and options of stores. It creates
+    /// nothing and asks nothing over the network; `weir doctor` does.
     Check(ConfigFile),
     /// Prints the configuration in force, with secrets redacted
     Show(ConfigFile),

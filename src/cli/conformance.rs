@@ -14,16 +14,16 @@ use crate::conformance::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The profile of a recipient of the server
+    /// The profile file of a recipient of the server
     #[arg(long, value_name = "FILE")]
     profile: PathBuf,
-    /// The table to look at, instead of those that show the most: share.schema.table
+    /// Checks only this table, share.schema.table; by default the tables that show the most
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
-    /// Runs this check only; may be repeated
+    /// Runs only the check with this number; may be repeated
     #[arg(long = "check", value_name = "NUMBER")]
     checks: Vec<u16>,
-    /// How the outcome is written
+    /// The output format
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
@@ -32,17 +32,17 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Output {
-    /// A line for each check
+    /// One line per check
     Text,
     /// One JSON object
     Json,
-    /// XML for continuous integration
+    /// JUnit XML, for continuous integration
     Junit,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let profile = Profile::read(&arguments.profile)?;
-    // Standard error may be closed; the outcome does not depend on it.
+    // Standard error may be closed; that must not change the outcome.
     let progress = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
     let certificates = arguments.trust.certificates()?.unwrap_or_default();
     let selection = Selection { table: arguments.table, checks: arguments.checks, certificates };

@@ -1,7 +1,7 @@
 //! `weir demo`: a small insurer's lake, shared with a partner, in one folder.
 //!
-//! It is an ordinary server with an ordinary configuration, which the folder keeps; nothing here works otherwise than
-//! an operator would through the admin API.
+//! It is an ordinary server with an ordinary configuration, stored in the folder. Everything is done as an operator
+//! would do it through the admin API.
 
 use std::{
     collections::BTreeMap,
@@ -52,17 +52,17 @@ const SHARE: &str = "insurer";
 const SCHEMA: &str = "health";
 const RECIPIENT: &str = "acme";
 
-/// What a second partner sees: claims through a view, and the directory of providers as it is.
+/// The share of a second partner: claims through a view, and the directory of providers unchanged.
 const GOVERNED_SHARE: &str = "insurer_governed";
 const GOVERNED_RECIPIENT: &str = "northwind";
 const VIEW: &str = "insurer.claims_by_plan";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The folder for everything the demo makes
+    /// The folder for everything that the demo creates
     #[arg(long, default_value = "weir-demo")]
     dir: PathBuf,
-    /// Where it listens
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 }
@@ -83,19 +83,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     for recipient in [RECIPIENT, GOVERNED_RECIPIENT] {
         write_profile(&app.service, recipient, &folder.profile(recipient), &endpoint).await?;
     }
-    // The server serves, whether anybody reads this or not.
+    // The server runs even if nobody can read this text.
     let mut stdout = print::out();
     drop(write!(stdout, "{}", welcome(&folder, &settings.server.public_url)).and_then(|()| stdout.flush()));
     app.serve(signals).await
 }
 
-/// Registers the tables, shares them, and grants the share to the recipient. What an earlier start made is left as it
-/// is, whatever was done with it since.
+/// Registers the tables, shares them, and grants the share to the recipient. If an earlier start finished this,
+/// everything stays as it is, whatever has been changed since.
 async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
-    if was_granted(service, SHARE, RECIPIENT).await? {
+    let ctx = OperatorContext::system("demo", service.clock.now());
+    if was_granted(service, &ctx, SHARE, RECIPIENT).await? {
         return Ok(());
     }
-    let ctx = OperatorContext::system("demo", service.clock.now());
     let share = json!({"display_name": "An insurer's claims", "description": "Synthetic data: nobody in it exists"});
     service.put_declared::<ShareSpec>(&ctx, SHARE, &named(share)).await?;
     for table in &lake.tables {
@@ -111,13 +111,13 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
     grant(service, &ctx, SHARE, RECIPIENT, "fraud_analytics").await
 }
 
-/// Shares claims a second time, with a partner that may know no member and sees two plans; and beside them the
-/// directory, which holds nobody's secrets.
+/// Shares claims a second time, with a partner that may not identify members and sees two plans, together with the
+/// directory, which contains nothing confidential.
 async fn share_governed(service: &Service) -> anyhow::Result<()> {
-    if was_granted(service, GOVERNED_SHARE, GOVERNED_RECIPIENT).await? {
+    let ctx = OperatorContext::system("demo", service.clock.now());
+    if was_granted(service, &ctx, GOVERNED_SHARE, GOVERNED_RECIPIENT).await? {
         return Ok(());
     }
-    let ctx = OperatorContext::system("demo", service.clock.now());
     service.put_view(&ctx, VIEW, &claims_by_plan()).await?;
     let version = service.publish_view(&ctx, VIEW, &Default::default()).await?.version.version;
     let share = json!({"display_name": "An insurer's claims, without its members"});
@@ -134,7 +134,8 @@ async fn share_governed(service: &Service) -> anyhow::Result<()> {
     grant(service, &ctx, GOVERNED_SHARE, GOVERNED_RECIPIENT, "pricing").await
 }
 
-/// Claims with pseudonyms for members and nothing that leads to one, of the plans that a partner is entitled to.
+/// Claims with pseudonyms for members and no other identifying column, limited to the plans that the partner is
+/// entitled to.
 fn claims_by_plan() -> Named {
     let columns = json!([
         {"name": "claim_id"},
@@ -177,18 +178,18 @@ async fn grant(
 }
 
 /// Whether an earlier start came to its last step with a share.
-async fn was_granted(service: &Service, share: &str, recipient: &str) -> anyhow::Result<bool> {
+async fn was_granted(service: &Service, ctx: &OperatorContext, share: &str, recipient: &str) -> anyhow::Result<bool> {
     let query = GrantsQuery { share: Some(share.to_owned()), recipient: Some(recipient.to_owned()), at: None };
     let first = PageRequest { max_results: Some(1), ..PageRequest::default() };
-    match service.list_grants(&query, &first).await {
+    match service.list_grants(ctx, &query, &first).await {
         Ok(page) => Ok(!page.items.is_empty()),
-        // Neither the share nor the recipient may be there yet.
+        // The share or the recipient may not exist yet.
         Err(ServiceError::NotFound { .. } | ServiceError::Parameter(_) | ServiceError::Invalid(_)) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Keeps a profile whose token works, and issues a token where there is none.
+/// Keeps the profile if its token works; otherwise issues a token.
 async fn write_profile(service: &Service, recipient: &str, path: &Path, endpoint: &str) -> anyhow::Result<()> {
     let now = service.clock.now();
     if let Some(mut profile) = read_profile(path)? {
@@ -196,13 +197,13 @@ async fn write_profile(service: &Service, recipient: &str, path: &Path, endpoint
         let sought = Sought { by: Seeker::Token(token.hash()), share: None, table: None };
         let bearer = service.lookups.find(sought).await?.and_then(|reached| reached.bearer);
         if bearer.is_some_and(|bearer| bearer.token.state(now) == TokenState::Active) {
-            // The server may listen elsewhere than the last time.
+            // The server may listen on another address this time.
             profile.endpoint = endpoint.to_owned();
             return write_private(path, &serde_json::to_vec_pretty(&profile)?);
         }
     }
     let ctx = OperatorContext::system("demo", now);
-    // A credential has at most two live tokens; those whose profile is lost are of no use.
+    // A credential has at most two live tokens; those whose profile is lost are useless.
     let recipient_id = service.get_recipient(recipient).await?.id;
     for token in service.db.list_live_tokens(recipient_id, now).await? {
         service.revoke_token(&ctx, recipient, token.id, Some("its profile is lost")).await?;
@@ -223,7 +224,7 @@ fn read_profile(path: &Path) -> anyhow::Result<Option<Profile>> {
     }
 }
 
-/// The demo's folder and what is in it.
+/// The demo's folder.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
@@ -256,7 +257,7 @@ impl Folder {
         self.0.join("operator.token")
     }
 
-    /// A configuration that `weir serve --config` takes, too.
+    /// Writes a configuration, with which `weir serve --config` also works.
     fn write_config(&self, listen: SocketAddr) -> anyhow::Result<()> {
         if !self.operator_token().exists() {
             let mut bits = [0u8; 32];
@@ -277,7 +278,7 @@ impl Folder {
     }
 }
 
-/// Replaces a file as a whole; nobody but the owner reads it.
+/// Replaces a file atomically; only the owner can read it.
 fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let draft = path.with_extension("new");
     let write = || -> std::io::Result<()> {

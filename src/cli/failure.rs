@@ -1,4 +1,4 @@
-//! How a command says that it failed: one line for people, one JSON object for programs, and an exit code.
+//! How a command reports failure: one line for people, one JSON object for programs, and an exit code.
 
 use std::{ffi::OsString, io, io::Write, process::ExitCode};
 
@@ -10,20 +10,20 @@ use super::{api::Refusal, print};
 
 /// The exit code of wrong usage.
 const MISUSED: u8 = 2;
-/// The exit code of what a rule forbids.
+/// The exit code for requests that a rule forbids.
 const REFUSED: u8 = 3;
 
-/// For whom errors are.
+/// The audience of error messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
-    /// Lines for people.
+    /// People: lines of text.
     Text,
-    /// One JSON object on a line, as for everything else under `--output json`.
+    /// Programs: one JSON object on a line, like all other output under `--output json`.
     Json,
 }
 
 impl Manner {
-    /// What the arguments ask for; looked at before they are parsed, because that may be what fails.
+    /// Reads it from the arguments before they are parsed, because parsing may be what fails.
     pub(super) fn of(arguments: impl Iterator<Item = OsString>) -> Self {
         let arguments: Vec<String> = arguments.filter_map(|argument| argument.into_string().ok()).collect();
         let asks = |pair: &[String]| matches!(pair[0].as_str(), "--output" | "-o") && pair[1] == "json";
@@ -32,9 +32,9 @@ impl Manner {
         if is_json { Self::Json } else { Self::Text }
     }
 
-    /// Tells `error`, and answers the exit code.
+    /// Prints `error` and returns the exit code.
     pub(super) fn tell(self, error: &anyhow::Error) -> ExitCode {
-        // Whoever reads the output has seen enough, as in `weir audit export | head`.
+        // The reader of the output has seen enough, as in `weir audit export | head`.
         if is_unread(error) {
             return ExitCode::SUCCESS;
         }
@@ -45,7 +45,7 @@ impl Manner {
         if is_refused(error) { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
     }
 
-    /// Tells what is wrong with the command line, or shows the help that it asks for.
+    /// Prints what is wrong with the command line, or the help that it asks for.
     pub(super) fn tell_misuse(self, error: &clap::Error) -> ExitCode {
         if self == Self::Json && error.use_stderr() {
             let text = error.to_string();
@@ -63,18 +63,18 @@ fn tell_json(value: &Value) {
     drop(writeln!(io::stderr().lock(), "{value}"));
 }
 
-/// The error and what caused it, each said once: many errors repeat what they were caused by.
+/// The error and its causes. A cause whose text already occurs is left out, because many errors repeat their causes.
 pub(super) fn said(error: &anyhow::Error) -> String {
     let mut said = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
-        // PostgreSQL names the line of its own source.
+        // PostgreSQL's message ends with a line number of its own source.
         let of_database = cause.strip_prefix("error returned from database: ");
         let cause = of_database.map_or(cause.as_str(), without_line);
         if said.is_empty() {
             said = cause.to_owned();
         } else if !said.contains(cause) {
-            // What to do comes last.
+            // The remedy, after the semicolon, stays last.
             said = match said.split_once("; ").filter(|_| !said.contains('\n')) {
                 Some((what, next)) => format!("{what}: {cause}; {next}"),
                 None => format!("{said}: {cause}"),
@@ -92,7 +92,7 @@ fn without_line(text: &str) -> &str {
     number.map_or(text, |(text, _)| text)
 }
 
-/// What the API answered, where it did; `code` and `detail` in any case.
+/// The API's problem, if there is one, always with `code` and `detail`.
 fn as_json(error: &anyhow::Error) -> Value {
     let said = said(error);
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
@@ -115,7 +115,8 @@ fn is_refused(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(AuditError::Refused(_))) || error.downcast_ref().is_some_and(Refusal::is_policy)
 }
 
-/// Whether it is only that nobody reads the output any more. A broken pipe to a database or a server is a failure.
+/// Whether the only failure is that nobody reads the output any more. A broken pipe to a database or a server is a real
+/// failure.
 fn is_unread(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(print::is_unread)
 }

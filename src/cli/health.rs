@@ -1,4 +1,4 @@
-//! `weir health`: so that a container image needs no other program to check on the server.
+//! `weir health`: lets a container image check the server without any other program.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::trust::{Trust, unanswered};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What to ask: `/healthz` for alive, `/readyz` for ready
+    /// The URL to check: `/healthz` for alive, `/readyz` for ready
     #[arg(long, default_value = "http://127.0.0.1:8080/healthz")]
     url: Url,
     #[command(flatten)]

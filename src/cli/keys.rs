@@ -1,4 +1,4 @@
-//! `weir keys`: which root keys there are, and a new one. Never shows a key.
+//! `weir keys`: lists the root keys, and makes a new one. Never shows a key.
 
 use std::{
     io::Write,
@@ -24,14 +24,14 @@ use super::{ConfigFile, api::Output, print};
 
 /// The columns of a listing.
 const COLUMNS: [&str; 7] = ["fingerprint", "state", "created_at", "active_since", "audit_key", "purposes", "file"];
-/// How many names are tried for a new file.
+/// The number of names that are tried for a new file.
 const MOST_FILES: usize = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Lists the root keys by their fingerprints, with what each is for
+    /// Lists the root keys by fingerprint, with the purposes of each
     List(List),
-    /// Makes a new root key in a file of its own, and says how the servers come to use it
+    /// Makes a new root key in a file of its own, and explains how to put it into use
     Rotate(Rotate),
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Command {
 pub(super) struct List {
     #[command(flatten)]
     file: ConfigFile,
-    /// How it is printed
+    /// The output format
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
 }
@@ -48,7 +48,7 @@ pub(super) struct List {
 pub(super) struct Rotate {
     #[command(flatten)]
     file: ConfigFile,
-    /// The new file; beside the active one, with the next number in its name, where nothing is said
+    /// The file of the new key; by default beside the active one, with the next number in its name
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
@@ -94,7 +94,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a key does: the active one makes, the others only open and verify what they made.
+/// What a key is used for: the active key seals and signs, the others only open and verify what they sealed and signed.
 fn purposes(settings: &Settings, fingerprint: &str, is_active: bool) -> Value {
     let mut purposes = match is_active {
         true => vec!["seals page tokens", "seals file URLs", "signs checkpoints"],
@@ -129,7 +129,7 @@ async fn rotate(arguments: Rotate) -> anyhow::Result<()> {
     };
     let key = make_key(&file)?;
     if let Err(error) = record_new_key(&db, &Clock::system(), &key).await {
-        // A key that nobody knows of would only be in the way.
+        // A key that is not recorded must not stay around.
         let _ = std::fs::remove_file(&file);
         return Err(error).context("the new key could not be recorded, and was not made");
     }
@@ -138,7 +138,7 @@ async fn rotate(arguments: Rotate) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `weir-2.key` behind `weir.key`, `weir-3.key` behind that, in the same folder; the first that is free.
+/// The first free name: `weir-2.key` after `weir.key`, then `weir-3.key`, in the same folder.
 fn next_file(old: &Path) -> Option<PathBuf> {
     let stem = old.file_stem()?.to_str()?;
     let (name, number) = match stem.rsplit_once('-') {
@@ -158,7 +158,7 @@ fn next_file(old: &Path) -> Option<PathBuf> {
     (number.saturating_add(1)..=number.saturating_add(MOST_FILES)).map(file).find(|file| !file.exists())
 }
 
-/// What is to be done with the new key.
+/// Says how to put the new key into use.
 fn said(settings: &Settings, file: &Path, key: &RootKey, active: &RootKey) -> anyhow::Result<String> {
     let old: Vec<PathBuf> = settings.secrets.key_files.clone();
     let new = vec![file.to_owned()];
@@ -190,7 +190,7 @@ fn said(settings: &Settings, file: &Path, key: &RootKey, active: &RootKey) -> an
     Ok(said)
 }
 
-/// A list of files as the settings have it.
+/// Writes a list of files as the settings do.
 fn setting(files: Vec<PathBuf>) -> String {
     toml::Value::from(files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>()).to_string()
 }

@@ -37,7 +37,8 @@ use crate::{
     config::{Problems, Settings, Sources},
 };
 
-/// Weir shares Delta tables by the Delta Sharing protocol: every access decided, limited in time, revocable, recorded.
+/// Weir shares Delta tables over the Delta Sharing protocol: every access is decided, limited in time, revocable and
+/// recorded.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 struct Arguments {
@@ -47,41 +48,42 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a small insurer's lake, shares it with a recipient, and serves it
+    /// Creates a demo, the tables of an insurer shared with two recipients, and serves it
     Demo(demo::Arguments),
-    /// Serves
+    /// Runs the server
     Serve(serve::Arguments),
     /// Applies pending database migrations
     Migrate(ConfigFile),
     #[command(flatten)]
     Nouns(nouns::Command),
-    /// Says who read how much: the audit trail in sums
+    /// Shows who read how much, summed from the audit trail
     Usage(Box<usage::Arguments>),
     /// Makes a month's audit report by recipient and dataset, or verifies one without a server
     Report(Box<report::Arguments>),
-    /// Lists root keys, and makes new ones
+    /// Lists root keys, or makes a new one
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Tries whether signals arrive
+    /// Tests whether webhooks receive messages
     #[command(subcommand)]
     Notify(notify::Command),
     /// Checks or prints the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Takes over the shares of a Delta Sharing reference server
+    /// Imports the shares of a Delta Sharing reference server
     ///
-    /// Shares, schemas and tables keep their names, and files the ids that running streams know them by. Nothing is made
-    /// unless everything can be; running it again makes what is new. Nobody is granted anything unless --recipient says
-    /// so. On a terminal it shows what would newly be disclosed, and to whom, and asks.
+    /// Shares, schemas and tables keep their names, and files keep the ids that running streams know. Nothing is
+    /// created unless everything can be, and a repeated run creates only what is new. No recipient is granted anything
+    /// without --recipient. On a terminal, the command shows what would be newly disclosed, and to which recipients,
+    /// and asks.
     Import(import::Arguments),
-    /// Checks any Delta Sharing server as a recipient sees it
+    /// Checks any Delta Sharing server from a recipient's point of view
     Conformance(conformance::Arguments),
-    /// Examines everything that a server stands on, and says what to do about each fault
+    /// Checks everything that a server depends on, and says how to fix each fault
     Doctor(doctor::Arguments),
-    /// Rehearses what must work on a bad day, with a canary, and records what it measured
+    /// Rehearses an emergency with a canary recipient, and records the outcome
     #[command(subcommand)]
     Drill(drill::Command),
-    /// Asks a running server whether it is alive; for container health checks
+    /// Checks whether a running server is alive, for container health checks
     Health(health::Arguments),
     /// Prints a completion script for a shell
     #[command(alias = "completion", after_help = "Example:\n  weir completions bash > /etc/bash_completion.d/weir")]
@@ -91,10 +93,10 @@ enum Command {
     },
 }
 
-/// Which configuration file.
+/// The configuration file to use.
 #[derive(Clone, Debug, clap::Args)]
 struct ConfigFile {
-    /// The configuration file; every key and its default are in `weir config show`
+    /// The configuration file; `weir config show` lists every key
     #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -104,7 +106,7 @@ impl ConfigFile {
         Ok(self.read()?)
     }
 
-    /// The settings, if a server would start with them; otherwise everything that keeps it from that.
+    /// Loads the settings if a server would start with them; otherwise returns everything that prevents it.
     fn check(&self) -> Result<Settings, Problems> {
         let (settings, mut problems) = Settings::examine(self.sources());
         if let Some(settings) = &settings {
@@ -120,9 +122,9 @@ impl ConfigFile {
         Settings::load(self.sources())
     }
 
-    /// The file, and the environment where it concerns the configuration.
+    /// The file, and the environment variables that concern the configuration.
     fn sources(&self) -> Sources {
-        // Only what concerns Weir is looked at; a variable that is no Unicode is none of it.
+        // Only Weir's variables matter; a variable that is not Unicode is not one of them.
         let ours =
             std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         let env = ours.filter(|(key, _)| key.starts_with("WEIR_")).collect();
@@ -130,7 +132,7 @@ impl ConfigFile {
     }
 }
 
-/// Parses the command line, runs the command, and answers its exit code.
+/// Parses the command line, runs the command, and returns its exit code.
 pub fn main() -> ExitCode {
     let manner = failure::Manner::of(std::env::args_os());
     match Arguments::try_parse() {
@@ -158,7 +160,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Drill(command) => block_on(drill::run(command)),
         Command::Health(arguments) => block_on(health::run(arguments)),
         Command::Completions { shell } => {
-            // Made first: it panics where it cannot be written.
+            // The script is generated in memory first, because writing it directly panics on errors.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
             Ok(print::out().write_all(&script)?)
@@ -166,14 +168,14 @@ fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// How long calls that were broken off keep the process.
+/// How long interrupted calls may delay the end of the process.
 const LAST_CALLS: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("the async runtime cannot be started")?;
     let outcome = runtime.block_on(command);
-    // A call of the file system that never answers must not keep the process.
+    // A file system call that never returns must not keep the process alive.
     runtime.shutdown_timeout(LAST_CALLS);
     outcome
 }

@@ -1,4 +1,4 @@
-//! `weir notify`: whether signals arrive.
+//! `weir notify`: tests whether signals arrive.
 
 use anyhow::Context;
 use chrono::Utc;
@@ -14,7 +14,7 @@ use super::{ConfigFile, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Sends a `test.ping` to a webhook of the settings, once, and says what came of it
+    /// Sends one `test.ping` to a configured webhook, and reports the outcome
     Test(Test),
 }
 

@@ -1,4 +1,4 @@
-//! The commands of the admin API, noun by noun: which operation each is, its example, and what a listing shows.
+//! The commands of the admin API, noun by noun: the operation, an example, and the columns of a listing.
 //!
 //! Everything else (arguments, flags, their help) comes from the operation itself; see [`super::operation`].
 
@@ -9,46 +9,46 @@ use serde_json::Value;
 
 use super::{audit, call::Call, operation::Operation, operator, view};
 
-/// A command for every operation, and what else their nouns have.
+/// A command for every operation, and the further commands of the same nouns.
 #[derive(Debug)]
 pub(super) enum Command {
     /// An operation of the admin API.
     Call(Box<Call>),
-    /// The trail itself.
+    /// A command on the trail itself.
     Audit(audit::Command),
-    /// Operators without a server.
+    /// A command on operators that needs no server.
     Operator(operator::Command),
 }
 
-/// Something that operators manage.
+/// A kind of thing that operators manage.
 struct Noun {
     name: &'static str,
     about: &'static str,
     verbs: &'static [Verb],
-    /// Commands that are no operations.
+    /// Commands of the noun that are not operations.
     beside: Option<fn(clap::Command) -> clap::Command>,
 }
 
-/// A command that is an operation.
+/// A command for one operation.
 #[derive(Debug)]
 pub(super) struct Verb {
     pub(super) name: &'static str,
     /// The operation's id.
     pub(super) operation: &'static str,
     pub(super) example: &'static str,
-    /// What is asked before it, on a terminal.
+    /// The warning before the question at a terminal, if it asks one.
     pub(super) confirm: Option<&'static str>,
-    /// What a listing shows.
+    /// The columns of a listing.
     pub(super) columns: &'static [&'static str],
-    /// How many items of a listing are asked for where nothing is said; all of them where `None`.
+    /// The default number of items of a listing; `None` for all of them.
     pub(super) limit: Option<usize>,
-    /// Parameters that are given by their place, after those of the path.
+    /// Parameters that are given by position, after those of the path.
     pub(super) positional: &'static [&'static str],
-    /// Where the answer has a profile that can be saved.
+    /// The place in the answer of a profile that can be saved.
     pub(super) profile: Option<&'static str>,
-    /// How an answer is shown to people, where not member by member.
+    /// How the answer is shown to people, if not member by member.
     pub(super) show: Option<Show>,
-    /// Whether it may newly disclose something, so that a dry run says what before it is asked for.
+    /// Whether it may newly disclose something, so that a dry run shows this first.
     pub(super) discloses: bool,
 }
 
@@ -86,7 +86,7 @@ impl Verb {
 const NOUNS: &[Noun] = &[
     Noun {
         name: "table",
-        about: "Registers tables",
+        about: "Manages registered tables",
         verbs: &[
             verb("put", "put_table", "weir table put claims.claims --location s3://lake/warehouse/claims"),
             verb("get", "get_table", "weir table get claims.claims"),
@@ -202,7 +202,7 @@ const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "purpose",
-        about: "Manages what data may be used for",
+        about: "Manages purposes: what data may be used for",
         verbs: &[
             verb(
                 "put",
@@ -259,7 +259,7 @@ const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "grant",
-        about: "Grants shares to recipients, and ends that",
+        about: "Grants shares to recipients, and revokes grants",
         verbs: &[
             verb(
                 "create",
@@ -290,7 +290,7 @@ const NOUNS: &[Noun] = &[
         name: "operator",
         about: "Manages operators and their tokens",
         verbs: &[
-            verb("put", "put_operator", "weir operator put ann --role share_owner"),
+            verb("put", "put_operator", "weir operator put ann --role owner"),
             verb("get", "get_operator", "weir operator get ann"),
             verb("list", "list_operators", "weir operator list").columns(&[
                 "name",
@@ -316,12 +316,57 @@ const NOUNS: &[Noun] = &[
                 "weir operator revoke-token ann 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'lost laptop'",
             )
             .confirmed("it ends at once"),
+            verb("list-identities", "list_operator_identities", "weir operator list-identities").columns(&[
+                "id",
+                "name",
+                "issuer",
+                "disabled_at",
+                "created_at",
+            ]),
+            verb(
+                "get-identity",
+                "get_operator_identity",
+                "weir operator get-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22",
+            ),
+            verb(
+                "disable-identity",
+                "disable_operator_identity",
+                "weir operator disable-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22 --reason 'left'",
+            )
+            .confirmed("it is refused everything at once"),
+            verb(
+                "enable-identity",
+                "enable_operator_identity",
+                "weir operator enable-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22 --reason 'back'",
+            ),
+            verb(
+                "forget-identity",
+                "delete_operator_identity",
+                "weir operator forget-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22",
+            )
+            .confirmed("its next sign-in is a first one"),
         ],
         beside: Some(operator::Command::augment_subcommands),
     },
     Noun {
+        name: "group",
+        about: "Manages groups of principals, who have roles together",
+        verbs: &[
+            verb(
+                "put",
+                "put_group",
+                r#"weir group put claims-team --members ann --members bob --bindings '[{"role": "owner", "scope": "domain:claims"}]'"#,
+            ),
+            verb("get", "get_group", "weir group get claims-team"),
+            verb("list", "list_groups", "weir group list").columns(&["name", "members", "bindings", "updated_at"]),
+            verb("update", "update_group", "weir group update claims-team --members ann"),
+            verb("delete", "delete_group", "weir group delete claims-team").confirmed("its members lose its roles"),
+        ],
+        beside: None,
+    },
+    Noun {
         name: "copy",
-        about: "Lists what the server wrote for views, and compares it with its store",
+        about: "Lists the copies that the server made for views, and compares them with their store",
         verbs: &[
             verb("list", "list_copies", "weir copy list --state failed").columns(&[
                 "id",
@@ -339,11 +384,21 @@ const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "notification",
-        about: "Lists what webhooks were told, and tells again what could not be delivered",
+        about: "Lists messages to webhooks, and queues undelivered ones again",
         verbs: &[
             Verb { limit: Some(100), ..verb("list", "list_notifications", "weir notification list --state dead") }
                 .columns(&["id", "webhook", "type", "state", "attempts", "created_at", "failure"]),
             verb("retry", "retry_notification", "weir notification retry 0198c5a2-6f1e-7c3b-9d00-3a1b2c3d4e5f"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "job",
+        about: "Lists background jobs, and retries dead ones",
+        verbs: &[
+            verb("list", "list_jobs", "weir job list --state dead")
+                .columns(&["id", "kind", "key", "state", "attempts", "due_at", "failure"]),
+            verb("retry", "retry_job", "weir job retry 0198c5a2-6f1e-7c3b-9d00-3a1b2c3d4e5f"),
         ],
         beside: None,
     },
@@ -359,7 +414,7 @@ const NOUNS: &[Noun] = &[
     },
 ];
 
-/// Operations that stand by themselves.
+/// Operations without a noun.
 const ALONE: &[Verb] = &[
     verb("whoami", "whoami", "weir whoami"),
     verb("freeze", "freeze", "weir freeze --reason 'incident 4711'").confirmed("every recipient is refused at once"),
@@ -367,7 +422,7 @@ const ALONE: &[Verb] = &[
         .confirmed("recipients may read again what they are granted"),
 ];
 
-/// Operations whose commands are files of their own.
+/// Operations whose commands have their own files.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("list_usage", "weir usage"),
     ("check_usage", "weir usage verify"),
@@ -379,7 +434,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("preview_report", "weir report"),
 ];
 
-/// `text` with the API's calls (`PUT /shares/x`) in the words of the command line (`weir share put x`).
+/// Replaces the API calls in `text` (`PUT /shares/x`) by the commands for them (`weir share put x`).
 pub(super) fn in_commands(text: &str) -> String {
     let mut said = String::new();
     let mut rest = text;
@@ -396,14 +451,14 @@ pub(super) fn in_commands(text: &str) -> String {
         }
     }
     said.push_str(rest);
-    // Where only the method is named, it is the command that is called otherwise.
+    // Where only the method is named, the command has another name.
     said.replace("change it with PATCH", "change it with `update`")
 }
 
 /// The methods of the API.
 const METHODS: [&str; 5] = ["GET", "PUT", "PATCH", "POST", "DELETE"];
 
-/// The command that does what a call, `PUT /shares/x`, does.
+/// The command for an API call such as `PUT /shares/x`.
 fn command_of(call: &str) -> Option<String> {
     let (method, path) = call.split_once(' ')?;
     let path = path.strip_prefix("/api/v1").unwrap_or(path).trim_start_matches('/');
@@ -434,7 +489,7 @@ fn noun(name: &str) -> Option<&'static Noun> {
     NOUNS.iter().find(|noun| noun.name == name)
 }
 
-/// The commands of a noun. Only built for the one that is asked for: the API's document is read for them.
+/// Builds the commands of one noun. Only the requested noun is built, because this reads the API's document.
 fn build_noun(command: clap::Command) -> clap::Command {
     let Some(noun) = noun(command.get_name()) else { return command };
     let command = command.subcommands(noun.verbs.iter().map(|verb| verb.command(clap::Command::new(verb.name))));
@@ -560,7 +615,7 @@ mod tests {
         }
     }
 
-    /// Splits as a shell does, as far as the examples need it.
+    /// Splits a text like a shell, as far as the examples need it.
     fn shell_words(text: &str) -> Vec<String> {
         let (mut words, mut quote, mut is_open) = (vec![String::new()], None, false);
         for c in text.chars() {

@@ -1,4 +1,4 @@
-//! What the admin API offers, read from its own OpenAPI document, so that the command line describes nothing twice.
+//! Reads the admin API's operations from its own OpenAPI document, so that the command line describes nothing twice.
 
 use std::sync::LazyLock;
 
@@ -10,24 +10,24 @@ use crate::http::admin::document;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(document()).unwrap_or_default());
 
-/// Where the admin API begins.
+/// The path of the admin API.
 const ROOT: &str = "/api/v1/";
 
-/// One operation.
+/// An operation of the admin API.
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
     pub(super) method: Method,
-    /// Below [`ROOT`], with `{names}`.
+    /// The path below [`ROOT`], with `{names}`.
     pub(super) path: &'static str,
-    /// What it does, in a sentence, and then everything.
+    /// What it does, in one sentence; `description` has the details.
     pub(super) summary: &'static str,
     pub(super) description: Option<&'static str>,
     pub(super) parameters: Vec<Parameter>,
-    /// Whether it is sent a JSON object.
+    /// Whether it takes a JSON object.
     pub(super) has_body: bool,
 }
 
-/// Where a parameter goes.
+/// The part of a request that carries a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Path,
@@ -36,18 +36,18 @@ pub(super) enum Place {
     Body,
 }
 
-/// One thing that can be said.
+/// A parameter of an operation.
 #[derive(Clone, Debug)]
 pub(super) struct Parameter {
     pub(super) place: Place,
-    /// Its name; in a body, the names of the objects around it first.
+    /// Its name; in a body, after the names of the objects around it.
     pub(super) names: Vec<&'static str>,
     pub(super) about: String,
     pub(super) kind: Kind,
     pub(super) is_required: bool,
 }
 
-/// How it is written.
+/// The kind of a value, which decides how it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -58,7 +58,7 @@ pub(super) enum Kind {
     Seconds,
     Boolean,
     List(Box<Kind>),
-    /// Members with texts, or with anything.
+    /// A map whose values are texts, or any JSON.
     Map {
         is_text: bool,
     },
@@ -66,7 +66,7 @@ pub(super) enum Kind {
 }
 
 impl Operation {
-    /// The operation with this id.
+    /// Finds the operation with this id.
     pub(super) fn find(id: &str) -> Option<Self> {
         let paths = DOCUMENT.get("paths")?.as_object()?;
         paths.iter().find_map(|(path, item)| {
@@ -100,7 +100,7 @@ impl Operation {
         })
     }
 
-    /// Whether it answers pages of a listing.
+    /// Whether it answers a listing in pages.
     pub(super) fn is_listing(&self) -> bool {
         self.method == Method::GET && self.parameters.iter().any(|parameter| parameter.names == ["page_token"])
     }
@@ -123,18 +123,18 @@ fn declared_parameter(declared: &'static Value) -> Option<Parameter> {
     })
 }
 
-/// What a parameter is whose name says it in the document.
+/// The help for a parameter without a description in the document.
 fn told_by_name(name: &str) -> String {
     match name {
-        "If-Match" => "Only if nobody has changed it since: the etag that it had then".to_owned(),
-        "Idempotency-Key" => "A word of your own, by which a repetition does nothing twice".to_owned(),
+        "If-Match" => "The etag that you have read; refuses the change if it is outdated".to_owned(),
+        "Idempotency-Key" => "A key of your choice; repeating the request with it creates nothing new".to_owned(),
         "id" => "Its id".to_owned(),
         "name" => "Its name".to_owned(),
         name => format!("The {name}'s name"),
     }
 }
 
-/// The members of a body's object, those of an object in it by both names.
+/// Collects the members of a body; members of an object in it get both names.
 fn members(around: &[&'static str], schema: &'static Value, parameters: &mut Vec<Parameter>) {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, member) in schema["properties"].as_object().into_iter().flatten() {
@@ -154,7 +154,7 @@ fn members(around: &[&'static str], schema: &'static Value, parameters: &mut Vec
     }
 }
 
-/// A schema itself, where it is referred to or may be null as well.
+/// Resolves a schema that is a reference, or that also allows null.
 fn resolve(schema: &'static Value) -> &'static Value {
     if let Some(reference) = schema["$ref"].as_str() {
         return DOCUMENT.pointer(reference.trim_start_matches('#')).map_or(&Value::Null, resolve);
@@ -163,14 +163,14 @@ fn resolve(schema: &'static Value) -> &'static Value {
     choices.find(|choice| choice["type"] != "null").map_or(schema, resolve)
 }
 
-/// What is said of a member, rather than of its type.
+/// The description of a member, or else of its type.
 fn described(schema: &'static Value) -> &'static str {
     let choices = schema["oneOf"].as_array().into_iter().flatten();
     let mut said = std::iter::once(schema).chain(choices).filter_map(|schema| schema["description"].as_str());
     said.next().or_else(|| resolve(schema)["description"].as_str()).unwrap_or_default()
 }
 
-/// A description as the help of a flag: on one line, without a full stop.
+/// Turns a description into the help of a flag: one line without a full stop.
 fn sentence(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
 }
@@ -201,7 +201,7 @@ fn kind(name: &str, schema: &'static Value) -> Kind {
 }
 
 impl Parameter {
-    /// The flag without its dashes.
+    /// The flag, without dashes.
     pub(super) fn flag(&self) -> String {
         let name = self.names.join("-").replace('_', "-").to_lowercase();
         match self.kind {
@@ -210,14 +210,14 @@ impl Parameter {
         }
     }
 
-    /// Its name among the arguments of a command.
+    /// Its identifier among the arguments of a command.
     pub(super) fn id(&self) -> String {
         format!("{:?} {}", self.place, self.names.join("."))
     }
 }
 
 impl Kind {
-    /// The word for a value in usage texts.
+    /// The placeholder for a value in usage texts.
     pub(super) fn placeholder(&self) -> &'static str {
         match self {
             Self::Text => "TEXT",
@@ -244,13 +244,13 @@ impl Kind {
         }
     }
 
-    /// Reads a member of a map: its name and value.
+    /// Reads a member of a map as name and value.
     pub(super) fn parse_member(&self, text: &str) -> Result<(String, Value), String> {
         let Some((name, value)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             return Err("write it as KEY=VALUE".to_owned());
         };
         let value = match self {
-            // What is no JSON is a text without its quotes.
+            // A text that is not JSON is taken as a string without quotes.
             Self::Map { is_text: false } => serde_json::from_str(value).unwrap_or_else(|_| value.into()),
             _ => value.into(),
         };
@@ -258,7 +258,7 @@ impl Kind {
     }
 }
 
-/// A point in time: RFC 3339, or a date, which stands for its beginning in UTC.
+/// Parses a point in time: RFC 3339, or a date, which means its beginning in UTC.
 pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(date) = text.parse::<NaiveDate>() {
         return date.and_hms_opt(0, 0, 0).map(|at| at.and_utc()).ok_or_else(|| "is no date".to_owned());
@@ -267,7 +267,7 @@ pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     moment.map_err(|_| "write it as 2026-09-01 or 2026-09-01T00:00:00Z".to_owned())
 }
 
-/// A length of time as people write it, in seconds.
+/// Parses a length of time with a unit, into seconds.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || "write it as a number of s, m, h or d, as in 30d".to_owned();
     let unit = text.chars().next_back().ok_or_else(wrong)?;

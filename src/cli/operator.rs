@@ -1,10 +1,13 @@
-//! `weir operator`: the first admin, and a way back in, straight on the database.
+//! `weir operator`: creates the first admin, or restores access, directly in the database.
 
 use anyhow::Context;
 
 use crate::{
     config::{DatabaseKind, Settings},
-    domain::operators::Role,
+    domain::{
+        core::word::{AsWritten, Words},
+        operators::principal::Role,
+    },
     service::{core::clock::Clock, operators::create_operator},
     store::{Db, StoreError},
 };
@@ -13,7 +16,7 @@ use super::{ConfigFile, operation::seconds, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Makes an operator straight in the database, and prints its token, once; works beside a running server
+    /// Creates an operator directly in the database and prints its token, once; the server may be running
     #[command(after_help = "Example:\n  weir operator create ann --role admin --expires 30d")]
     Create(Create),
 }
@@ -22,19 +25,22 @@ pub(super) enum Command {
 pub(super) struct Create {
     #[command(flatten)]
     file: ConfigFile,
-    /// Its name, under which the audit trail records what it does
+    /// The operator's name, under which the audit trail records its actions
     name: String,
-    /// What it is there for: admin, share_owner, auditor or support
+    /// What it is there for: admin, owner, steward, compliance, policy_author, auditor, support or agent
     #[arg(long, value_parser = role)]
-    role: Role,
+    role: AsWritten<Role>,
     /// How long the token works: a number of s, m, h or d, as in 30d; operators.token_default_seconds without it
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     expires: Option<u64>,
 }
 
-fn role(text: &str) -> Result<Role, String> {
-    let named = Role::parse(&text.replace('-', "_"));
-    named.ok_or_else(|| format!("is no role; use {}", Role::ALL.map(Role::as_str).join(", ")))
+fn role(text: &str) -> Result<AsWritten<Role>, String> {
+    let role = AsWritten::new(&text.replace('-', "_"));
+    match role.means() {
+        Some(_) => Ok(role),
+        None => Err(format!("is no role; use {}", Role::RANKED.map(Role::as_str).join(", "))),
+    }
 }
 
 pub(super) async fn run(command: Command) -> anyhow::Result<()> {
@@ -51,7 +57,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Opens the database. A SQLite file that no server has made yet is made, as the server would.
+/// Opens the database. A missing SQLite file is created, as the server would do.
 async fn connect(settings: &Settings) -> anyhow::Result<Db> {
     let db = Db::connect(settings.database.url.expose(), 1).await?;
     match db.check_schema().await {
@@ -70,8 +76,9 @@ mod tests {
 
     #[test]
     fn roles_are_read_with_either_kind_of_dash() {
-        assert_eq!(role("share-owner"), Ok(Role::ShareOwner));
-        assert_eq!(role("share_owner"), Ok(Role::ShareOwner));
+        for text in ["share-owner", "share_owner", "owner"] {
+            assert_eq!(role(text), Ok(Role::Owner.into()));
+        }
         assert!(role("root").unwrap_err().contains("auditor"));
     }
 }

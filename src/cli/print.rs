@@ -1,6 +1,6 @@
-//! Answers on the terminal: tables and fields for people, JSON for programs.
+//! Prints answers on the terminal: tables and fields for people, JSON for programs.
 //!
-//! What others wrote (a comment, a user agent) never reaches the terminal as a control sequence.
+//! Text from other people (a comment, a user agent) never reaches the terminal as a control sequence.
 
 use std::{
     fmt::Display,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::domain::core::name::is_directional;
 
-/// Standard output. All that a command prints goes through it, so that what cannot be written is told from every other
+/// Standard output. All commands print through it, so that a failure to print can be distinguished from any other
 /// broken connection.
 pub(super) struct Out(io::Stdout);
 
@@ -36,7 +36,7 @@ impl Write for Out {
     }
 }
 
-/// Standard output, to write to.
+/// Standard output, for writing.
 pub(super) fn out() -> Out {
     Out(io::stdout())
 }
@@ -46,26 +46,26 @@ pub(super) fn is_unread(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe && error.get_ref().is_some_and(|cause| cause.is::<Unwritten>())
 }
 
-/// `text` on a line of standard output.
+/// Prints `text` as a line on standard output.
 ///
 /// # Errors
-/// Also where nobody reads it any more ([`is_unread`]).
+/// Fails even if the only reason is that nobody reads the output any more ([`is_unread`]).
 pub(super) fn line(text: impl Display) -> io::Result<()> {
     writeln!(out(), "{text}")
 }
 
-/// `text` on a line of standard error, for people. Where nobody reads it, nothing depends on it.
+/// Prints `text` as a line on standard error, for people. Failures are ignored.
 pub(super) fn note(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "weir: {text}"));
 }
 
-/// `value` as JSON over several lines.
+/// Prints `value` as indented JSON.
 pub(super) fn json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
 }
 
-/// One line for each of `items`, under a heading; `columns` are members, dotted where nested.
+/// Prints one line for each of `items`, under a heading. `columns` are members; nested ones are dotted.
 pub(super) fn table(out: &mut dyn Write, columns: &[&str], items: &[Value]) -> io::Result<()> {
     let heading = columns.iter().map(|column| column.to_uppercase().replace(['_', '.'], " ")).collect();
     let cells = |item: &Value| columns.iter().map(|column| cell(find(item, column))).collect();
@@ -79,7 +79,7 @@ pub(super) fn table(out: &mut dyn Write, columns: &[&str], items: &[Value]) -> i
     Ok(())
 }
 
-/// One line for each member of `value`, nested ones dotted.
+/// Prints one line for each member of `value`; nested ones are dotted.
 pub(super) fn fields(out: &mut dyn Write, value: &Value) -> io::Result<()> {
     let mut lines = Vec::new();
     flatten("", value, &mut lines);
@@ -112,7 +112,7 @@ fn find<'a>(item: &'a Value, column: &str) -> &'a Value {
     column.split('.').fold(item, |value, member| value.get(member).unwrap_or(&Value::Null))
 }
 
-/// A value in one line.
+/// Writes a value on one line.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -125,11 +125,11 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// `text` without control characters, which are shown escaped; with line breaks where they are `kept`.
+/// Escapes control characters in `text`, except for line breaks if these are `kept`.
 pub(super) fn clean(text: &str, kept: bool) -> String {
     let shown = |c: char| match c {
         '\n' if kept => c.to_string(),
-        // Marks that turn the direction of what follows make a line read as another.
+        // Directional marks could make a line look like another.
         c if is_directional(c) => c.escape_unicode().to_string(),
         c if c.is_control() => c.escape_default().to_string(),
         c => c.to_string(),

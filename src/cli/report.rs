@@ -1,4 +1,4 @@
-//! `weir report`: a month's audit report by recipient and dataset, and whether one is what was made.
+//! `weir report`: makes a month's audit report by recipient and dataset, and verifies reports.
 
 use std::{
     collections::BTreeMap,
@@ -32,9 +32,9 @@ use super::{
     print,
 };
 
-/// How often it is asked whether a report is ready.
+/// How often the server is asked whether a report is ready.
 const ASKING: Duration = Duration::from_secs(2);
-/// The largest file of a report that is read, in bytes.
+/// The largest report file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
@@ -54,10 +54,10 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Verifies a report without a server; exit code 1 where it is not what was made
+    /// Verifies a report without a server; the exit code is 1 if it is not as it was made
     ///
-    /// Compares every file with the manifest, and the manifest with its signature. With --export, the audit trail's
-    /// export is verified and counted again, too.
+    /// Compares every file with the manifest, and the manifest with its signature. With --export, it also verifies the
+    /// exported audit trail and counts it again.
     Verify(Verify),
     /// Lists the reports that were made
     List(List),
@@ -67,13 +67,13 @@ enum Command {
 struct List {
     #[command(flatten)]
     server: Server,
-    /// Only those of this month
+    /// Only reports of this month, as in 2026-11
     #[arg(long)]
     month: Option<String>,
-    /// Only those about this recipient
+    /// Only reports on this recipient, by name or id
     #[arg(long)]
     recipient: Option<String>,
-    /// How it is printed
+    /// The output format
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
 }
@@ -82,13 +82,13 @@ struct List {
 struct Make {
     #[command(flatten)]
     server: Server,
-    /// The month, as in 2026-11; of one that is not over, a preview
+    /// The month, as in 2026-11; a month that is not over gives a preview
     #[arg(long, required = true)]
     month: Option<String>,
-    /// Only what is about this recipient, by its name or id
+    /// Reports only on this recipient, by name or id
     #[arg(long)]
     recipient: Option<String>,
-    /// Writes every file of the report into this folder, which is made
+    /// Writes every file of the report into this folder, which is created if it does not exist
     #[arg(long, value_name = "DIR", conflicts_with = "format")]
     output_dir: Option<PathBuf>,
     /// Prints one file of the report
@@ -100,24 +100,25 @@ struct Make {
 struct Verify {
     #[command(flatten)]
     file: ConfigFile,
-    /// The report's folder, or its files, manifest.json and manifest.sig among them
+    /// The report's folder, or its files including manifest.json and manifest.sig
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
-    /// Verifies this export of the audit trail, a folder or a URL, and counts it again
+    /// Also verifies this export of the audit trail, a folder or a URL, and counts it again
     #[arg(long, value_name = "DIR|URL")]
     export: Option<String>,
-    /// Believes what is signed with this key, as `weir audit key` prints it, instead of those of the key files
+    /// Trusts signatures of this key, as printed by `weir audit key`, instead of the keys in the key files; may be
+    /// repeated
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people: one page that needs nothing else
+    /// A single page, for people
     Html,
-    /// One line for each recipient and dataset
+    /// One line per recipient and dataset
     Csv,
-    /// Everything
+    /// Everything, for programs
     Json,
 }
 
@@ -171,7 +172,7 @@ async fn make(arguments: Make) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same of a month that is not over, as it stands: a preview, without manifest and signature.
+/// Prints the report of a month that is not over, as it is now: a preview, without manifest and signature.
 async fn preview(
     client: &Client,
     month: &str,
@@ -221,7 +222,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the report is there.
+/// Waits until the report is ready.
 async fn wait(client: &Client, mut report: Value) -> anyhow::Result<Value> {
     let is_watched = std::io::stderr().is_terminal();
     loop {
@@ -246,7 +247,7 @@ async fn fetch(client: &Client, id: &str, file: ReportFile) -> anyhow::Result<Ve
     client.fetch(&Request::new(Method::GET, &["reports", id, file.as_str()])).await
 }
 
-/// Writes a file that has its name once it is whole.
+/// Writes a file that gets its name only when it is complete.
 fn write_whole(folder: &Path, file: &str, content: &[u8]) -> anyhow::Result<()> {
     let path = folder.join(file);
     let partial = folder.join(format!("{file}.part"));
@@ -254,7 +255,7 @@ fn write_whole(folder: &Path, file: &str, content: &[u8]) -> anyhow::Result<()> 
     written.with_context(|| format!("`{}` cannot be written", path.display()))
 }
 
-/// What a report comes to, in a few lines.
+/// Summarises a report in a few lines.
 fn said(id: &str, report: &Report) -> String {
     let totals = &report.totals;
     format!(
@@ -272,7 +273,7 @@ fn said(id: &str, report: &Report) -> String {
     )
 }
 
-/// Whom a report is about.
+/// The recipient of a report.
 fn whose(recipient: Option<&Party>) -> String {
     print::clean(recipient.map_or("every recipient", |party| &party.name), false)
 }
@@ -283,7 +284,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
     let archive = arguments.export.as_deref().map(|place| open_export(&settings, place)).transpose()?;
     let keys = match believed(&arguments.keys, &settings, archive.as_ref()).await {
         Ok(keys) => keys,
-        // Whoever has neither a key nor an export has the report's own word, as of an export's.
+        // Without a key file and an export, the only key is the report's own, as with an export.
         Err(error) if is_missing(&error) => {
             let key = VerifierKey::parse(&read_manifest(&files)?.key).context("manifest.json names no key")?;
             print::note(format_args!("believing the report's own key {key}; compare it with `weir audit key`"));
@@ -300,7 +301,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is wrong with a report is a failure, and no policy's refusal.
+/// A report that does not verify is a failure, not a policy refusal.
 fn failed(error: AuditError) -> anyhow::Error {
     match error {
         AuditError::Refused(why) => anyhow::anyhow!(why),
@@ -324,7 +325,7 @@ fn confirmed(verified: &VerifiedReport) -> String {
     )
 }
 
-/// The files of a report that lie in a folder, or that are named.
+/// Reads the files of a report from a folder, or the files that are named.
 fn read_files(paths: &[PathBuf]) -> anyhow::Result<BTreeMap<ReportFile, Vec<u8>>> {
     let mut files = BTreeMap::new();
     if let [folder] = paths

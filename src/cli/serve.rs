@@ -29,11 +29,11 @@ const LONGEST_STEP: i64 = 10 * 366 * 86_400;
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Applies pending migrations first, also on PostgreSQL
+    /// Applies pending database migrations first, also on PostgreSQL
     #[arg(long)]
     migrate: bool,
-    /// Has standard input move the clock: `advance SECONDS` lets so much time pass, and runs what is due then. For
-    /// simulations alone: refused unless the server can only be reached from its own machine
+    /// Lets standard input move the clock: `advance SECONDS` makes that much time pass and runs what is then due. For
+    /// simulations only: refused unless the server can be reached only from its own machine
     #[arg(long, hide = true)]
     simulate: bool,
 }
@@ -77,12 +77,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What asks the process to stop.
+/// Listens for the signals that stop the process.
 pub(super) fn stop_signals() -> anyhow::Result<StopSignals> {
     StopSignals::listen().context("signals cannot be received, so that only a kill would stop this")
 }
 
-/// Refuses what others than this machine could reach.
+/// Refuses settings that make the server reachable from other machines.
 fn check_private(settings: &Settings) -> anyhow::Result<()> {
     let server = &settings.server;
     let is_local = |address: SocketAddr| address.ip().is_loopback();
@@ -101,11 +101,11 @@ fn check_private(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Moves the clock as standard input says, line by line, and answers each line with one of JSON: what time it is then, and
-/// which tasks ran or failed.
+/// Moves the clock as standard input says. Each line is answered with a line of JSON: the new time, and the tasks that
+/// ran or failed.
 async fn drive(clock: Clock, hands: Hands, tasks: Tasks) -> anyhow::Result<()> {
     let (told, mut lines) = mpsc::channel(1);
-    // A thread of its own, since reading may never end.
+    // A separate thread, because reading may never end.
     thread::Builder::new().name("time".into()).spawn(move || {
         for line in std::io::stdin().lines() {
             if told.blocking_send(line).is_err() {
@@ -134,6 +134,6 @@ async fn drive(clock: Clock, hands: Hands, tasks: Tasks) -> anyhow::Result<()> {
         };
         print::line(&answer).context("the output cannot be written")?;
     }
-    // Whoever drove time has gone; the server goes on.
+    // Standard input has ended; the server goes on.
     std::future::pending().await
 }

@@ -1,4 +1,4 @@
-//! The way to a server: which certificates are trusted, and what it means where no answer comes.
+//! The connection to a server: which certificates are trusted, and why no answer came.
 
 use std::{error::Error, io, io::Read, path::PathBuf, time::Duration};
 
@@ -8,21 +8,21 @@ use rustls::CertificateError;
 
 use crate::{domain::core::message::without_number, http::listen::is_refused_as_authority};
 
-/// The largest file of certificates that is read, in bytes; a machine's whole store is smaller.
+/// The largest file of certificates that is read, in bytes; a machine's entire store is smaller.
 const MAX_BYTES: u64 = 4 << 20;
-/// How long it may take until a server accepts a connection.
+/// How long a server may take to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Which certificates are trusted besides the machine's.
+/// The certificates to trust besides the machine's.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Trust {
-    /// Certificates to trust besides the machine's, as PEM: of the authority that issued the server's
+    /// A PEM file of certificates to trust besides the machine's, such as that of the authority behind the server's
     #[arg(long, env = "WEIR_CA_FILE", value_name = "FILE")]
     cacert: Option<PathBuf>,
 }
 
 impl Trust {
-    /// A client that trusts them.
+    /// Starts a client that trusts them.
     pub(super) fn builder(&self) -> anyhow::Result<ClientBuilder> {
         let builder = Client::builder().connect_timeout(CONNECT_PATIENCE);
         Ok(match self.certificates()? {
@@ -31,7 +31,7 @@ impl Trust {
         })
     }
 
-    /// The certificates of the file, where one is named.
+    /// The certificates in the file, if one is named.
     pub(super) fn certificates(&self) -> anyhow::Result<Option<Vec<Certificate>>> {
         let Some(file) = &self.cacert else { return Ok(None) };
         let shown = file.display();
@@ -49,7 +49,7 @@ impl Trust {
     }
 }
 
-/// Why no answer came from `url`, which `named` names, and what to do, in one sentence.
+/// Explains in one sentence why no answer came from `url`, which the option or setting `named` gave, and what to do.
 pub(super) fn unanswered(url: &Url, named: &str, error: &reqwest::Error) -> anyhow::Error {
     let shown = shown(url);
     let causes = || std::iter::successors(Some(error as &(dyn Error + 'static)), |error| inner(*error));
@@ -77,7 +77,7 @@ pub(super) fn unanswered(url: &Url, named: &str, error: &reqwest::Error) -> anyh
 fn untrusted(url: &Url, named: &str, fault: &CertificateError) -> anyhow::Error {
     let (shown, host) = (shown(url), url.host_str().unwrap_or_default());
     match fault {
-        // The last three where the machine has an authority of the same name.
+        // The last three occur if the machine trusts another authority of the same name.
         CertificateError::UnknownIssuer
         | CertificateError::BadSignature
         | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
@@ -106,7 +106,7 @@ fn untrusted(url: &Url, named: &str, fault: &CertificateError) -> anyhow::Error 
     }
 }
 
-/// The error behind `error`, also where an I/O error only carries it.
+/// The error behind `error`, even if an I/O error only wraps it.
 fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(carried) => Some(carried),
@@ -114,7 +114,7 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
 }
 
-/// The address of `url` without what may be a secret.
+/// The address of `url`, without parts that may be secret.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");

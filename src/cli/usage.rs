@@ -1,4 +1,4 @@
-//! `weir usage`: who read how much, and whether that is what the audit trail says.
+//! `weir usage`: shows who read how much, and checks this against the audit trail.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::domain::core::csv;
+use crate::render::csv;
 
 use super::{
     api::{Request, Server},
@@ -17,12 +17,14 @@ use super::{
 };
 
 /// The columns of a listing, and where their values stand.
-const COLUMNS: [(&str, &str); 21] = [
+const COLUMNS: [(&str, &str); 23] = [
     ("start", "/start"),
     ("recipient_id", "/recipient_id"),
     ("recipient", "/recipient"),
     ("share_id", "/share_id"),
     ("share", "/share"),
+    ("object_id", "/object_id"),
+    ("object", "/object"),
     ("table_id", "/table_id"),
     ("table", "/table"),
     ("events", "/events"),
@@ -56,7 +58,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Compares usage with the audit trail, day by day; exit code 1 where they differ
+    /// Compares usage with the audit trail, day by day; the exit code is 1 if they differ
     Verify(Verify),
 }
 
@@ -64,25 +66,29 @@ enum Command {
 struct List {
     #[command(flatten)]
     server: Server,
-    /// By what it is put together: recipient, share, table, and hour or day, separated by commas; "" for one sum
+    /// By what it is put together: recipient, share, object (or table, with the columns' names of before), and hour or day,
+    /// separated by commas; "" for one sum
     #[arg(long, default_value = "recipient,table", value_name = "LIST")]
     group_by: String,
-    /// Only that of this recipient
+    /// Only usage of this recipient, by name or id
     #[arg(long)]
     recipient: Option<String>,
-    /// Only that of this share
+    /// Only usage of this share, by name or id
     #[arg(long)]
     share: Option<String>,
-    /// Only that of this shared table: schema.table together with --share, or its id
+    /// Only that of this shared object: schema.name together with --share, or its id
     #[arg(long)]
+    object: Option<String>,
+    /// The same as --object, under its name of before
+    #[arg(long, conflicts_with = "object")]
     table: Option<String>,
-    /// From this hour on: RFC 3339, or a date (its beginning in UTC)
+    /// Only usage from this hour on: a date (its beginning in UTC) or RFC 3339
     #[arg(long, value_parser = moment)]
     since: Option<DateTime<Utc>>,
-    /// Before this hour
+    /// Only usage before this hour
     #[arg(long, value_parser = moment)]
     until: Option<DateTime<Utc>>,
-    /// How it is printed
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
@@ -91,20 +97,20 @@ struct List {
 struct Verify {
     #[command(flatten)]
     server: Server,
-    /// The first day
+    /// The first day to compare
     #[arg(long, value_parser = moment)]
     since: Option<DateTime<Utc>>,
-    /// The day after the last one
+    /// The day after the last one to compare
     #[arg(long, value_parser = moment)]
     until: Option<DateTime<Utc>>,
-    /// Prints what the API answers
+    /// Prints the API's answer as JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// A table, for people
     #[default]
     Table,
     /// One JSON object with `items`
@@ -121,12 +127,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
-    let List { server, group_by, recipient, share, table, since, until, output } = arguments;
+    let List { server, group_by, recipient, share, object, table, since, until, output } = arguments;
     let (since, until) = (since.map(|at| at.to_rfc3339()), until.map(|at| at.to_rfc3339()));
     let left_out = not_grouped_by(&group_by);
     let mut request = Request::new(Method::GET, &["usage"]).with_query("group_by", group_by);
     for (name, value) in
-        [("recipient", recipient), ("share", share), ("table", table), ("since", since), ("until", until)]
+        [("recipient", recipient), ("share", share), ("object", object.or(table)), ("since", since), ("until", until)]
     {
         request.query.extend(value.map(|value| (name.to_owned(), value)));
     }
@@ -157,13 +163,14 @@ async fn list(arguments: List) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The columns that a listing put together by `group_by` does not have.
+/// The columns that a listing grouped by `group_by` does not have.
 fn not_grouped_by(group_by: &str) -> Vec<&'static str> {
     let names: Vec<&str> = group_by.split(',').map(str::trim).collect();
-    let keys: [(&[&str], &[&str]); 4] = [
+    let keys: [(&[&str], &[&str]); 5] = [
         (&["hour", "day"], &["start"]),
         (&["recipient"], &["recipient_id", "recipient"]),
         (&["share"], &["share_id", "share"]),
+        (&["object"], &["object_id", "object"]),
         (&["table"], &["table_id", "table"]),
     ];
     let left_out = keys.into_iter().filter(|(words, _)| !words.iter().any(|word| names.contains(word)));

@@ -1,4 +1,4 @@
-//! Answers about governed views, for people.
+//! Shows answers about governed views to people.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::print::clean;
 
-/// What a newer version of a view newly discloses, and what it hides.
+/// Shows what a newer version of a view newly discloses, and what it hides.
 pub(super) fn show_diff(out: &mut dyn Write, diff: &Value) -> io::Result<()> {
     let changes = diff["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
     if changes.is_empty() {
@@ -37,7 +37,7 @@ pub(super) fn show_diff(out: &mut dyn Write, diff: &Value) -> io::Result<()> {
     Ok(())
 }
 
-/// One side of a change, in a few words.
+/// Summarises one side of a change.
 fn side(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
@@ -53,7 +53,7 @@ fn side(value: &Value) -> String {
     }
 }
 
-/// The rows that a partner's connector would read.
+/// Shows the rows that a partner's connector would read.
 pub(super) fn show_preview(out: &mut dyn Write, preview: &Value) -> io::Result<()> {
     let evidence = &preview["evidence"];
     for row in evidence["rows"].as_array().map(Vec::as_slice).unwrap_or_default() {

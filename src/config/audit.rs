@@ -1,4 +1,4 @@
-//! The audit trail: how often it is sealed, where it is exported to, how long personal parts are kept.
+//! Settings of the audit trail: how often it is sealed, where it is exported, and how long personal parts are kept.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,20 +14,20 @@ use super::{
 /// `[audit]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct AuditSettings {
-    /// How often a checkpoint is made at most, in seconds.
+    /// The longest time between checkpoints, in seconds.
     pub checkpoint_seconds: u64,
-    /// How many events make one earlier.
+    /// The number of events after which a checkpoint is made earlier.
     pub checkpoint_events: u64,
-    /// The age at which personal parts are erased, in days; 0 = never.
+    /// The age at which personal parts are erased, in days; 0 means never.
     pub personal_retention_days: u64,
-    /// Where checkpoints and events are exported to.
+    /// The destination for checkpoints and events.
     pub export: ExportSettings,
 }
 
 /// `[audit.export]`.
 #[derive(Clone, Deserialize)]
 pub struct ExportSettings {
-    /// The folder or object-store prefix; `None` where nothing is exported.
+    /// The folder or object-store prefix; `None` without an export.
     #[serde(deserialize_with = "empty_as_none")]
     pub url: Option<String>,
     /// The object store's options. Values may be secrets, so they are never printed.
@@ -43,19 +43,19 @@ impl fmt::Debug for ExportSettings {
 }
 
 impl ExportSettings {
-    /// The target in the form that storages have, if there is one.
+    /// Returns the target in the form of a storage, if there is one.
     pub fn target(&self) -> Option<StorageSettings> {
         self.url.as_deref().map(|url| self.target_at(url))
     }
 
-    /// Whether it is a folder that is not there.
+    /// Returns whether the target is a folder that does not exist.
     pub fn is_missing_folder(&self) -> bool {
         let url = self.url.as_deref().and_then(|url| Url::parse(url).ok());
         let folder = url.filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok());
         folder.is_some_and(|folder| !folder.exists())
     }
 
-    /// The target at another url, with the same options.
+    /// Returns the target at another url, with the same options.
     pub fn target_at(&self, url: &str) -> StorageSettings {
         StorageSettings {
             name: "audit.export".to_owned(),
@@ -68,7 +68,7 @@ impl ExportSettings {
 }
 
 impl AuditSettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         let reason = "too often costs, too seldom leaves the newest events unsealed";
         problems.bound("audit.checkpoint_seconds", self.checkpoint_seconds, 1..=86_400, reason);
@@ -77,7 +77,7 @@ impl AuditSettings {
         let reason = "a century is for ever; write 0";
         problems.bound("audit.personal_retention_days", self.personal_retention_days, 0..=36_500, reason);
         if let Some(url) = &self.export.url {
-            // The value is not repeated where it may hold credentials.
+            // The value is not repeated, because it may contain credentials.
             match Url::parse(url) {
                 Ok(parsed) if parsed.password().is_some() || parsed.query().is_some() => {
                     problems.add("audit.export.url", "has credentials or a query; put credentials into options");

@@ -1,4 +1,4 @@
-//! The database: which one, and how many connections.
+//! Settings of the database: its URL, and the number of connections.
 
 use std::path::PathBuf;
 
@@ -11,40 +11,40 @@ use super::{empty_as_none, problems::Problems};
 /// `[database]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct DatabaseSettings {
-    /// `sqlite://FILE` or `postgres://…`; a secret, for it may carry a password.
+    /// `sqlite://FILE` or `postgres://…`; a secret, because it may contain a password.
     pub url: Secret,
-    /// PostgreSQL only: the URL of the role that owns the tables, where that is another one.
+    /// PostgreSQL only: the URL of the role that owns the tables, if it is a different role.
     #[serde(deserialize_with = "empty_as_none")]
     pub migrate_url: Option<Secret>,
-    /// Connections held at most, but for those that look-ups and the audit trail have apart.
+    /// The most connections, in addition to those reserved for look-ups and the audit trail.
     pub max_connections: u32,
 }
 
 /// The databases that Weir runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatabaseKind {
-    /// One server with a file of its own.
+    /// A single server with its own file.
     Sqlite,
     /// Any number of replicas.
     Postgres,
 }
 
 impl DatabaseSettings {
-    /// Which database [`Self::url`] names; `None` only for settings that did not come from `Settings::load`.
+    /// Returns the kind of database in [`Self::url`]; `None` only for settings that did not come from `Settings::load`.
     pub fn kind(&self) -> Option<DatabaseKind> {
         kind_of(&self.url)
     }
 
-    /// The SQLite file, where the database is one.
+    /// Returns the SQLite file, if the database is SQLite.
     pub fn sqlite_file(&self) -> Option<PathBuf> {
         let rest = self.url.expose().strip_prefix("sqlite://")?;
         let path = rest.split('?').next().unwrap_or(rest);
         Some(PathBuf::from(path))
     }
 
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
-        // No message repeats a URL, for it may hold a password.
+        // No message repeats a URL, because it may contain a password.
         const SHAPE: &str = "is neither `sqlite://FILE` nor `postgres://USER@HOST/DATABASE`";
         match self.kind() {
             None => problems.add("database.url", SHAPE),

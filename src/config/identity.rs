@@ -1,26 +1,30 @@
-//! Issuers of OpenID Connect that are believed, and operators' sign-in by one of them.
+//! Settings of trusted OpenID Connect issuers, and of operators' sign-in through one of them.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use url::Url;
 
-use crate::domain::{access::identity::LONGEST_IDENTITY_TEXT, operators::Role};
+use crate::domain::{
+    access::identity::LONGEST_IDENTITY_TEXT,
+    core::word::{AsWritten, Words},
+    operators::principal::Role,
+};
 
 use super::{empty_as_none, is_loopback, problems::Problems};
 
 /// `[identity]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct IdentitySettings {
-    /// The issuers; nobody else is believed.
+    /// The trusted issuers.
     pub issuer: Vec<IssuerSettings>,
     /// Whether an issuer on this machine may be reached without TLS.
     pub allow_http_loopback: bool,
-    /// By how much an issuer's clock may differ, in seconds.
+    /// The tolerated difference to an issuer's clock, in seconds.
     pub clock_skew_seconds: u64,
-    /// How long an issuer may take to answer, in seconds.
+    /// The longest wait for an issuer's answer, in seconds.
     pub fetch_timeout_seconds: u64,
-    /// Operators' sign-in.
+    /// The settings of operators' sign-in.
     pub operators: OperatorSignInSettings,
 }
 
@@ -28,18 +32,18 @@ pub struct IdentitySettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerSettings {
-    /// Its name, exactly as in its tokens' `iss`, and where its discovery document lies.
+    /// The issuer's URL, exactly as in the `iss` claim of its tokens; also the base of its discovery document.
     pub url: String,
-    /// What recipients' tokens of this issuer may be made out to.
+    /// The audiences accepted in recipients' tokens from this issuer.
     #[serde(default)]
     pub audiences: Vec<String>,
-    /// Where its keys are, if not where its discovery document says.
+    /// The URL of its keys, if it differs from the one in the discovery document.
     #[serde(default, deserialize_with = "empty_as_none")]
     pub jwks_uri: Option<String>,
-    /// Where its clients get their tokens, if not where its discovery document says; written into profiles.
+    /// The token endpoint for its clients, if it differs from the one in the discovery document; written into profiles.
     #[serde(default, deserialize_with = "empty_as_none")]
     pub token_endpoint: Option<String>,
-    /// The scope that its clients ask for; written into profiles.
+    /// The scope that its clients request; written into profiles.
     #[serde(default, deserialize_with = "empty_as_none")]
     pub scope: Option<String>,
 }
@@ -47,21 +51,21 @@ pub struct IssuerSettings {
 /// `[identity.operators]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OperatorSignInSettings {
-    /// The issuer whose tokens operators sign in with, one of `[[identity.issuer]]`.
+    /// The issuer of operators' tokens, one of `[[identity.issuer]]`.
     #[serde(deserialize_with = "empty_as_none")]
     pub issuer: Option<String>,
-    /// What their tokens are made out to; never an audience of recipients.
+    /// The audience of operators' tokens; never an audience of recipients.
     pub audience: String,
-    /// The claim that holds what they are.
+    /// The claim that is mapped to a role.
     pub role_claim: String,
-    /// The claim that holds the name which the audit trail records.
+    /// The claim with the name that the audit trail records.
     pub name_claim: String,
     /// The role that each of the claim's values means.
-    pub roles: BTreeMap<String, Role>,
+    pub roles: BTreeMap<String, AsWritten<Role>>,
 }
 
 impl IdentitySettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         problems.bound(
             "identity.clock_skew_seconds",
@@ -113,6 +117,10 @@ impl IdentitySettings {
             if !is_text(text) {
                 problems.add(format!("identity.operators.{key}"), "is empty or too long; operators' sign-in needs it");
             }
+        }
+        for (value, role) in roles.iter().filter(|(_, role)| role.means().is_none()) {
+            let message = format!("unknown variant `{}`, expected one of {}", role.as_str(), Role::listed());
+            problems.add(format!("identity.operators.roles.{value}"), message);
         }
         if roles.is_empty() {
             problems.add(

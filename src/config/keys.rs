@@ -1,6 +1,6 @@
-//! Root keys: 32 random bytes a file, read at start.
+//! Loads root keys: files of 32 random bytes, read at start.
 //!
-//! Lives here: reading, and making the first key where one server alone uses it. Never here: what a key seals.
+//! Reads keys, and creates the first one for a server on SQLite. Never here: the use of keys.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -21,7 +21,7 @@ pub const KEY_BYTES: usize = 32;
 /// Why a root key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// There is no such file, and none is made: replicas must share their keys.
+    /// The file does not exist, and is not created, because replicas must share their keys.
     #[error(
         "root key `{}` does not exist; make it once with `head -c 32 /dev/urandom > FILE; chmod 600 FILE` and give the \
          same file to every replica", path.display()
@@ -30,15 +30,15 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is not exactly one key long.
+    /// The file does not have the length of a key.
     #[error("root key `{}` has {bytes} bytes; it must have exactly 32, as from `head -c 32 /dev/urandom`", path.display())]
     Length {
         /// The file.
         path: PathBuf,
-        /// Its length.
+        /// Its length in bytes.
         bytes: u64,
     },
-    /// Others than the owner may read or write the file.
+    /// Users other than the owner may access the file.
     #[error("root key `{}` is open to other users (mode {mode:o}); run `chmod 600 {}`", path.display(), path.display())]
     Exposed {
         /// The file.
@@ -54,7 +54,7 @@ pub enum KeyError {
         /// The cause.
         source: std::io::Error,
     },
-    /// The first key cannot be made.
+    /// The first key cannot be created.
     #[error("root key `{}` cannot be made: {source}; make its folder writable, or make the key there", path.display())]
     Write {
         /// The file.
@@ -64,10 +64,10 @@ pub enum KeyError {
     },
 }
 
-/// The root keys of `settings` in their order, the active one first.
+/// Loads the root keys of `settings` in order, the active one first.
 ///
-/// On SQLite the first file is made when it does not exist. On PostgreSQL none ever is: a replica with a key of its own
-/// could not open what the others sealed.
+/// On SQLite, the first file is created if it does not exist. On PostgreSQL no file is ever created: a replica with its
+/// own key could not open data sealed by the others.
 pub fn load_keys(settings: &SecretSettings, database: DatabaseKind) -> Result<Vec<RootKey>, KeyError> {
     if let Some(first) = settings.key_files.first()
         && database == DatabaseKind::Sqlite
@@ -77,13 +77,13 @@ pub fn load_keys(settings: &SecretSettings, database: DatabaseKind) -> Result<Ve
     read_keys(settings)
 }
 
-/// The root keys of `settings` in their order; never makes one.
+/// Reads the root keys of `settings` in order; never creates one.
 pub fn read_keys(settings: &SecretSettings) -> Result<Vec<RootKey>, KeyError> {
     settings.key_files.iter().map(|path| read(path)).collect()
 }
 
-/// What keeps the root keys from being used, each with its place in `secrets.key_files`; makes none. The first is no
-/// problem where a start would make it.
+/// Returns the problems of the root keys, each with its index in `secrets.key_files`; creates none. A missing first key
+/// is not a problem if a start would create it.
 pub fn check_keys(settings: &SecretSettings, database: Option<DatabaseKind>) -> Vec<(usize, KeyError)> {
     let faults = settings.key_files.iter().enumerate().filter_map(|(i, path)| {
         let fault = read(path).err()?;
@@ -110,7 +110,7 @@ fn read(path: &Path) -> Result<RootKey, KeyError> {
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     let mode = metadata.mode() & 0o777;
-    // Secrets mounted into a container belong to root and are readable by the container's group.
+    // Secrets mounted into a container belong to root, and the container's group may read them.
     let open_to_others = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     if mode & open_to_others != 0 {
         return Err(KeyError::Exposed { path: path.to_owned(), mode });
@@ -130,7 +130,7 @@ fn make_if_missing(path: &Path) -> Result<(), KeyError> {
     }
 }
 
-/// Makes a root key in a file that is not there yet, for its owner alone.
+/// Creates a root key in a new file that only its owner may access.
 pub fn make_key(path: &Path) -> Result<RootKey, KeyError> {
     let unwritable = |source| KeyError::Write { path: path.to_owned(), source };
     let mut options = std::fs::OpenOptions::new();
@@ -142,7 +142,7 @@ pub fn make_key(path: &Path) -> Result<RootKey, KeyError> {
         .and_then(|()| file.write_all(key.as_ref()))
         .and_then(|()| file.sync_all());
     written.map_err(|source| {
-        // Half a key would be refused at every later start.
+        // A partial key would be refused at every later start.
         let _ = std::fs::remove_file(path);
         unwritable(source)
     })?;

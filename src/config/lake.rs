@@ -1,4 +1,4 @@
-//! Reading Delta logs: how much memory it may take.
+//! Settings for reading Delta logs: the memory to use.
 
 use serde::Deserialize;
 
@@ -7,14 +7,14 @@ use super::problems::Problems;
 /// `[lake]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LakeSettings {
-    /// Bytes of memory for table snapshots.
+    /// Memory for table snapshots and commits, in bytes.
     pub cache_bytes: u64,
-    /// The largest single commit file that is read, in bytes.
+    /// The largest commit file that is read, in bytes.
     pub max_commit_bytes: u64,
 }
 
 impl LakeSettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         const MIB: u64 = 1 << 20;
         const TIB: u64 = 1 << 40;

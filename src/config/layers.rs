@@ -1,4 +1,4 @@
-//! Layers of configuration: reading each as a table, laying one over another, and turning the result into settings.
+//! Reads the layers of the configuration as tables, merges them, and converts the result to settings.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -47,12 +47,12 @@ fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
     keys
 }
 
-/// The lowest layer.
+/// Returns the lowest layer.
 pub(super) fn defaults(problems: &mut Problems) -> Table {
     parse(DEFAULT, "config/default.toml", problems)
 }
 
-/// The layer in the file at `path`.
+/// Reads the layer in the file at `path`.
 pub(super) fn from_file(path: &Path, problems: &mut Problems) -> Table {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(&text, &path.display().to_string(), problems),
@@ -63,7 +63,7 @@ pub(super) fn from_file(path: &Path, problems: &mut Problems) -> Table {
     }
 }
 
-/// Parses `text`. The error names the line and does not quote it, for it may hold a secret.
+/// Parses `text`. The error names the line but does not quote it, because it may contain a secret.
 fn parse(text: &str, origin: &str, problems: &mut Problems) -> Table {
     toml::from_str(text).unwrap_or_else(|source: toml::de::Error| {
         let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -74,9 +74,9 @@ fn parse(text: &str, origin: &str, problems: &mut Problems) -> Table {
     })
 }
 
-/// The layer in environment variables `WEIR__SECTION__KEY`.
+/// Reads the layer in environment variables of the form `WEIR__SECTION__KEY`.
 ///
-/// A key whose default is a string takes the value as it is; any other takes it as a TOML value.
+/// If a key's default is a string, its value is used unchanged; all other values are parsed as TOML.
 pub(super) fn from_env(env: &BTreeMap<String, String>, defaults: &Table, problems: &mut Problems) -> Table {
     let mut layer = Table::new();
     for (name, text) in env {
@@ -96,7 +96,7 @@ pub(super) fn from_env(env: &BTreeMap<String, String>, defaults: &Table, problem
     layer
 }
 
-/// A value in TOML's notation, or else the text itself, whose type is then judged like that of any other value.
+/// Parses a TOML value. Invalid TOML is kept as a string, so that its type is checked like that of other values.
 fn scalar(text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
     let value = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
@@ -118,7 +118,7 @@ fn insert(table: &mut Table, path: &[String], value: Value) {
     }
 }
 
-/// Lays `upper` over `lower`: tables are merged key by key, everything else is replaced.
+/// Merges `upper` into `lower`: tables are merged key by key, all other values are replaced.
 pub(super) fn merge(lower: &mut Table, upper: Table) {
     for (key, value) in upper {
         match (lower.get_mut(&key), value) {
@@ -130,7 +130,7 @@ pub(super) fn merge(lower: &mut Table, upper: Table) {
     }
 }
 
-/// Reports every key of `layer` that has no place in the configuration.
+/// Reports each unknown key of `layer`.
 pub(super) fn report_unknown(layer: &Table, defaults: &Table, problems: &mut Problems) {
     fn walk(layer: &Table, path: &mut Vec<String>, defaults: &Table, problems: &mut Problems) {
         for (key, value) in layer {
@@ -159,8 +159,8 @@ fn is_known(path: &[String], defaults: &Table) -> bool {
     find(defaults, path).is_some() || secret_files::names_file(path) || is_free(path)
 }
 
-/// True where the key's name is not this server's, and therefore not in the defaults: an option of a store of its own (the
-/// audit export, the copies of views), which is object_store's, or a value of the claim that operators' roles come from.
+/// Returns whether the key's name is chosen outside of this server, and so is not in the defaults: an object_store
+/// option of the audit export or of the views, or a value of the claim for operators' roles.
 fn is_free(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     matches!(
@@ -169,7 +169,7 @@ fn is_free(path: &[String]) -> bool {
     )
 }
 
-/// Says that the last key of `path` is unknown, and which key beside it was probably meant.
+/// Builds the message for an unknown last key of `path`, with the most similar known key.
 fn unknown(path: &[String], defaults: &Table) -> String {
     let (Some(key), parents) = (path.last(), &path[..path.len().saturating_sub(1)]) else {
         return "is unknown; remove it".to_owned();
@@ -185,9 +185,9 @@ fn suggest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// The settings of section `name`, or `None` when the section is beyond repair.
+/// Returns the settings of section `name`; `None` if it cannot be repaired.
 ///
-/// A value of a wrong type is reported and replaced by its default, so that the others are looked at as well.
+/// A value of the wrong type is reported and replaced by its default, so that the other values are checked too.
 pub(super) fn section<T: DeserializeOwned>(
     merged: &Table,
     defaults: &Table,
@@ -198,7 +198,7 @@ pub(super) fn section<T: DeserializeOwned>(
     repair(merged.get(name)?.clone(), default, name, problems)
 }
 
-/// The storages. What is wrong with one is reported, and stands in for nothing that is used.
+/// Returns the storages. Problems are reported, and the values that stand in for them are never used.
 pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSettings> {
     let Some(Value::Array(entries)) = merged.get("storage") else {
         problems.add("storage", "is no list; write each storage as `[[storage]]`");
@@ -211,7 +211,7 @@ pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSe
             problems.add(name, "is no table; write each storage as `[[storage]]`");
             continue;
         };
-        // Stand-ins let the rest of an incomplete storage be looked at.
+        // Stand-ins allow the rest of an incomplete storage to be checked.
         let stand_in = Table::from_iter([
             ("name".to_owned(), Value::String(format!("storage-{i}"))),
             ("url".to_owned(), Value::String(format!("s3://storage-{i}"))),
@@ -231,7 +231,7 @@ pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSe
     storages
 }
 
-/// Deserializes `value`, reporting whatever has the wrong type and replacing it by what stands in `default`.
+/// Deserializes `value`. Each value of the wrong type is reported and replaced by the one in `default`.
 fn repair<T: DeserializeOwned>(mut value: Value, default: &Value, name: &str, problems: &mut Problems) -> Option<T> {
     loop {
         let error = match serde_path_to_error::deserialize(value.clone()) {
@@ -262,7 +262,7 @@ fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     if path.is_empty() { Some(value) } else { find(value.as_table()?, path) }
 }
 
-/// Puts the default back at `path`, or removes what has none; false when that changes nothing.
+/// Restores the default at `path`, or removes the value if there is no default. Returns false if nothing changed.
 fn reset(value: &mut Value, default: &Value, path: &[String]) -> bool {
     let before = value.clone();
     match (path.split_first(), value.as_table_mut(), default.as_table()) {

@@ -1,4 +1,4 @@
-//! Logging: its form and how much of it.
+//! Settings of the log: its format and level.
 
 use serde::Deserialize;
 
@@ -7,24 +7,24 @@ use super::problems::Problems;
 /// `[log]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LogSettings {
-    /// The form of a line.
+    /// The format of a line.
     pub format: LogFormat,
-    /// A level, also by module: `info,weir::lake=debug`.
+    /// The level, optionally per module: `info,weir::lake=debug`.
     pub level: String,
 }
 
-/// The form of a log line.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line, for collectors.
+    /// One JSON object per line, for collectors.
     Json,
 }
 
 impl LogSettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         for directive in self.level.split(',') {
             let (module, level) = directive.trim().split_once('=').unwrap_or(("weir", directive.trim()));

@@ -1,11 +1,12 @@
-//! The configuration: `default.toml` < file < environment, as one settings struct per concern.
+//! Loads the configuration: `default.toml` < file < environment, with one settings struct per concern.
 //!
-//! Lives here: reading, layering and checking. Never here: ambient access to the environment (it is passed in, so that
-//! tests and commands say what they mean), and the meaning of a storage's options, which is the storage adapter's.
-//! Reading starts best at [`Settings::load`].
+//! Reads, layers and checks settings. Never here: direct access to the environment, which is passed in so that tests
+//! and commands are explicit; and the meaning of a storage's options, which the code of the storage knows. Start
+//! reading at [`Settings::load`].
 
 mod audit;
 mod database;
+mod governance;
 mod identity;
 pub mod keys;
 mod lake;
@@ -37,6 +38,7 @@ use crate::domain::core::secret::Secret;
 pub use self::{
     audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
+    governance::GovernanceSettings,
     identity::{IdentitySettings, IssuerSettings, OperatorSignInSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
@@ -52,18 +54,18 @@ pub use self::{
     views::ViewSettings,
 };
 
-/// The lowest layer, with every key, its default and the reason for it.
+/// The lowest layer, with each key, its default, and the reason for it.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
 
-/// The shortest bootstrap token that is accepted, in characters.
+/// The minimum length of a bootstrap token, in characters.
 const BOOTSTRAP_TOKEN_CHARS: usize = 32;
 
-/// Where settings come from.
+/// The sources of settings.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The file that `--config` names; without it, the one in `WEIR_CONFIG` is read, where that is set.
+    /// The file named by `--config`. Without it, the file in `WEIR_CONFIG` is read, if that is set.
     pub file: Option<PathBuf>,
-    /// The process's environment; only names that begin with `WEIR_` are looked at.
+    /// The environment of the process; only names that begin with `WEIR_` are used.
     pub env: BTreeMap<String, String>,
 }
 
@@ -80,6 +82,8 @@ pub struct Settings {
     pub sharing: SharingSettings,
     /// `[operators]`.
     pub operators: OperatorSettings,
+    /// `[governance]`.
+    pub governance: GovernanceSettings,
     /// `[identity]`.
     pub identity: IdentitySettings,
     /// `[[storage]]`, in the order of the file.
@@ -98,15 +102,15 @@ pub struct Settings {
     pub notify: NotifySettings,
     /// `[log]`.
     pub log: LogSettings,
-    /// `WEIR_BOOTSTRAP_TOKEN` or the content of the file in `WEIR_BOOTSTRAP_TOKEN_FILE`.
+    /// The bootstrap token: `WEIR_BOOTSTRAP_TOKEN`, or the content of the file in `WEIR_BOOTSTRAP_TOKEN_FILE`.
     pub bootstrap_token: Option<Secret>,
-    /// What is allowed but should be looked at; to be logged once logging works.
+    /// Warnings about permitted but risky settings, to be logged once logging is set up.
     pub warnings: Vec<String>,
     redacted: toml::Table,
 }
 
 impl Settings {
-    /// Reads all layers, and answers either settings that hold every rule or everything that is wrong with them.
+    /// Reads all layers. Returns either valid settings or all problems.
     pub fn load(sources: Sources) -> Result<Self, Problems> {
         match Self::examine(sources) {
             (Some(settings), problems) if problems.is_empty() => Ok(settings),
@@ -114,8 +118,8 @@ impl Settings {
         }
     }
 
-    /// The same, with the settings also where rules are broken, so that what stands on them is looked at as well; `None`
-    /// where they are beyond repair.
+    /// Like [`Self::load`], but also returns settings that break rules, so that other checks can use them; `None` if
+    /// they cannot be repaired.
     pub fn examine(sources: Sources) -> (Option<Self>, Problems) {
         let mut problems = Problems::default();
         let mut warnings = Vec::new();
@@ -137,6 +141,7 @@ impl Settings {
         let secrets = layers::section(&merged, &defaults, "secrets", &mut problems);
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
         let operators = layers::section(&merged, &defaults, "operators", &mut problems);
+        let governance = layers::section(&merged, &defaults, "governance", &mut problems);
         let identity = layers::section(&merged, &defaults, "identity", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
@@ -153,6 +158,7 @@ impl Settings {
         else {
             return (None, problems);
         };
+        let Some(governance) = governance else { return (None, problems) };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
             return (None, problems);
         };
@@ -163,6 +169,7 @@ impl Settings {
             secrets,
             sharing,
             operators,
+            governance,
             identity,
             storage,
             audit,
@@ -180,7 +187,7 @@ impl Settings {
         (Some(settings), problems)
     }
 
-    /// The effective configuration as TOML, with every secret as `***`.
+    /// Returns the effective configuration as TOML, with each secret as `***`.
     pub fn render_redacted(&self) -> String {
         let token = if self.bootstrap_token.is_some() { "set" } else { "not set" };
         format!("# WEIR_BOOTSTRAP_TOKEN is {token}\n\n{}", self.redacted)
@@ -204,7 +211,8 @@ impl Settings {
         self.check_roots(file, problems);
     }
 
-    /// A local storage that holds the configuration, the keys or the database would serve them.
+    /// Refuses local storages that contain the configuration, keys, or the database, because they would serve those
+    /// files.
     fn check_roots(&self, file: Option<&Path>, problems: &mut Problems) {
         let mut private: Vec<(&str, PathBuf)> = Vec::new();
         private.extend(file.map(|path| ("the configuration", path.to_owned())));
@@ -230,7 +238,7 @@ impl Settings {
     }
 }
 
-/// The real path of a file that need not exist yet: its folder must.
+/// Returns the real path of a file that may not exist yet; its folder must exist.
 fn resolved(path: &Path) -> Option<PathBuf> {
     if let Ok(path) = path.canonicalize() {
         return Some(path);
@@ -239,7 +247,7 @@ fn resolved(path: &Path) -> Option<PathBuf> {
     Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// The empty string means "not set", so that `default.toml` can show every key.
+/// Reads an empty string as `None`, so that `default.toml` can show every key.
 fn empty_as_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -249,7 +257,7 @@ where
     Ok(if text.is_empty() { None } else { Some(T::from(text)) })
 }
 
-/// Whether a URL's host is this machine, by its name or its address.
+/// Returns whether a URL's host is this machine, by name or address.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

@@ -1,4 +1,4 @@
-//! Signals to the outside: the webhooks that are told, and what is worth telling.
+//! Settings of notifications: the webhooks, and the thresholds for signals.
 
 use std::collections::BTreeSet;
 
@@ -15,17 +15,17 @@ use super::{empty_as_none, is_loopback, problems::Problems};
 /// `[notify]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct NotifySettings {
-    /// Who is told.
+    /// The webhooks.
     pub webhook: Vec<WebhookSettings>,
-    /// How often a message is sent before it is given up.
+    /// The number of attempts before a message is given up.
     pub attempts: u64,
     /// The age at which a message is given up, in seconds.
     pub max_age_seconds: u64,
-    /// How many refusals of one recipient, or of callers that nobody knows, are a burst.
+    /// The number of refusals of one recipient, or of unknown callers, that counts as a burst.
     pub denials: u64,
-    /// Within how many seconds.
+    /// The period for this number, in seconds.
     pub denials_window_seconds: u64,
-    /// How long a checkpoint, or its export, may be overdue, in seconds.
+    /// The time that a checkpoint or its export may be overdue, in seconds.
     pub checkpoint_late_seconds: u64,
 }
 
@@ -33,22 +33,22 @@ pub struct NotifySettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
-    /// What listings, metrics and logs call it; unique.
+    /// The unique name in listings, metrics and logs.
     pub name: String,
-    /// Where it listens; a secret, since some receivers' URLs are.
+    /// The receiver's URL; a secret, because some receivers' URLs are.
     pub url: Secret,
-    /// `whsec_…`, which signs.
+    /// The secret for signatures, `whsec_…`.
     pub secret: Secret,
-    /// The secret before, which signs, too, until receivers know the new one.
+    /// The previous secret, which also signs until receivers know the new one.
     #[serde(default, deserialize_with = "empty_as_none")]
     pub previous_secret: Option<Secret>,
-    /// Which kinds it is told; all where empty.
+    /// The kinds of signals to send; empty means all.
     #[serde(default)]
     pub events: BTreeSet<String>,
-    /// How long one attempt may take, in seconds.
+    /// The longest time for one attempt, in seconds.
     #[serde(default = "default_timeout")]
     pub timeout_seconds: u64,
-    /// Whether a receiver that is not on this machine may be reached without TLS.
+    /// Whether a receiver on another machine may be reached without TLS.
     #[serde(default)]
     pub allow_http: bool,
 }
@@ -57,12 +57,12 @@ fn default_timeout() -> u64 {
     10
 }
 
-/// Each has a task of its own.
+/// The most webhooks; each has its own task.
 const MOST_WEBHOOKS: usize = 16;
 const LONGEST_NAME: usize = 64;
 
 impl WebhookSettings {
-    /// Whether it is told signals of `kind`.
+    /// Returns whether signals of `kind` are sent to this webhook.
     pub fn wants(&self, kind: SignalKind) -> bool {
         self.events.is_empty() || self.events.contains(kind.as_str())
     }
@@ -108,7 +108,7 @@ impl WebhookSettings {
 }
 
 impl NotifySettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         const MONTH: u64 = 30 * 86_400;
         if self.webhook.len() > MOST_WEBHOOKS {

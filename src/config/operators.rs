@@ -1,4 +1,4 @@
-//! Operators: whether the bootstrap token goes on, and how long operators' tokens live.
+//! Settings of operators: whether the bootstrap token stays valid, and the lifetime of tokens.
 
 use serde::Deserialize;
 
@@ -7,18 +7,18 @@ use super::problems::Problems;
 /// `[operators]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OperatorSettings {
-    /// Whether the bootstrap token goes on once an admin can sign in.
+    /// Whether the bootstrap token stays valid once an admin can sign in.
     pub keep_bootstrap_token: bool,
-    /// The longest life of an operator's token in seconds.
+    /// The longest lifetime of an operator's token, in seconds.
     pub token_max_seconds: u64,
-    /// The life of a token that names none, in seconds.
+    /// The default lifetime of a token, in seconds.
     pub token_default_seconds: u64,
 }
 
 const ONE_YEAR_SECONDS: u64 = 366 * 86_400;
 
 impl OperatorSettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         for (key, value) in
             [("token_max_seconds", self.token_max_seconds), ("token_default_seconds", self.token_default_seconds)]

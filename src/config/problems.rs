@@ -1,13 +1,13 @@
-//! What is wrong with a configuration: every problem found, in one value.
+//! Collects all problems of a configuration in one value.
 
 use std::fmt;
 
-/// One thing that is wrong, said so that the reader knows what to change.
+/// One problem, described so that the reader knows what to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key, as `section.key`, or the variable or file that is at fault.
+    /// The key, as `section.key`, or the variable or file with the problem.
     pub key: String,
-    /// What is wrong with it and what to do; never the value of a secret.
+    /// The problem and its solution; never the value of a secret.
     pub message: String,
 }
 
@@ -17,7 +17,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration, in the order in which it was found. Prints one problem a line.
+/// All problems of a configuration, in the order they were found. Prints one problem per line.
 #[derive(Clone, Debug, Default)]
 pub struct Problems(Vec<Problem>);
 
@@ -27,24 +27,24 @@ impl Problems {
         self.0.push(Problem { key: key.into(), message: message.into() });
     }
 
-    /// Whether something is wrong with `key` or what is below it.
+    /// Returns whether there is a problem with `key` or anything below it.
     pub(crate) fn concern(&self, key: &str) -> bool {
         self.0.iter().any(|problem| {
             problem.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         })
     }
 
-    /// True when nothing is wrong.
+    /// Returns whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The problems, in the order in which they were found.
+    /// Iterates over the problems, in the order they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 
-    /// Records a problem with `key` when `value` is outside `range`; `why` names the reason for the bounds.
+    /// Adds a problem with `key` if `value` is outside `range`; `why` is the reason for the bounds.
     pub(crate) fn bound(&mut self, key: &str, value: u64, range: std::ops::RangeInclusive<u64>, why: &str) {
         if !range.contains(&value) {
             let (low, high) = (range.start(), range.end());

@@ -1,4 +1,4 @@
-//! The effective configuration without its secrets.
+//! Removes the secrets from the effective configuration.
 
 use toml::{Table, Value};
 use url::Url;
@@ -7,7 +7,7 @@ use crate::domain::core::secret::REDACTED;
 
 use super::secret_files::is_secret_key;
 
-/// The whole configuration with secrets replaced by `***`.
+/// Replaces the secrets of the whole configuration by `***`.
 pub(super) fn settings(mut all: Table) -> Table {
     let webhooks = all.get_mut("notify").and_then(|notify| notify.get_mut("webhook")).and_then(Value::as_array_mut);
     for webhook in webhooks.into_iter().flatten() {
@@ -18,13 +18,13 @@ pub(super) fn settings(mut all: Table) -> Table {
     table(all)
 }
 
-/// A receiver's URL without its path and query, which may be what lets one in.
+/// Returns a receiver's URL without its path and query, which may grant access.
 fn host_alone(text: &str) -> String {
     Url::parse(text)
         .map_or_else(|_| REDACTED.to_owned(), |url| format!("{}/{REDACTED}", url.origin().ascii_serialization()))
 }
 
-/// The same table with secrets replaced by `***`.
+/// Replaces the secrets in a table by `***`.
 fn table(mut table: Table) -> Table {
     for (key, value) in table.iter_mut() {
         *value = redacted(key, std::mem::replace(value, Value::Boolean(false)));
@@ -43,7 +43,7 @@ fn redacted(key: &str, value: Value) -> Value {
     }
 }
 
-/// A URL with the password of its authority and of its query replaced; any other text as it is.
+/// Replaces the passwords in a URL's authority and query; returns other text unchanged.
 fn without_password(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
     let has_secret = |name: &str| name.to_ascii_lowercase().contains("password");

@@ -1,4 +1,4 @@
-//! Monthly reports: whether they are made without being asked for, and in whose name.
+//! Settings of monthly reports: whether they are made automatically, and the provider's name.
 
 use serde::Deserialize;
 
@@ -10,15 +10,15 @@ const MAX_NAME: usize = 200;
 /// `[reports]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ReportSettings {
-    /// Whether each month's report of all recipients is made once the month is over.
+    /// Whether each month's report on all recipients is made automatically once the month is over.
     pub monthly: bool,
-    /// The provider's name, as reports carry it.
+    /// The provider's name in reports.
     #[serde(deserialize_with = "empty_as_none")]
     pub provider_name: Option<String>,
 }
 
 impl ReportSettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         let is_wrong = |name: &String| name.chars().count() > MAX_NAME || name.chars().any(char::is_control);
         if self.provider_name.as_ref().is_some_and(is_wrong) {

@@ -1,4 +1,4 @@
-//! Secrets that are kept in files of their own: `<key>_file` instead of `<key>`.
+//! Reads secrets from their own files: `<key>_file` instead of `<key>`.
 
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt, path::Path};
 
@@ -8,13 +8,13 @@ use crate::domain::core::secret::Secret;
 
 use super::{BOOTSTRAP_TOKEN_CHARS, problems::Problems};
 
-/// The secrets among the fixed keys, as section and key.
+/// The fixed keys that are secrets, as section and key.
 const SECRETS: [(&str, &str); 2] = [("database", "url"), ("database", "migrate_url")];
 
 /// The secrets of one `[[notify.webhook]]`.
 const WEBHOOK_SECRETS: [&str; 3] = ["url", "secret", "previous_secret"];
 
-/// How the names of those storage options end whose values are credentials. Endings, because `object_store` knows most
+/// The endings of storage options whose values are credentials. Endings are used because `object_store` knows most
 /// options under several names. Its own options for files (`aws_web_identity_token_file`, …) must not match.
 const SECRET_OPTIONS: [&str; 11] = [
     "access_key",
@@ -30,23 +30,23 @@ const SECRET_OPTIONS: [&str; 11] = [
     "storage_token",
 ];
 
-/// A secret is a line of text; a file beyond this is not one.
+/// The largest file of a secret, in bytes; a secret is one line of text.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
-/// True for a storage option, or the path of a key, whose value is a credential.
+/// Returns whether the value of a storage option, or of the key at `path`, is a credential.
 pub(super) fn is_secret_key(path: &str) -> bool {
     let key = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase();
     matches!(key.as_str(), "token" | "aws_token" | "secret" | "previous_secret")
         || SECRET_OPTIONS.iter().any(|ending| key.ends_with(ending))
 }
 
-/// True for the path of a `<key>_file` that stands for one of the fixed secrets.
+/// Returns whether `path` is a `<key>_file` for one of the fixed secrets.
 pub(super) fn names_file(path: &[String]) -> bool {
     let [section, key] = path else { return false };
     SECRETS.iter().any(|(s, k)| s == section && key.strip_suffix("_file") == Some(*k))
 }
 
-/// Replaces every `<key>_file` of `layer` by `<key>` with the file's content.
+/// Replaces each `<key>_file` of `layer` by `<key>` with the content of the file.
 pub(super) fn resolve(layer: &mut Table, problems: &mut Problems, warnings: &mut Vec<String>) {
     for (section, key) in SECRETS {
         if let Some(Value::Table(table)) = layer.get_mut(section) {
@@ -100,7 +100,7 @@ fn take(table: &mut Table, section: &str, key: &str, problems: &mut Problems, wa
     }
 }
 
-/// The bootstrap token of the environment.
+/// Returns the bootstrap token from the environment.
 pub(super) fn bootstrap_token(
     env: &BTreeMap<String, String>,
     problems: &mut Problems,
@@ -117,7 +117,7 @@ pub(super) fn bootstrap_token(
         (None, Some(file)) => (FILE, read(FILE, Path::new(file), problems, warnings)?),
         (None, None) => return None,
     };
-    // Orchestrators and compose files pass an empty variable for one that is not set.
+    // Orchestrators and compose files set an empty variable instead of none.
     if token.is_empty() {
         return None;
     }
@@ -128,7 +128,7 @@ pub(super) fn bootstrap_token(
     Some(Secret::new(token))
 }
 
-/// The trimmed content of a file that holds one secret.
+/// Reads a file that contains one secret, and trims it.
 fn read(key: &str, file: &Path, problems: &mut Problems, warnings: &mut Vec<String>) -> Option<String> {
     let shown = file.display();
     let metadata = match std::fs::metadata(file) {
@@ -148,7 +148,7 @@ fn read(key: &str, file: &Path, problems: &mut Problems, warnings: &mut Vec<Stri
             None
         }
         Ok(text) => {
-            // Orchestrators mount secrets readable by all inside of a container, so this is no error.
+            // Orchestrators mount secrets that all users in a container may read, so this is only a warning.
             if metadata.mode() & 0o077 != 0 {
                 warnings.push(format!("{key}: `{shown}` can be read by other users; use `chmod 600 {shown}`"));
             }

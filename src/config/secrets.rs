@@ -1,4 +1,4 @@
-//! Root keys: which files hold them. Reading them is [`super::keys`].
+//! Settings of root keys: the files that hold them. [`super::keys`] reads them.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use super::problems::Problems;
 /// `[secrets]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct SecretSettings {
-    /// Files of 32 random bytes each; the first is active, the others still open what they sealed.
+    /// Files of 32 random bytes each. The first key is active; the others still open what they sealed.
     pub key_files: Vec<PathBuf>,
 }
 
 impl SecretSettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         if self.key_files.is_empty() {
             problems.add("secrets.key_files", "is empty; name at least one file of 32 random bytes");

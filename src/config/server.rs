@@ -1,4 +1,4 @@
-//! Listeners: where the server answers, how it is called from outside, and how much it takes on.
+//! Settings of the listeners: their addresses, the public URL, and the limits on load.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -11,36 +11,37 @@ use super::{empty_as_none, problems::Problems};
 /// `[server]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ServerSettings {
-    /// Where the server listens.
+    /// The address to listen on.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
-    /// Where the admin API, the metrics and the API documents answer, and then only there.
+    /// The address for the admin API, metrics and API documents. If set, they are served only there.
     #[serde(deserialize_with = "optional_address")]
     pub admin_listen: Option<SocketAddr>,
-    /// The server as its clients see it, without a trailing slash; written into profiles and links.
+    /// The server's URL for clients, without a trailing slash; written into profiles and links.
     #[serde(deserialize_with = "without_trailing_slash")]
     pub public_url: String,
-    /// Networks of the proxies whose `X-Forwarded-For` is believed.
+    /// Networks of proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Network>,
-    /// A proxy in front of the server speaks TLS, so that a plain listener beyond loopback is accepted.
+    /// Whether a proxy in front of the server terminates TLS, so that a plain listener beyond loopback is accepted.
     pub tls_terminated_upstream: bool,
-    /// The largest request body in bytes.
+    /// The largest request body, in bytes.
     pub max_body_bytes: u64,
-    /// Requests of recipients that are worked on at one time.
+    /// The most concurrent requests of recipients.
     pub max_concurrent_requests: u64,
-    /// Those of them that come from one address.
+    /// The most of these from one address.
     pub max_requests_per_address: u64,
-    /// Requests of one recipient at one time, those included that wait.
+    /// The most concurrent requests of one recipient, including waiting ones.
     pub max_requests_per_recipient: u64,
-    /// Requests of operators that are worked on at one time, beside those of recipients.
+    /// The most concurrent requests of operators, in addition to those of recipients.
     pub max_concurrent_admin_requests: u64,
-    /// Seconds until a response must have begun.
+    /// The time until a response must begin, in seconds.
     pub request_timeout_seconds: u64,
-    /// Seconds until a request's body must have arrived.
+    /// The time until a request's body must have arrived, in seconds.
     pub body_timeout_seconds: u64,
-    /// Seconds that a server goes on answering after a stop signal, while it says that it is not ready.
+    /// The time for which the server still answers after a stop signal while it reports that it is not ready, in
+    /// seconds.
     pub drain_seconds: u64,
-    /// Seconds that running streams get after that.
+    /// The additional time for running streams, in seconds.
     pub shutdown_grace_seconds: u64,
     /// `[server.tls]`.
     tls: TlsSettings,
@@ -54,16 +55,16 @@ struct TlsSettings {
     key_file: Option<PathBuf>,
 }
 
-/// The PEM files that make a listener speak TLS.
+/// The PEM files for a listener with TLS.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The certificate chain, the server's own certificate first.
+    /// The certificate chain, with the server's own certificate first.
     pub cert_file: PathBuf,
     /// The private key of the first certificate.
     pub key_file: PathBuf,
 }
 
-/// A network in CIDR notation; a lone address means itself.
+/// A network in CIDR notation; a single address is a network of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Network(pub IpNet);
@@ -78,7 +79,7 @@ impl TryFrom<String> for Network {
 }
 
 impl ServerSettings {
-    /// The TLS files, where both are named.
+    /// Returns the TLS files, if both are set.
     pub fn tls(&self) -> Option<TlsFiles> {
         let TlsSettings { cert_file: Some(cert_file), key_file: Some(key_file) } = self.tls.clone() else {
             return None;
@@ -86,7 +87,7 @@ impl ServerSettings {
         Some(TlsFiles { cert_file, key_file })
     }
 
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         self.check_tls(problems);
         self.check_listeners(problems);
@@ -158,7 +159,7 @@ impl ServerSettings {
                 Some("it has a query or a fragment, and paths are appended to it".to_owned())
             }
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                // The value is not repeated, for it holds a password.
+                // The value is not repeated, because it contains a password.
                 problems.add("server.public_url", "carries credentials, and would be handed to partners; remove them");
                 return;
             }

@@ -1,4 +1,4 @@
-//! The sharing protocol: where it is served, and how long what it hands out lives.
+//! Settings of the sharing protocol: where it is served, the lifetimes, and the limits.
 
 use std::time::Duration;
 
@@ -9,50 +9,49 @@ use super::problems::Problems;
 /// `[sharing]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct SharingSettings {
-    /// The path under which the protocol is served, with a leading and without a trailing slash.
+    /// The path of the protocol, with a leading and no trailing slash.
     pub prefix: String,
-    /// Life of presigned URLs in seconds.
+    /// The lifetime of presigned URLs, in seconds.
     pub url_ttl_seconds: u64,
-    /// Life of the server's own file URLs in seconds.
+    /// The lifetime of the server's own file URLs, in seconds.
     pub proxied_url_ttl_seconds: u64,
-    /// How long an answer's version may be refreshed, in seconds from the first answer on.
+    /// The time for which a version can be refreshed, in seconds from the first answer.
     pub refresh_token_seconds: u64,
-    /// For how many seconds after it was replaced a version is still read by page and refresh tokens where history is not
-    /// shared.
+    /// The time for which page and refresh tokens still read a replaced version if history is not shared, in seconds.
     pub unshared_version_seconds: u64,
-    /// Another word for `raw = "acknowledge"`.
+    /// An alternative to `raw = "acknowledge"`.
     pub require_acknowledge: bool,
     /// Whether raw tables may be shared.
     pub raw: RawSharing,
-    /// Every grant names a purpose.
+    /// Whether every grant must name a purpose.
     pub require_purpose: bool,
-    /// Every grant names the agreement that it stands on.
+    /// Whether every grant must name the agreement behind it.
     pub require_agreement: bool,
-    /// The longest grant in seconds, and the length of one that names no end.
+    /// The longest duration of a grant, in seconds; also the default.
     pub grant_max_seconds: u64,
-    /// The longest life of a recipient's token in seconds.
+    /// The longest lifetime of a recipient's token, in seconds.
     pub token_max_seconds: u64,
-    /// The life of a token that names none, in seconds.
+    /// The default lifetime of a token, in seconds.
     pub token_default_seconds: u64,
-    /// The life of an activation link in seconds.
+    /// The lifetime of an activation link, in seconds.
     pub activation_ttl_seconds: u64,
-    /// A token that was fetched by a link and not used for so many seconds is revoked; 0 leaves it.
+    /// The time after which a token fetched by a link is revoked if it was never used, in seconds; 0 disables this.
     pub unused_revoke_seconds: u64,
-    /// Who shares, on activation pages; empty for the public URL's host.
+    /// The provider's name on activation pages; if empty, the public URL's host is shown.
     pub provider_name: String,
-    /// Whom recipients ask, in error messages, share properties and on activation pages; empty for nobody.
+    /// The contact for recipients in error messages, share properties and activation pages; empty for none.
     pub support_contact: String,
-    /// For how many seconds a client may take nothing of an answer that streams to it before it ends.
+    /// The longest time for which a client may read nothing of a streamed answer before it ends, in seconds.
     pub stalled_seconds: u64,
-    /// Requests in a minute of a recipient that has no limit of its own, on each server.
+    /// The requests per minute on each server for a recipient without a limit of its own.
     pub requests_per_minute: u64,
-    /// Answers that stream at once to a recipient that has no limit of its own, on each server.
+    /// The concurrent streams on each server for a recipient without a limit of its own.
     pub concurrent_streams: u64,
-    /// How many refusals of one address, or of one recipient, are recorded by themselves in a minute.
+    /// The refusals per minute of one address or recipient that are recorded one by one.
     pub failures_recorded_per_minute: u64,
-    /// How many failed authentications of one address, or with one token, are answered in a minute before 429.
+    /// The failed authentications per minute of one address or token that are answered before 429.
     pub failures_per_minute: u64,
-    /// How many failed activations of one address are answered in a minute before 429.
+    /// The failed activations per minute of one address that are answered before 429.
     pub activation_failures_per_minute: u64,
 }
 
@@ -60,32 +59,32 @@ pub struct SharingSettings {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum RawSharing {
-    /// They may.
+    /// They may be shared.
     #[default]
     Allow,
-    /// They may where what they disclose beside what a query shows is acknowledged.
+    /// They may be shared if the operator acknowledges what they disclose beyond query results.
     Acknowledge,
-    /// They may not, nor may more of the past of those that are shared: views are.
+    /// They may not be shared, and those already shared get no more history; share views instead.
     Refuse,
 }
 
-/// Connectors refresh URLs 10 to 20 minutes before they end; with a shorter life they loop or fail.
+/// Connectors refresh URLs 10 to 20 minutes before they end; with a shorter lifetime they loop or fail.
 const SHORTEST_MISREAD_SECONDS: u64 = 1200;
-/// SigV4 presigned URLs live 7 days at most.
+/// The longest lifetime of presigned URLs with SigV4: 7 days.
 const LONGEST_SIGNED_SECONDS: u64 = 604_800;
 /// The longest text that is written into messages, in characters.
 const LONGEST_TEXT: usize = 200;
 const TEN_YEARS_SECONDS: u64 = 3650 * 86_400;
-/// First path segments that the server answers itself.
+/// First path segments that the server itself uses.
 const TAKEN: [&str; 8] = ["api", "files", "activate", "healthz", "readyz", "metrics", "console", "extract"];
 
 impl SharingSettings {
-    /// For how long a client may take nothing of an answer that streams to it.
+    /// Returns the longest time for which a client may read nothing of a streamed answer.
     pub fn stalled(&self) -> Duration {
         Duration::from_secs(self.stalled_seconds)
     }
 
-    /// Whether raw tables may be shared, in whichever words it was said.
+    /// Returns whether raw tables may be shared, from both settings for it.
     pub fn raw_sharing(&self) -> RawSharing {
         match self.raw {
             RawSharing::Allow if self.require_acknowledge => RawSharing::Acknowledge,
@@ -93,7 +92,7 @@ impl SharingSettings {
         }
     }
 
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         self.check_prefix(problems);
         let ttl = self.url_ttl_seconds;

@@ -1,7 +1,7 @@
-//! The `[[storage]]` entries: where tables may live, and how their bytes leave.
+//! Settings of the `[[storage]]` entries: where tables may be stored, and how their bytes are delivered.
 //!
-//! Lives here: what an operator writes. Never here: what an option means; its names are object_store's own, and the
-//! storage adapter knows them.
+//! Reads the settings as written by operators. Never here: the meaning of options; their names are object_store's own,
+//! and the code of the storages knows them.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -14,23 +14,24 @@ pub use crate::domain::access::delivery::Delivery;
 /// The schemes that a storage's URL may have.
 pub(super) const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "abfss", "abfs", "az", "wasbs", "file"];
 
-/// One storage: every table under `url` belongs to it, unless another storage's `url` is a longer prefix.
+/// One storage: it contains each table under `url`, unless another storage's `url` is a longer prefix.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StorageSettings {
-    /// What metrics, logs and listings call it; unique.
+    /// The unique name in metrics, logs and listings.
     pub name: String,
-    /// Where it begins: `s3://bucket/prefix`, `gs://…`, `abfss://container@account.dfs.core.windows.net/…`,
-    /// `file:///absolute/directory`. A table belongs to it by whole path segments.
+    /// The URL of its root: `s3://bucket/prefix`, `gs://…`, `abfss://container@account.dfs.core.windows.net/…`,
+    /// `file:///absolute/directory`. Tables are matched by whole path segments.
     pub url: String,
-    /// How files leave, unless a recipient or an object asks for more care.
+    /// How files are delivered, unless a recipient or an object requires more protection.
     #[serde(default)]
     pub delivery: Delivery,
-    /// How old a look at a table's log may be that answers a request, in seconds; 0 looks anew for every request.
+    /// The greatest age of a look at a table's log that may still answer a request, in seconds; with 0, every request
+    /// looks.
     #[serde(default)]
     pub max_staleness_seconds: u32,
-    /// object_store's own option names (`aws_endpoint`, `azure_storage_account_key`, …). Values may be secrets, so they
-    /// are never printed; `<name>_file` reads the value from a file.
+    /// Options with object_store's own names (`aws_endpoint`, `azure_storage_account_key`, …). Values may be secrets,
+    /// so they are never printed; `<name>_file` reads the value from a file.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }
@@ -49,12 +50,12 @@ impl fmt::Debug for StorageSettings {
 }
 
 impl StorageSettings {
-    /// The folder that a `file:///…` storage names.
+    /// Returns the folder of a `file:///…` storage.
     pub fn local_root(&self) -> Option<PathBuf> {
         Url::parse(&self.url).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
     }
 
-    /// Where the storage begins, alike for two spellings of one place.
+    /// Returns the storage's root in a form that is equal for two spellings of one place.
     fn place(&self) -> String {
         let (scheme, rest) = self.url.split_once("://").unwrap_or(("", &self.url));
         let scheme = match scheme {
@@ -66,7 +67,7 @@ impl StorageSettings {
     }
 }
 
-/// Finds what is wrong with `storages` beyond types.
+/// Checks the values of `storages` beyond their types.
 pub(super) fn check(storages: &[StorageSettings], problems: &mut Problems) {
     for (i, storage) in storages.iter().enumerate() {
         let StorageSettings { name, url, .. } = storage;
@@ -79,7 +80,7 @@ pub(super) fn check(storages: &[StorageSettings], problems: &mut Problems) {
         if storages[..i].iter().any(|other| other.name == *name) {
             problems.add(format!("storage[{i}].name"), format!("`{name}` names two storages; rename one"));
         }
-        // The value is not repeated where it may hold credentials.
+        // The value is not repeated, because it may contain credentials.
         match Url::parse(url) {
             Err(source) => problems.add(format!("storage[{i}].url"), format!("is no valid URL: {source}")),
             Ok(parsed) if !SCHEMES.contains(&parsed.scheme()) => problems.add(

@@ -1,4 +1,4 @@
-//! Roll-ups of the audit trail: how long those by the hour are kept.
+//! Settings of usage, the sums over the audit trail: how long hourly sums are kept.
 
 use serde::Deserialize;
 
@@ -7,12 +7,12 @@ use super::problems::Problems;
 /// `[usage]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct UsageSettings {
-    /// How long sums by the hour are kept, in days; 0 = for ever. Those by the day always are.
+    /// The time for which hourly sums are kept, in days; 0 means forever. Daily sums are always kept.
     pub hour_retention_days: u64,
 }
 
 impl UsageSettings {
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         problems.bound("usage.hour_retention_days", self.hour_retention_days, 0..=36_500, "for ever is written 0");
     }

@@ -1,4 +1,4 @@
-//! Governed views: where their copies live, how long, and how much work they may be.
+//! Settings of governed views: where copies are stored, how long, and the limits on work.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,40 +14,40 @@ use super::{
 /// `[views]`.
 #[derive(Clone, Deserialize)]
 pub struct ViewSettings {
-    /// The folder or object-store prefix that copies live in; `None` where views cannot be published.
+    /// The folder or object-store prefix for copies; without it, views cannot be published.
     #[serde(deserialize_with = "empty_as_none")]
     pub root: Option<String>,
     /// The object store's options. Values may be secrets, so they are never printed.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
-    /// How copies get to recipients, unless a recipient or an object asks for more care.
+    /// How copies are delivered, unless a recipient or an object requires more protection.
     pub delivery: Delivery,
-    /// The fingerprint of the root key that pseudonyms are made with; the active one's where nothing is said.
+    /// The fingerprint of the root key for pseudonyms; by default that of the active key.
     #[serde(deserialize_with = "empty_as_none")]
     pub pseudonym_key: Option<String>,
-    /// How long a copy that nobody reads is kept, in seconds.
+    /// The time for which an unread copy is kept, in seconds.
     pub idle_seconds: u64,
-    /// The age at which a copy is made anew, in seconds.
+    /// The age at which a copy is made again, in seconds.
     pub max_age_seconds: u64,
-    /// Bytes of all copies at which no more are made; 0 = no limit.
+    /// The total size of copies at which no more are made, in bytes; 0 means no limit.
     pub max_bytes: u64,
-    /// Bytes of the copies that one recipient may read at which no older versions are made for it; 0 = no limit.
+    /// The total size of one recipient's copies at which no older versions are made for it, in bytes; 0 means no limit.
     pub max_bytes_per_recipient: u64,
-    /// How long a query waits for its files to be made, in seconds.
+    /// The time for which a query waits for its files, in seconds.
     pub wait_seconds: u64,
-    /// How often it is looked whether tables behind views have grown, in seconds.
+    /// The interval of checks for new data in the tables behind views, in seconds.
     pub refresh_seconds: u64,
-    /// How long after its last query a recipient's copies are still made ahead, in days.
+    /// The time after its last query for which a recipient's copies are made in advance, in days.
     pub active_days: u64,
-    /// How many files are made at once; 0 = as many as there are processors.
+    /// The number of files made at once; 0 means one per CPU.
     pub concurrent_files: u64,
-    /// How many of them for one recipient.
+    /// The number of these for one recipient.
     pub concurrent_files_per_recipient: u64,
-    /// Memory that making one file may take, in bytes.
+    /// The memory for making one file, in bytes.
     pub file_memory_bytes: u64,
-    /// ZIP prefixes that the mask `zip3` does not show, beside the published ones.
+    /// ZIP prefixes that the mask `zip3` does not show, in addition to the published ones.
     pub zip3_low_population: Vec<String>,
-    /// Whether these are all, and the published ones are shown.
+    /// Whether these prefixes replace the published ones.
     pub zip3_replaces_published: bool,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Debug for ViewSettings {
 }
 
 impl ViewSettings {
-    /// The root in the form that storages have, if there is one.
+    /// Returns the root in the form of a storage, if there is one.
     pub fn target(&self) -> Option<StorageSettings> {
         let url = self.root.clone()?;
         Some(StorageSettings {
@@ -71,7 +71,7 @@ impl ViewSettings {
         })
     }
 
-    /// How many files are made at once.
+    /// Returns the number of files made at once.
     pub fn concurrent_files(&self) -> usize {
         match usize::try_from(self.concurrent_files) {
             Ok(0) | Err(_) => std::thread::available_parallelism().map_or(2, usize::from),
@@ -79,7 +79,7 @@ impl ViewSettings {
         }
     }
 
-    /// Finds what is wrong beyond types.
+    /// Checks the values beyond their types.
     pub(super) fn check(&self, problems: &mut Problems) {
         const YEAR: u64 = 366 * 86_400;
         const MIB: u64 = 1 << 20;
@@ -102,7 +102,7 @@ impl ViewSettings {
             problems.add("views.pseudonym_key", "is no fingerprint of a root key; `weir keys list` has them");
         }
         if let Some(url) = &self.root {
-            // The value is not repeated where it may hold credentials.
+            // The value is not repeated, because it may contain credentials.
             match Url::parse(url) {
                 Ok(parsed) if parsed.password().is_some() || parsed.query().is_some() => {
                     problems.add("views.root", "has credentials or a query; put credentials into options");

@@ -1,4 +1,4 @@
-//! Answers and their lines, taken apart as strictly as the strictest public connector does.
+//! Parses answers and their lines as strictly as the strictest public connector.
 
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
@@ -8,38 +8,38 @@ use super::{
     client::CAPABILITIES,
 };
 
-/// The characters that the Python connector takes for the end of a line.
+/// Characters that the Python connector treats as line ends.
 pub(super) const LINE_BREAKERS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
-/// What a line may be, by its one key.
+/// The kinds of lines, each named by the line's only key.
 const KINDS: [&str; 8] = ["protocol", "metaData", "file", "add", "cdf", "remove", "endStreamAction", "queryStatus"];
 
 /// One answer of the server.
 pub(super) struct Answer {
-    /// The request in words.
+    /// A description of the request.
     pub(super) shown: String,
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
-    /// The error code and message where there are any.
+    /// The error code and message, if there are any.
     pub(super) said: String,
 }
 
 /// One page of a listing.
 pub(super) struct Page {
     pub(super) items: Vec<Value>,
-    /// The member `nextPageToken` as it stands there.
+    /// The member `nextPageToken`, unchanged.
     pub(super) next: Option<Value>,
 }
 
 impl Page {
-    /// The token of the next page, where there is one.
+    /// Returns the token of the next page, if there is one.
     pub(super) fn next_token(&self) -> Option<&str> {
         self.next.as_ref().and_then(Value::as_str).filter(|token| !token.is_empty())
     }
 }
 
 impl Answer {
-    /// The answer in words.
+    /// Describes the answer.
     pub(super) fn what(&self) -> String {
         if self.said.is_empty() {
             return format!("{} answered {}", self.shown, self.status);
@@ -54,7 +54,7 @@ impl Answer {
         Ok(self)
     }
 
-    /// Fails unless the client is told that the mistake is its own.
+    /// Fails unless the status is a client error (4xx).
     pub(super) fn expect_client_error(&self) -> Outcome<&Self> {
         ensure!((400..500).contains(&self.status), "{}, not 4xx", self.what());
         Ok(self)
@@ -64,18 +64,18 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The content type without its parameters, in lower case.
+    /// Returns the content type without parameters, in lower case.
     pub(super) fn content_type(&self) -> String {
         let value = self.header("content-type").unwrap_or_default();
         value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub(super) fn text(&self) -> Outcome<&str> {
         std::str::from_utf8(&self.body).or_else(|_| fail(format!("the answer to {} is no UTF-8", self.shown)))
     }
 
-    /// The body of a good answer as one JSON object.
+    /// Returns the body as one JSON object; fails unless the status is 200.
     pub(super) fn json(&self) -> Outcome<Map<String, Value>> {
         self.expect(&[200])?;
         match serde_json::from_slice(&self.body) {
@@ -84,7 +84,7 @@ impl Answer {
         }
     }
 
-    /// The body of a good answer as a page of a listing.
+    /// Returns the body as a page of a listing; fails unless the status is 200.
     pub(super) fn page(&self) -> Outcome<Page> {
         let mut body = self.json()?;
         let items = match body.remove("items") {
@@ -95,7 +95,7 @@ impl Answer {
         Ok(Page { items, next: body.remove("nextPageToken").filter(|next| !next.is_null()) })
     }
 
-    /// Fails unless the body is the protocol's error.
+    /// Fails unless the body is an error in the protocol's format.
     pub(super) fn expect_error_body(&self) -> Outcome {
         let kind = self.content_type();
         ensure!(kind == "application/json", "{} with the content type `{kind}`, not application/json", self.what());
@@ -106,7 +106,7 @@ impl Answer {
         Ok(())
     }
 
-    /// The table version that the answer's header names.
+    /// Returns the table version from the answer's header.
     pub(super) fn version(&self) -> Outcome<i64> {
         let Some(text) = self.header("delta-table-version") else {
             return fail(format!("{} without the header Delta-Table-Version", self.what()));
@@ -117,7 +117,7 @@ impl Answer {
         }
     }
 
-    /// The formats that the answer's capabilities header names; without one it is parquet.
+    /// Returns the formats in the answer's capabilities header; without one, the format is parquet.
     fn formats(&self) -> Vec<String> {
         let Some(header) = self.header(CAPABILITIES) else { return vec!["parquet".to_owned()] };
         let named = header.split(';').filter_map(|part| part.split_once('='));
@@ -127,13 +127,13 @@ impl Answer {
         if formats.is_empty() { vec!["parquet".to_owned()] } else { formats }
     }
 
-    /// Whether the answer's capabilities header holds `key=true`.
+    /// Returns whether the answer's capabilities header contains `key=true`.
     pub(super) fn says(&self, key: &str) -> bool {
         let header = self.header(CAPABILITIES).unwrap_or_default().to_ascii_lowercase();
         header.split(';').any(|part| part.split_once('=').is_some_and(|(k, v)| k.trim() == key && v.trim() == "true"))
     }
 
-    /// The body of a good answer about a table, line by line.
+    /// Returns the body as the lines of an answer about a table; fails unless the status is 200.
     pub(super) fn lines(&self) -> Outcome<Lines> {
         self.expect(&[200])?;
         let shown = &self.shown;
@@ -190,7 +190,7 @@ fn parse_line(text: &str, shown: &str) -> Outcome<Line> {
     }
 }
 
-/// Which of the two shapes lines have.
+/// The two formats of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Parquet,
@@ -199,30 +199,30 @@ pub(super) enum Format {
 
 /// One line after the first two.
 pub(super) struct Line {
-    /// Its one key.
+    /// The line's only key.
     pub(super) kind: String,
     pub(super) value: Value,
 }
 
 /// An answer about a table.
 pub(super) struct Lines {
-    /// The request in words.
+    /// A description of the request.
     pub(super) shown: String,
-    /// What Delta-Table-Version says.
+    /// The version in the Delta-Table-Version header.
     pub(super) version: i64,
     pub(super) format: Format,
-    /// The first two lines as they came.
+    /// The first two lines, unchanged.
     pub(super) head: [String; 2],
     pub(super) protocol: Value,
     pub(super) metadata: Value,
-    /// What follows, without the end.
+    /// The lines after those, without the end.
     pub(super) rest: Vec<Line>,
-    /// The EndStreamAction.
+    /// The EndStreamAction, if there is one.
     pub(super) end: Option<Value>,
 }
 
 impl Lines {
-    /// A member of the Delta metadata, where the format puts it.
+    /// Returns a member of the Delta metadata, from its place in the format.
     pub(super) fn delta_metadata(&self, key: &str) -> &Value {
         match self.format {
             Format::Parquet => &self.metadata[key],
@@ -230,7 +230,7 @@ impl Lines {
         }
     }
 
-    /// A member of the Delta protocol, where the format puts it.
+    /// Returns a member of the Delta protocol, from its place in the format.
     pub(super) fn delta_protocol(&self, key: &str) -> &Value {
         match self.format {
             Format::Parquet => &self.protocol[key],
@@ -242,7 +242,7 @@ impl Lines {
         self.delta_metadata("schemaString").as_str()
     }
 
-    /// The fields of the schema; empty where it cannot be read.
+    /// Returns the fields of the schema; empty if it cannot be parsed.
     pub(super) fn fields(&self) -> Vec<Value> {
         let schema = self.schema_string().and_then(|text| serde_json::from_str::<Value>(text).ok()).unwrap_or_default();
         schema["fields"].as_array().cloned().unwrap_or_default()
@@ -253,7 +253,7 @@ impl Lines {
         columns.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
     }
 
-    /// A token of the EndStreamAction.
+    /// Returns a token from the EndStreamAction.
     pub(super) fn end_token(&self, key: &str) -> Option<&str> {
         self.end.as_ref()?.get(key)?.as_str().filter(|token| !token.is_empty())
     }

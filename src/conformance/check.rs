@@ -1,4 +1,4 @@
-//! What a check is, and how it ends.
+//! Defines a check and its outcomes.
 
 use futures::future::BoxFuture;
 
@@ -6,11 +6,11 @@ use super::context::Context;
 
 /// One check: a question to the server with one right answer.
 pub struct Check {
-    /// Its number, which stays the same for ever.
+    /// The check's number, which never changes.
     pub number: u16,
-    /// What holds where it passes.
+    /// The statement that is true if the check passes.
     pub title: &'static str,
-    /// The heading of the protocol's text that asks for it.
+    /// The heading of the section in the protocol that requires it.
     pub section: &'static str,
     pub(super) run: for<'a> fn(&'a Context) -> BoxFuture<'a, Outcome>,
 }
@@ -21,29 +21,29 @@ impl std::fmt::Debug for Check {
     }
 }
 
-/// How a check ends where it does not pass.
+/// The outcome of a check that does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The server is wrong, and this is how.
+    /// The server is wrong; the text says how.
     Fail(String),
-    /// The server, or what is shared, does not let the question be asked, and this is why.
+    /// The server or the shared data does not allow the question; the text says why.
     NotApplicable(String),
 }
 
-/// How a check ends.
+/// The outcome of a check.
 pub type Outcome<T = ()> = Result<T, Verdict>;
 
-/// The end of a check that the server fails.
+/// Ends a check with a failure of the server.
 pub(super) fn fail<T>(reason: impl Into<String>) -> Outcome<T> {
     Err(Verdict::Fail(reason.into()))
 }
 
-/// The end of a check that cannot be asked.
+/// Ends a check that is not applicable.
 pub(super) fn skip<T>(reason: impl Into<String>) -> Outcome<T> {
     Err(Verdict::NotApplicable(reason.into()))
 }
 
-/// Fails the check with the message unless the condition holds.
+/// Fails the check with the message unless the condition is true.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
         if !$condition {
@@ -52,7 +52,7 @@ macro_rules! ensure {
     };
 }
 
-/// One entry of a group's table of checks.
+/// Builds an entry in a group's table of checks.
 macro_rules! check {
     ($number:literal, $section:literal, $title:literal, $run:path) => {
         $crate::conformance::check::Check {

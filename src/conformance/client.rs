@@ -1,4 +1,4 @@
-//! Requests to the server and to where its files are: bounded in time and size, and never shown with their secrets.
+//! Sends requests to the server and to the URLs of files, with limits on time and size, and never shows secrets.
 
 use std::{error::Error as _, time::Duration};
 
@@ -13,32 +13,32 @@ use super::{
     profile::Profile,
 };
 
-/// How long one request may take, its body included.
+/// The longest time for one request, including its body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// How often a request is repeated that the server calls one too many, and how long is waited at most in between.
+/// The most attempts for a request that is answered 429. The next constant is the longest wait between them.
 const MAX_REPEATS: u32 = 4;
 const MAX_WAIT_SECONDS: u64 = 15;
-/// What stands in a path or a query as it is.
+/// The characters that are percent-encoded in a path or query.
 const UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The header that names what a client can do, and what an answer is.
+/// The header with the capabilities of a client, and with the format of an answer.
 pub(super) const CAPABILITIES: &str = "delta-sharing-capabilities";
 
-/// `text` as it stands in one segment of a path, or in a query.
+/// Encodes `text` for a path segment or a query.
 pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, &UNRESERVED).to_string()
 }
 
-/// A recipient's way to the server.
+/// A recipient's client for the server.
 pub(super) struct Client {
     http: reqwest::Client,
     base: String,
     token: String,
 }
 
-/// Who asks.
+/// The kind of token that a request presents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Bearer {
     Own,
@@ -68,12 +68,12 @@ impl Client {
         self.call(Method::HEAD, path.into())
     }
 
-    /// A POST of `body` as JSON, with its content type.
+    /// Prepares a POST of `body` as JSON, with its content type.
     pub(super) fn post(&self, path: impl Into<String>, body: &Value) -> Call<'_> {
         self.post_text(path, &body.to_string()).header("content-type", "application/json")
     }
 
-    /// A POST of `body` as it is, without a content type.
+    /// Prepares a POST of `body`, unchanged and without a content type.
     pub(super) fn post_text(&self, path: impl Into<String>, body: &str) -> Call<'_> {
         let mut call = self.call(Method::POST, path.into());
         call.body = Some(body.to_owned());
@@ -84,7 +84,7 @@ impl Client {
         Call { client: self, method, path, query: Vec::new(), headers: Vec::new(), body: None, bearer: Bearer::Own }
     }
 
-    /// Reads what stands behind a URL of a file, as somebody without a token would; at most `limit` bytes.
+    /// Reads a file's URL without a token, and keeps at most `limit` bytes.
     pub(super) async fn fetch(&self, url: &str, range: Option<&str>, limit: usize) -> Outcome<Fetched> {
         let mut request = self.http.get(url);
         if let Some(range) = range {
@@ -107,7 +107,7 @@ impl Client {
         }
     }
 
-    /// What the server says, shortened, and without anything that could be a secret.
+    /// Shortens the server's text, and removes anything that may be a secret.
     fn harmless(&self, text: &str) -> String {
         let words = text.split_whitespace().filter(|word| {
             !word.contains("://") && word.len() <= 80 && !word.contains(&self.token) && !word.contains("ignature")
@@ -117,15 +117,15 @@ impl Client {
     }
 }
 
-/// What came from a file's URL.
+/// The content of a file's URL.
 pub(super) struct Fetched {
     pub(super) status: u16,
     pub(super) bytes: Vec<u8>,
-    /// False where there is more than was asked for.
+    /// False if there is more content than the limit.
     pub(super) complete: bool,
 }
 
-/// A request that is being put together.
+/// A request in preparation.
 #[derive(Clone)]
 pub(super) struct Call<'a> {
     client: &'a Client,
@@ -148,7 +148,7 @@ impl Call<'_> {
         self
     }
 
-    /// Sends the capabilities header, unless `capabilities` is empty.
+    /// Adds the capabilities header, unless `capabilities` is empty.
     pub(super) fn capabilities(self, capabilities: &str) -> Self {
         if capabilities.is_empty() { self } else { self.header(CAPABILITIES, capabilities) }
     }
@@ -163,7 +163,7 @@ impl Call<'_> {
         self
     }
 
-    /// The answer, whatever its status. A server that asks for patience gets some.
+    /// Sends the request and returns the answer, whatever its status. After a 429, waits and tries again.
     pub(super) async fn send(self) -> Outcome<Answer> {
         let shown = self.shown();
         for _ in 0..MAX_REPEATS {
@@ -218,7 +218,7 @@ impl Call<'_> {
         Ok(Answer { shown, status, headers, body, said })
     }
 
-    /// The request in words. Tokens that the server gave out are not for others' eyes either.
+    /// Describes the request, without the tokens in it.
     fn shown(&self) -> String {
         let short = |text: &str| text.chars().filter(|c| !c.is_control()).take(60).collect::<String>();
         let mut shown = format!("`{} {}", self.method, self.path);
@@ -241,7 +241,7 @@ fn wait_seconds(headers: &HeaderMap) -> u64 {
     after.unwrap_or(1).clamp(1, MAX_WAIT_SECONDS)
 }
 
-/// Why a request came to nothing, without its URL.
+/// Describes why a request failed, without its URL.
 fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut reason = error.to_string();

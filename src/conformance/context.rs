@@ -1,4 +1,4 @@
-//! What a run knows about the server: every check gets its subjects from here, or the reason why there is none.
+//! Holds the knowledge of a run about the server. Each check gets its subjects here, or the reason why there is none.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,12 +11,13 @@ use super::{
     file::File,
 };
 
-/// A client that can do everything there is, in the delta format; listings of files are read here, never the files.
+/// The capabilities of a client that supports everything, in the delta format. Only listings of files are read, not
+/// their contents.
 pub(super) const EVERYTHING: &str = "responseformat=delta;readerfeatures=deletionvectors,columnmapping,timestampntz,\
                                      typewidening,typewidening-preview,varianttype,varianttype-preview,v2checkpoint,\
                                      vacuumprotocolcheck,catalogmanaged";
 
-/// The way to a table, as the server writes its names.
+/// The name of a table, as written by the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TableName {
     pub(super) share: String,
@@ -37,12 +38,12 @@ impl fmt::Display for TableName {
     }
 }
 
-/// How a table can be read.
+/// The requirements for reading a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// In the parquet format, by a client that declares nothing.
+    /// Readable in the parquet format, without declared capabilities.
     Plain,
-    /// Only in the delta format, by a client that declares reader features.
+    /// Readable only in the delta format, with declared reader features.
     Advanced,
 }
 
@@ -52,25 +53,25 @@ pub(super) struct Window {
     pub(super) lines: Lines,
 }
 
-/// A table that checks may look at.
+/// A table for use in checks.
 pub(super) struct Subject {
     pub(super) table: TableName,
     pub(super) kind: Kind,
-    /// The metadata, in the format that `kind` allows.
+    /// The metadata, in the format for `kind`.
     pub(super) metadata: Lines,
-    /// The metadata in the delta format, where the server has it.
+    /// The metadata in the delta format, if the server supports it.
     pub(super) delta: Option<Lines>,
-    /// The files of the newest version; or why they cannot be looked at.
+    /// The files of the newest version, or why they cannot be read.
     pub(super) snapshot: Result<Lines, String>,
-    /// Files in the delta format, where the table may have deletion vectors.
+    /// The files in the delta format, if the table may have deletion vectors.
     pub(super) delta_snapshot: Option<Lines>,
-    /// Whether versions can be asked for; unknown where the answer has another reason.
+    /// Whether versions can be requested; `None` if the answer may have another reason.
     pub(super) history: Option<bool>,
-    /// A query from a starting version.
+    /// A query from a starting version, if it was answered.
     pub(super) window: Option<Window>,
-    /// A change data feed.
+    /// A change data feed, if it was answered.
     pub(super) changes: Option<Window>,
-    /// Whether `maxFiles` cuts answers into pages; unknown with fewer than two files.
+    /// Whether `maxFiles` splits answers into pages; `None` with fewer than two files.
     pub(super) pages: Option<bool>,
 }
 
@@ -79,7 +80,7 @@ impl Subject {
         format!("{}{rest}", self.table.path())
     }
 
-    /// What a client must send to read the table at all.
+    /// Returns the capabilities that a client must send to read the table.
     pub(super) fn capabilities(&self) -> &'static str {
         match self.kind {
             Kind::Plain => "",
@@ -95,7 +96,7 @@ impl Subject {
         client.post(self.path("/query"), body).capabilities(self.capabilities())
     }
 
-    /// The files of the newest version as found at the beginning of the run.
+    /// Returns the files of the newest version at the start of the run.
     pub(super) fn snapshot(&self) -> Outcome<&Lines> {
         self.snapshot.as_ref().or_else(|why| skip(format!("the files of {} cannot be looked at: {why}", self.table)))
     }
@@ -104,18 +105,18 @@ impl Subject {
         self.snapshot()?.files()
     }
 
-    /// The oldest version that is known to be there.
+    /// Returns the oldest version that is known to exist.
     pub(super) fn oldest(&self) -> i64 {
         self.window.as_ref().map_or(self.version(), |window| window.start)
     }
 
-    /// How many files there are, where it is known.
+    /// Returns the number of files; 0 if it is unknown.
     pub(super) fn n_files(&self) -> usize {
         self.snapshot.as_ref().map_or(0, |lines| lines.rest.len())
     }
 
-    /// The commit times that the table's lines give away, by version, in milliseconds since 1970. None, where they do
-    /// not ascend: what a time means is not settled then.
+    /// Returns the known commit times by version, in milliseconds since 1970, taken from the table's lines. Empty if
+    /// they do not ascend, because then the version for a time is not well defined.
     pub(super) fn commits(&self) -> BTreeMap<i64, i64> {
         let windows = self.window.iter().chain(&self.changes);
         let files = windows.filter_map(|window| window.lines.files().ok()).flatten();
@@ -123,7 +124,7 @@ impl Subject {
         if commits.values().is_sorted_by(|earlier, later| earlier < later) { commits } else { BTreeMap::new() }
     }
 
-    /// The mapping mode of the table's columns, where they are mapped.
+    /// Returns whether the table's columns are mapped.
     pub(super) fn mapped(&self) -> bool {
         let mode = self.delta.as_ref().and_then(|lines| {
             lines.delta_metadata("configuration").get("delta.columnMapping.mode")?.as_str().map(str::to_owned)
@@ -142,27 +143,27 @@ pub(super) struct Context {
     pub(super) client: Client,
     /// The first page of shares.
     pub(super) shares: Vec<Value>,
-    /// Every table found, by the server's names; a large server's are not all there.
+    /// The tables found, with the server's names; not all tables of a large server.
     pub(super) tables: Vec<TableName>,
-    /// The tables looked at more closely.
+    /// The tables that were examined.
     pub(super) subjects: Vec<Subject>,
-    /// Why tables could not be looked at.
+    /// Why other tables could not be examined.
     pub(super) unreadable: Vec<String>,
 }
 
 impl Context {
-    /// The name of the first share.
+    /// Returns the name of the first share.
     pub(super) fn share(&self) -> Outcome<&str> {
         let name = self.shares.first().and_then(|share| share["name"].as_str());
         name.map_or_else(|| skip("nothing is shared"), Ok)
     }
 
-    /// A table to look at, whichever.
+    /// Returns any table that was examined.
     pub(super) fn any(&self) -> Outcome<&Subject> {
         self.best("nothing that can be looked at", |_| true)
     }
 
-    /// A table that every client can read.
+    /// Returns a table that every client can read.
     pub(super) fn plain(&self) -> Outcome<&Subject> {
         self.best("readable in the parquet format", |subject| subject.kind == Kind::Plain)
     }
@@ -209,19 +210,19 @@ impl Context {
         subject.delta_snapshot.as_ref().map(|lines| (subject, lines)).map_or_else(|| skip("no deletion vectors"), Ok)
     }
 
-    /// A table whose answers come in pages.
+    /// Returns a table whose answers come in pages.
     pub(super) fn paged(&self) -> Outcome<&Subject> {
         self.best("one whose files come in pages of maxFiles", |subject| subject.pages == Some(true))
     }
 
-    /// A table that is not the one of `subject`.
+    /// Returns a table other than that of `subject`.
     pub(super) fn other_than(&self, subject: &Subject) -> Outcome<&TableName> {
         let other = self.subjects.iter().map(|other| &other.table).chain(&self.tables);
         let other = other.into_iter().find(|table| **table != subject.table);
         other.map_or_else(|| skip("there is no second table"), Ok)
     }
 
-    /// The first subject that `suits`; subjects are in order of how much they show.
+    /// Returns the first subject that `suits`; subjects are sorted by how much they allow to be checked.
     fn best(&self, wanted: &str, suits: impl Fn(&Subject) -> bool) -> Outcome<&Subject> {
         match (self.subjects.iter().find(|subject| suits(subject)), self.unreadable.first()) {
             (Some(subject), _) => Ok(subject),
@@ -231,7 +232,8 @@ impl Context {
     }
 }
 
-/// An answer for comparing with one from the beginning of the run; the table may have moved on since.
+/// Returns an answer only if it can be compared with the start of the run; skips the check if the table has changed
+/// since.
 pub(super) fn unmoved(lines: Lines, version: i64) -> Outcome<Lines> {
     if lines.version > version {
         return skip("the table changed while the checks ran; run them again");
@@ -239,13 +241,14 @@ pub(super) fn unmoved(lines: Lines, version: i64) -> Outcome<Lines> {
     Ok(lines)
 }
 
-/// A query answered well, at the version that the run began with.
+/// Sends a query; fails unless it is answered, and skips the check if the version has changed since the start of the
+/// run.
 pub(super) async fn query(ctx: &Context, subject: &Subject, body: Value) -> Outcome<Lines> {
     let lines = subject.query(&ctx.client, &body).send().await?.lines()?;
     unmoved(lines, subject.version())
 }
 
-/// `calls` that each have to be refused with 400.
+/// Fails unless each of `calls` is answered 400.
 pub(super) async fn refused(calls: Vec<Call<'_>>) -> Outcome {
     for call in calls {
         call.send().await?.expect(&[400])?;
@@ -253,12 +256,13 @@ pub(super) async fn refused(calls: Vec<Call<'_>>) -> Outcome {
     Ok(())
 }
 
-/// A query with one member.
+/// Returns a query body with one member.
 pub(super) fn body(key: &str, value: impl Into<Value>) -> Value {
     json!({ key: value.into() })
 }
 
-/// Whatever the server answered was good; what is wrong with it is another check's matter.
+/// Returns an answer with status 200, or a description of the failure. The content of the answer is left to other
+/// checks.
 pub(super) async fn attempt(call: Call<'_>) -> Result<Answer, String> {
     match call.send().await {
         Ok(answer) if answer.status == 200 => Ok(answer),

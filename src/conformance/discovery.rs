@@ -1,6 +1,6 @@
-//! What is shared, and what each table lets be asked; found out once, before the first check.
+//! Discovers the shared tables and the features of each, once, before the first check.
 //!
-//! A server that answers wrongly here is not judged here: the checks ask again.
+//! Wrong answers do not count here, because the checks repeat the questions.
 
 use std::collections::BTreeSet;
 
@@ -14,20 +14,20 @@ use super::{
     context::{Context, EVERYTHING, Kind, Subject, TableName, Window, attempt},
 };
 
-/// How many tables are looked at closely.
+/// The most tables that are examined.
 const MAX_SUBJECTS: usize = 16;
-/// How many tables are listed, and how many pages and shares that may take.
+/// The most tables that are listed. The next constants are the most pages and shares read for this.
 const MAX_TABLES: usize = 400;
 const MAX_PAGES: usize = 20;
 const MAX_SHARES: usize = 20;
-/// The largest table whose files are looked at, in files.
+/// The largest table that is examined with its files, in files.
 const MAX_FILES: i64 = 20_000;
-/// How many versions back from the newest are looked at.
+/// The number of versions before the newest that are examined.
 const MAX_VERSIONS: i64 = 20;
 
-/// The table that `text` names.
+/// Parses the name of a table.
 pub(super) fn table_name(text: &str) -> Result<TableName, ConformanceError> {
-    // A share's name may hold dots, a schema's and a table's may not.
+    // A share's name may contain dots; the names of schemas and tables may not.
     let mut parts = text.rsplitn(3, '.').filter(|part| !part.is_empty()).map(str::to_owned);
     match (parts.next(), parts.next(), parts.next()) {
         (Some(table), Some(schema), Some(share)) => Ok(TableName { share, schema, table }),
@@ -67,14 +67,14 @@ pub(super) async fn discover(
     Ok(Context { client, shares, tables, subjects, unreadable })
 }
 
-/// How much a table shows.
+/// Rates how much a table allows to be checked.
 fn worth(subject: &Subject) -> usize {
     let plain = usize::from(subject.kind == Kind::Plain) * 16;
     let history = usize::from(subject.window.is_some()) * 8 + usize::from(subject.commits().len() > 1) * 2;
     plain + history + usize::from(subject.n_files() > 1) * 4 + usize::from(subject.changes.is_some())
 }
 
-/// The tables of all shares, in the servers' order.
+/// Returns the tables of all shares, in the server's order.
 async fn list_tables(client: &Client, shares: &[Value]) -> Vec<TableName> {
     let mut tables: Vec<TableName> = Vec::new();
     for share in shares.iter().filter_map(|share| share["name"].as_str()).take(MAX_SHARES) {
@@ -96,7 +96,7 @@ async fn list_tables(client: &Client, shares: &[Value]) -> Vec<TableName> {
     tables
 }
 
-/// The items of a listing, as far as it can be read.
+/// Returns the items of a listing, as far as it can be read.
 async fn walk(client: &Client, path: &str) -> Vec<Value> {
     let (mut items, mut token, mut seen) = (Vec::new(), None::<String>, BTreeSet::new());
     for _ in 0..MAX_PAGES {
@@ -170,11 +170,11 @@ async fn look_at_files(client: &Client, subject: &mut Subject) {
 
 async fn look_at_history(client: &Client, subject: &mut Subject) {
     let latest = subject.version();
-    // A limit, because only whether it is answered matters.
+    // With a limit, because only the status matters.
     let probe = subject.query(client, &json!({ "version": latest, "limitHint": 1 }));
     subject.history = match probe.send().await.map(|answer| answer.status) {
         Ok(200) => Some(true),
-        // With a table that needs features, the reason may be those.
+        // For a table that needs features, these may be the reason.
         Ok(400) if subject.kind == Kind::Plain => Some(false),
         _ => None,
     };
@@ -195,7 +195,7 @@ async fn look_at_history(client: &Client, subject: &mut Subject) {
     }
 }
 
-/// The first version that the server has, where it says so.
+/// Returns the first version that the server has, if it can be found.
 async fn first_version(client: &Client, subject: &Subject) -> Option<i64> {
     let call = client.get(subject.path("/version")).query("startingTimestamp", "1970-01-01T00:00:00Z");
     attempt(call).await.ok()?.version().ok()

@@ -1,4 +1,4 @@
-//! The files that an answer lists, in either format, as one shape.
+//! Represents the files in an answer, in one form for both formats.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::{
 /// A file line.
 #[derive(Clone, Debug)]
 pub(super) struct File {
-    /// `file`, `add`, `remove` or `cdf`, whatever the format calls it.
+    /// `file`, `add`, `remove` or `cdf`, even if the format uses another word.
     pub(super) kind: String,
     pub(super) id: String,
     pub(super) url: String,
@@ -27,23 +27,23 @@ pub(super) struct File {
     pub(super) timestamp: Option<i64>,
     pub(super) deletion_vector: Option<Value>,
     pub(super) deletion_vector_file_id: Option<String>,
-    /// Which members of an `add` in the delta format are missing.
+    /// The missing members of an `add` in the delta format.
     pub(super) missing: Vec<&'static str>,
 }
 
 impl File {
-    /// How many rows the statistics count.
+    /// Returns the row count from the statistics.
     pub(super) fn rows(&self) -> Option<i64> {
         self.stats["numRecords"].as_i64()
     }
 
-    /// How many rows are left beside those under its deletion vector.
+    /// Returns the number of live rows: the row count minus the rows that the deletion vector deletes.
     pub(super) fn live_rows(&self) -> Option<i64> {
         let deleted = self.deletion_vector.as_ref().map_or(Some(0), |vector| vector["cardinality"].as_i64());
         Some(self.rows()? - deleted?)
     }
 
-    /// A member of the statistics about one column: `minValues`, `maxValues` or `nullCount`.
+    /// Returns a statistic of one column: `minValues`, `maxValues` or `nullCount`.
     pub(super) fn stat(&self, kind: &str, column: &str) -> Option<&Value> {
         self.stats.get(kind)?.get(column).filter(|value| !value.is_null())
     }
@@ -54,13 +54,13 @@ impl File {
 }
 
 impl Lines {
-    /// The files listed; fails where a line lacks what no reader can do without.
+    /// Returns the listed files; fails if a line lacks something that every reader needs.
     pub(super) fn files(&self) -> Outcome<Vec<File>> {
         let lines = self.rest.iter().filter(|line| !matches!(line.kind.as_str(), "metaData" | "protocol"));
         lines.map(|line| self.file(line)).collect()
     }
 
-    /// The ids of the files listed.
+    /// Returns the ids of the listed files.
     pub(super) fn ids(&self) -> Outcome<BTreeSet<String>> {
         Ok(self.files()?.into_iter().map(|file| file.id).collect())
     }

@@ -1,8 +1,8 @@
-//! Checks of a Delta Sharing server that need only a profile: what any recipient could find out.
+//! Checks any Delta Sharing server, with only a profile: everything that a recipient could find out.
 //!
-//! Lives here: a client of the protocol, what it discovers about a server, the checks, and their report. Never here:
-//! anything about Weir. A check asks nothing that a conforming server may refuse, changes nothing on the server, and
-//! fails no server for a freedom that the protocol leaves. Start reading at [`check`].
+//! Contains a client for the protocol, the discovery of a server, the checks, and their report. Never here: anything
+//! specific to Weir. A check requests nothing that a conforming server may refuse, changes nothing on the server, and
+//! allows all freedom that the protocol leaves. Start reading at [`check`].
 
 mod answer;
 pub mod check;
@@ -23,51 +23,50 @@ use self::{
     report::{CheckResult, Report},
 };
 
-/// How long one check may take; a server that needs longer fails it.
+/// The longest time for one check; after that it fails.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Why a run could not begin. What the server does wrong is never an error, but a result.
+/// Why a run could not start. Faults of the server are results, not errors.
 #[derive(Debug, thiserror::Error)]
 pub enum ConformanceError {
     /// The profile cannot be used.
     #[error("the profile cannot be used: {0}")]
     Profile(String),
-    /// There is no check with the number.
+    /// There is no check with this number.
     #[error("there is no check {0}; docs/conformance.md lists them")]
     UnknownCheck(u16),
-    /// The table to look at is no `share.schema.table`.
+    /// The table's name is not of the form `share.schema.table`.
     #[error("`{0}` names no table; write share.schema.table")]
     TableName(String),
     /// The HTTP client cannot be built.
     #[error("the HTTP client cannot be built")]
     Client(#[source] reqwest::Error),
-    /// The server cannot be asked at all.
+    /// The server does not answer requests.
     #[error(
         "the server cannot be asked: {0}; check the profile's endpoint and token, and --cacert where an authority of your own issued its certificate"
     )]
     Unreachable(String),
 }
 
-/// Every check there is, by number.
+/// Returns all checks, sorted by number.
 pub fn catalogue() -> Vec<&'static Check> {
     let mut all: Vec<&Check> = checks::GROUPS.iter().copied().flatten().collect();
     all.sort_by_key(|check| check.number);
     all
 }
 
-/// What of a server to look at.
+/// The tables and checks of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// The one table to look at, `share.schema.table`; without it, the tables that show the most.
+    /// The only table to examine, `share.schema.table`; without it, the first tables found are examined.
     pub table: Option<String>,
-    /// The numbers of the checks to run; every check, where there are none.
+    /// The numbers of the checks to run; if empty, all checks run.
     pub checks: Vec<u16>,
-    /// Certificates that are trusted besides the machine's.
+    /// Certificates that are trusted in addition to the machine's.
     pub certificates: Vec<reqwest::Certificate>,
 }
 
-/// Runs the checks of `selection` against the server of `profile`. `progress` is told what is being done, one line
-/// each time.
+/// Runs the checks of `selection` against the server of `profile`. Calls `progress` with one line for each step.
 pub async fn run(
     profile: &Profile,
     selection: &Selection,

@@ -1,4 +1,4 @@
-//! The profile file of the server to check (protocol, "Profile File Format").
+//! Reads the profile file of the server to check (protocol, "Profile File Format").
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use url::Url;
 
 use super::ConformanceError;
 
-/// What a provider gave a recipient. Holds the token in clear; never printed.
+/// A recipient's profile. Contains the token in clear text; never printed.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
@@ -24,9 +24,9 @@ impl Profile {
         Self::parse(&bytes)
     }
 
-    /// Reads a profile from its JSON text.
+    /// Parses a profile from JSON text.
     pub fn parse(json: &[u8]) -> Result<Self, ConformanceError> {
-        // The parser's message would quote what it stumbled over, which may be the token.
+        // The parser's message would quote the invalid part, which may be the token.
         let profile: Self = serde_json::from_slice(json)
             .map_err(|_| ConformanceError::Profile("it is no JSON object with the fields of a profile".to_owned()))?;
         if profile.share_credentials_version > 2 {
@@ -46,10 +46,10 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The endpoint without anything that could be a secret.
+    /// Returns the endpoint without any parts that may be secret.
     pub(super) fn shown_endpoint(&self) -> String {
         let Ok(mut url) = Url::parse(&self.endpoint) else { return String::new() };
-        // A URL with a host takes all of these.
+        // These calls succeed for any URL with a host.
         let _ = (url.set_username(""), url.set_password(None));
         url.set_query(None);
         url.set_fragment(None);

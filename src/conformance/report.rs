@@ -1,4 +1,4 @@
-//! What a run found, for people and for programs.
+//! Reports the results of a run, for people and for programs.
 
 use std::fmt::Write;
 
@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use super::check::{Check, Outcome, Verdict};
 
-/// How one check ended.
+/// The outcome of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// The server does it right.
+    /// The server is right.
     Pass,
-    /// The server does it wrong.
+    /// The server is wrong.
     Fail,
-    /// It could not be asked.
+    /// The question could not be asked.
     NotApplicable,
 }
 
@@ -29,18 +29,18 @@ impl Ending {
     }
 }
 
-/// One check and how it ended.
+/// One check and its outcome.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
     /// The check's number.
     pub number: u16,
-    /// What holds where it passes.
+    /// The statement that is true if the check passes.
     pub title: &'static str,
-    /// The heading of the protocol's text that asks for it.
+    /// The heading of the section in the protocol that requires it.
     pub section: &'static str,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Ending,
-    /// Why it did not pass; holds neither tokens nor URLs of files.
+    /// Why the check did not pass; contains neither tokens nor URLs of files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -52,34 +52,34 @@ impl CheckResult {
             Err(Verdict::Fail(reason)) => (Ending::Fail, Some(reason)),
             Err(Verdict::NotApplicable(reason)) => (Ending::NotApplicable, Some(reason)),
         };
-        // The server's words may be in it: they end neither the line nor the XML.
+        // The reason may quote the server, so control characters are replaced: they could end the line or the XML.
         let reason = reason.map(|reason| reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
         Self { number: check.number, title: check.title, section: check.section, outcome, reason }
     }
 }
 
-/// What a run found.
+/// The results of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The server's address.
     pub endpoint: String,
-    /// The tables looked at, `share.schema.table`.
+    /// The names of the examined tables, `share.schema.table`.
     pub tables: Vec<String>,
-    /// Every check, by number.
+    /// The results, by check number.
     pub results: Vec<CheckResult>,
 }
 
 impl Report {
-    /// How many checks ended with `ending`.
+    /// Returns the number of checks with the outcome `ending`.
     pub fn count(&self, ending: Ending) -> usize {
         self.results.iter().filter(|result| result.outcome == ending).count()
     }
 
-    /// A line for each check, and one for all of them.
+    /// Formats the report as text: one line per check, and a summary.
     pub fn to_text(&self) -> String {
         let mut text = format!("Delta Sharing conformance of {}\n\n", self.endpoint);
         for CheckResult { number, title, section, outcome, reason } in &self.results {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{number:>4}  {:<4}  {title}  [{section}]", outcome.as_str());
             if let Some(reason) = reason {
                 let _ = writeln!(text, "            {reason}");
@@ -95,7 +95,7 @@ impl Report {
         text
     }
 
-    /// One JSON object.
+    /// Formats the report as one JSON object.
     pub fn to_json(&self) -> String {
         let report = serde_json::json!({
             "endpoint": self.endpoint,
@@ -110,7 +110,7 @@ impl Report {
         format!("{report:#}\n")
     }
 
-    /// JUnit's XML, as continuous integration reads it: not applicable is `skipped`.
+    /// Formats the report as JUnit XML for continuous integration; checks that are not applicable are `skipped`.
     pub fn to_junit(&self) -> String {
         let (failed, skipped) = (self.count(Ending::Fail), self.count(Ending::NotApplicable));
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");

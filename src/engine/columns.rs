@@ -1,10 +1,10 @@
-//! From a file's columns to the table's: which leaves of the file are read, as what, and how the columns of the table
-//! come of them whatever the file calls them, orders them, spells their types, or leaves out.
+//! Maps a file's columns to the table's: selects the leaves to read, the types to read them as, and the conversion to
+//! the table's columns. Files may use other names, orders and type spellings, or lack columns.
 //!
-//! A column is found by its exact name, else by the one name that differs from it only by case; in a table that goes by
-//! ids, by its id first. One that is not there is NULL only where that shows nothing: see [`Wanted::is_required`].
+//! A column is matched by exact name, else by the only name that differs just in case; in a table mapped by id, by id
+//! first. A missing column is NULL only if this discloses nothing: see [`Wanted::is_required`].
 //!
-//! Everything that leaves here has exactly the type of its [`Kind`], and a value below a null is null itself.
+//! All results have exactly the type of their [`Kind`], and a value within a null is itself null.
 
 use std::sync::Arc;
 
@@ -38,32 +38,32 @@ use super::{
     wanted::{Kind, Wanted, held},
 };
 
-/// What a day has of microseconds.
+/// The number of microseconds in a day.
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// How the wanted columns come of one file.
+/// The mapping of the wanted columns to one file.
 #[derive(Debug)]
 pub(super) struct Columns {
-    /// What the file is to be read as.
+    /// The file's metadata, with the types to read it as.
     pub(super) file: ArrowReaderMetadata,
-    /// The leaves that are read, ascending.
+    /// The leaves to read, in ascending order.
     pub(super) leaves: Vec<usize>,
     fields: Fields,
     sources: Vec<Source>,
 }
 
-/// Where a column or field comes from.
+/// The source of a column or field.
 #[derive(Debug)]
 enum Source {
-    /// From nowhere: the file lacks it, and it may be NULL.
+    /// No source: the file lacks it, and it may be NULL.
     Absent,
-    /// The log has it: an array of one.
+    /// A value from the log: an array of length one.
     Constant(ArrayRef),
-    /// The one of this position among those that are read.
+    /// The column at this position among those read.
     Read(usize, Shape),
 }
 
-/// How an array of the file becomes one of the table.
+/// The conversion of an array from the file to one of the table.
 #[derive(Debug)]
 enum Shape {
     Leaf(Primitive),
@@ -73,7 +73,7 @@ enum Shape {
 }
 
 impl Columns {
-    /// Finds `wanted` in a file of `source`. What the log says in its partition values is not looked for there.
+    /// Finds the `wanted` columns in a file of `source`. Partition columns are taken from the log, not from the file.
     pub(super) fn find(
         wanted: &[Wanted],
         source: &SourceFile,
@@ -104,7 +104,8 @@ impl Columns {
         Ok(Self { file, leaves, fields: held(wanted), sources })
     }
 
-    /// The columns that are the same in every row, as one row; NULL where they are not. And which they are.
+    /// Returns one row with the columns that are the same in every row, and NULL for the others; and which columns are
+    /// the same in every row.
     pub(super) fn constants(&self) -> Result<(StructArray, Vec<bool>), EngineError> {
         let constant = |(source, field): (&Source, &FieldRef)| match source {
             Source::Constant(value) => Arc::clone(value),
@@ -115,20 +116,20 @@ impl Columns {
         Ok((row, self.sources.iter().map(|source| !matches!(source, Source::Read(..))).collect()))
     }
 
-    /// What is to be decoded.
+    /// Returns the mask of the leaves to decode.
     pub(super) fn projection(&self) -> ProjectionMask {
         ProjectionMask::leaves(self.file.parquet_schema(), self.leaves.iter().copied())
     }
 
-    /// The table's columns for the rows that were read as `batch`.
+    /// Returns the table's columns for the rows read as `batch`.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<StructArray, EngineError> {
         make_struct(&self.fields, &self.sources, batch.columns(), batch.num_rows(), None)
     }
 }
 
 impl SourceFile {
-    /// Refuses a file of which the log does not say what a partition column is, where that column may not be NULL or
-    /// decides what is shown. Shown ones are not read, and may not be NULL either.
+    /// Refuses a file if the log has no value for a partition column that must not be NULL or that decides what is
+    /// shown. Checks all columns of the table, because shown partition columns are not in `wanted`.
     fn check_unsaid(&self, wanted: &[Wanted]) -> Result<(), EngineError> {
         let maps_columns = self.mapping != ColumnMapping::None;
         let physical = |field: &TableField| field.physical_name(maps_columns).to_owned();
@@ -143,34 +144,35 @@ impl SourceFile {
     }
 }
 
-/// The file's columns as they are, whatever its writer left about arrow.
+/// Returns the file's columns without any hints from the writer's Arrow schema.
 pub(super) fn file_schema(metadata: &Arc<ParquetMetaData>) -> Result<SchemaRef, EngineError> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let file = ArrowReaderMetadata::try_new(Arc::clone(metadata), options).map_err(undecodable)?;
     Ok(Arc::clone(file.schema()))
 }
 
-/// What a footer says that the decoder cannot follow. It may quote the footer, which holds statistics.
+/// Builds the error for a footer that cannot be decoded. The decoder's message is dropped: it may quote the footer,
+/// which holds statistics.
 pub(super) fn undecodable(_: parquet::errors::ParquetError) -> EngineError {
     EngineError::corrupt("its columns do not make sense")
 }
 
-/// Walks through a file's columns, counting leaves.
+/// Walks through a file's columns and counts leaves.
 struct Finder<'a> {
     parquet: &'a SchemaDescriptor,
-    /// Columns that the file lacks because it is older than they are.
+    /// Columns that the file lacks because they were added later.
     added_later: &'a [ColumnPath],
-    /// Where in the table's schema it is.
+    /// The current path in the table's schema.
     path: Vec<String>,
     next_leaf: usize,
     leaves: Vec<usize>,
 }
 
 impl Finder<'_> {
-    /// Finds `wanted` among `fields`. Answers what the fields are to be read as, and where each wanted one comes from.
+    /// Finds `wanted` among `fields`. Returns the types to read the fields as, and the source of each wanted one.
     fn fields(&mut self, fields: &Fields, wanted: &[&Wanted]) -> Result<(Fields, Vec<Source>), EngineError> {
         let mut sources: Vec<Source> = wanted.iter().map(|_| Source::Absent).collect();
-        // For each field, which of the wanted ones it is.
+        // For each field, the index of the matching wanted one.
         let mut is_wanted: Vec<Option<usize>> = vec![None; fields.len()];
         for (at, wanted) in wanted.iter().enumerate() {
             let here = || {
@@ -206,7 +208,7 @@ impl Finder<'_> {
         Ok((read_as.into(), sources))
     }
 
-    /// [`Self::column`], one step further down.
+    /// Calls [`Self::column`] one level down.
     fn below(&mut self, step: &str, data_type: &DataType, wanted: &Kind) -> Result<(DataType, Shape), EngineError> {
         self.path.push(step.to_owned());
         let found = self.column(data_type, wanted);
@@ -214,7 +216,7 @@ impl Finder<'_> {
         found
     }
 
-    /// Finds what is wanted of one column. At least one of its leaves is read, for its nulls and lengths.
+    /// Finds the wanted parts of one column. Reads at least one of its leaves, for its nulls and lengths.
     fn column(&mut self, data_type: &DataType, wanted: &Kind) -> Result<(DataType, Shape), EngineError> {
         let (first, read_before) = (self.next_leaf, self.leaves.len());
         let (read_as, shape) = match (data_type, wanted) {
@@ -260,13 +262,13 @@ impl Finder<'_> {
         Ok((read_as, shape))
     }
 
-    /// The column where the walk stands is in the file as `found`, and may not be.
+    /// Builds the error for the current column having the type `found`, which is not allowed.
     fn other_type(&self, found: &DataType) -> EngineError {
         EngineError::OtherType { column: ColumnPath(self.path.clone()), found: in_words(found) }
     }
 }
 
-/// What a column is in a file, for its owner.
+/// Describes the type of a column in a file for the table's owner.
 fn in_words(data_type: &DataType) -> String {
     match data_type {
         DataType::UInt8 => "unsigned 8-bit integers".into(),
@@ -281,10 +283,10 @@ fn in_words(data_type: &DataType) -> String {
     }
 }
 
-/// It cannot be said which field a column is.
+/// Several fields may be the column.
 struct Unclear;
 
-/// Which of `fields` is `wanted`, if any.
+/// Finds the field that is `wanted`, if there is one.
 fn place(fields: &Fields, wanted: &Wanted) -> Result<Option<usize>, Unclear> {
     let id = |field: &Field| field.metadata().get(PARQUET_FIELD_ID_META_KEY).cloned();
     let is_named = |field: &Field| *field.name() == wanted.physical;
@@ -300,7 +302,7 @@ fn place(fields: &Fields, wanted: &Wanted) -> Result<Option<usize>, Unclear> {
         if let Some(found) = only(&has_its_id)? {
             return Ok(Some(found));
         }
-        // The name says that it is the column, and the id that it is another one.
+        // The name matches, but the id is that of another column.
         if fields.iter().any(|field| is_named(field) && id(field).is_some()) {
             return Err(Unclear);
         }
@@ -312,7 +314,7 @@ fn place(fields: &Fields, wanted: &Wanted) -> Result<Option<usize>, Unclear> {
     only(&|field| !has_other_id(field) && differ_by_case(field.name(), &wanted.physical))
 }
 
-/// What was decoded is not what the decoder was told to make of it.
+/// Builds the error for an array whose type is not the requested one.
 fn other_array() -> EngineError {
     EngineError::corrupt("its columns do not make sense")
 }
@@ -325,24 +327,24 @@ fn count_leaves(data_type: &DataType) -> usize {
     }
 }
 
-/// What the decoder is to make of a leaf that the file's schema calls `data_type`.
+/// Returns the type to decode a leaf as, where `data_type` is its type in the file's schema.
 fn read_as(data_type: &DataType, physical: PhysicalType, annotation: ConvertedType, wanted: Primitive) -> DataType {
     match (data_type, wanted) {
-        // Nanoseconds since 1970 end in 2262; the days that these timestamps count do not.
+        // Nanoseconds since 1970 end in 2262, but INT96 timestamps reach further.
         (DataType::Timestamp(TimeUnit::Nanosecond, None), Primitive::Timestamp | Primitive::TimestampNtz)
             if physical == PhysicalType::INT96 =>
         {
             types::of_primitive(wanted)
         }
-        // The decoder checks under this one annotation alone that texts are UTF-8.
+        // The decoder checks UTF-8 only for leaves with this annotation.
         (DataType::Utf8, _) if annotation == ConvertedType::UTF8 => DataType::Utf8View,
         (DataType::Binary, _) => DataType::BinaryView,
         (other, _) => other.clone(),
     }
 }
 
-/// Whether a column of the table may stand in files as this type: as its own, as one that a writer may choose for it,
-/// or as one that the table's was widened from (Delta protocol, "Type Widening").
+/// Returns whether files may store a column of the table as this type: its own type, one that writers may choose for
+/// it, or one that it was widened from (Delta protocol, "Type Widening").
 fn becomes(read_as: &DataType, wanted: Primitive) -> bool {
     use DataType as Read;
     let is_integer = matches!(read_as, Read::Int8 | Read::Int16 | Read::Int32 | Read::Int64);
@@ -384,7 +386,7 @@ fn make_struct(
     StructArray::try_new_with_length(fields.clone(), arrays, nulls, rows).map_err(malformed)
 }
 
-/// `array` in its new shape, null wherever `parent` is.
+/// Converts `array` to its shape in the table; null wherever `parent` is null.
 fn make_array(shape: &Shape, array: &ArrayRef, parent: Option<&NullBuffer>) -> Result<ArrayRef, EngineError> {
     let nulls = NullBuffer::union(parent, array.nulls());
     Ok(match shape {
@@ -412,12 +414,13 @@ fn make_array(shape: &Shape, array: &ArrayRef, parent: Option<&NullBuffer>) -> R
     })
 }
 
-/// Lengths that contradict each other, or a map's key that is null. Arrow's words may quote values.
+/// Builds the error for lengths that contradict each other, or a null key in a map. Arrow's message is dropped: it may
+/// quote values.
 fn malformed(_: ArrowError) -> EngineError {
     EngineError::corrupt("its nested columns do not make sense")
 }
 
-/// `array`, null wherever `parent` is.
+/// Makes `array` null wherever `parent` is null.
 pub(super) fn below(array: ArrayRef, parent: Option<&NullBuffer>) -> Result<ArrayRef, EngineError> {
     match parent.filter(|parent| parent.null_count() > 0) {
         Some(parent) if !array.nulls().is_some_and(|own| own.contains(parent)) => {
@@ -441,7 +444,7 @@ fn make_leaf(primitive: Primitive, array: &ArrayRef) -> Result<ArrayRef, EngineE
             if is_text && *from == DataType::Utf8 {
                 array.to_data().validate_full().map_err(|_| no_text())?;
             }
-            // Arrow's words quote the value that does not fit.
+            // Arrow's message quotes the value that does not fit.
             let options = CastOptions { safe: false, ..CastOptions::default() };
             let failed = |_| if is_text { no_text() } else { EngineError::Overflow };
             cast_with_options(array, &data_type, &options).map_err(failed)?
@@ -458,7 +461,7 @@ fn no_text() -> EngineError {
     EngineError::corrupt("a text in it is not UTF-8")
 }
 
-/// Microseconds, whatever the unit, cut towards the past; a clock without a zone is taken to show UTC.
+/// Converts to microseconds, rounding towards the past. Timestamps without a zone count as UTC.
 fn make_instants(unit: TimeUnit, array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, EngineError> {
     type Micros = TimestampMicrosecondType;
     let micros = match unit {

@@ -1,4 +1,4 @@
-//! Conditions on rows, as expressions of DataFusion over a table's columns.
+//! Evaluates conditions on rows as DataFusion expressions over a table's columns.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use super::{
     wanted::{Kind, Wanted, misfit},
 };
 
-/// A condition that is tied to the columns of a scan.
+/// A condition bound to the columns of a scan.
 #[derive(Debug)]
 pub(super) struct Filter {
     inputs: Vec<Input>,
@@ -35,18 +35,18 @@ pub(super) struct Filter {
     expression: Arc<dyn PhysicalExpr>,
 }
 
-/// A column of the batches that the expression sees.
+/// A column that the expression reads.
 #[derive(Clone, Debug, PartialEq)]
 struct Input {
     path: Vec<usize>,
     primitive: Primitive,
-    /// Whether it is a number to be compared that may be no number: NaN, which compares with nothing, is NULL then, there
-    /// is one zero, and a `float` is compared as the `double` that it is.
+    /// Whether it is a float to compare. Then NaN, which compares with nothing, becomes NULL; negative zero becomes
+    /// zero; and a `float` is compared as a `double`.
     is_compared_float: bool,
 }
 
 impl Filter {
-    /// Ties `condition` to the columns that are read.
+    /// Binds `condition` to the columns that are read.
     pub(super) fn new(condition: &Condition, wanted: &[Wanted]) -> Result<Self, EngineError> {
         let mut builder = Builder { wanted, inputs: Vec::new() };
         let expression = builder.expression(condition)?;
@@ -54,12 +54,13 @@ impl Filter {
         Ok(Self { inputs: builder.inputs, schema, expression })
     }
 
-    /// Whether it sees nothing but those top-level columns that are marked.
+    /// Returns whether the condition reads only top-level columns that are marked.
     pub(super) fn sees_only(&self, marked: &[bool]) -> bool {
         self.inputs.iter().all(|input| input.path.first().is_some_and(|first| marked.get(*first) == Some(&true)))
     }
 
-    /// Which of the rows are shown: those for which the condition is true. Unknown hides a row as false does.
+    /// Returns which rows are shown: those for which the condition is true. An unknown result hides a row, as false
+    /// does.
     pub(super) fn shown(&self, rows: &StructArray) -> Result<BooleanBuffer, EngineError> {
         let columns = self.inputs.iter().map(|input| input.of(rows)).collect::<Result<_, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
@@ -82,7 +83,7 @@ impl Input {
     fn of(&self, rows: &StructArray) -> Result<ArrayRef, EngineError> {
         let Some((first, rest)) = self.path.split_first() else { return Err(misfit()) };
         let column = rest.iter().fold(rows.column(*first), |column, at| column.as_struct().column(*at));
-        // Adding zero makes a negative zero positive, and changes nothing else.
+        // Adding zero turns negative zero into zero, and changes nothing else.
         let comparable = |value: f64| (!value.is_nan()).then_some(value + 0.0);
         Ok(match self.primitive {
             Primitive::Float if self.is_compared_float => {
@@ -172,7 +173,7 @@ impl Builder<'_> {
         Ok((Arc::new(Column::new(&at.to_string(), at)), *primitive))
     }
 
-    /// The names are for nobody.
+    /// Builds the schema of the inputs. Fields are named by index; the names are not used elsewhere.
     fn schema(&self) -> Schema {
         let field = |(at, input): (usize, &Input)| Field::new(at.to_string(), input.data_type(), true);
         Schema::new(self.inputs.iter().enumerate().map(field).collect::<Vec<_>>())
@@ -194,7 +195,7 @@ fn operator(comparison: Comparison) -> Operator {
     }
 }
 
-/// The pattern that matches whatever begins with `prefix`.
+/// Builds the pattern that matches texts beginning with `prefix`.
 fn beginning_with(prefix: &str) -> String {
     let mut pattern = String::with_capacity(prefix.len() + 1);
     for character in prefix.chars() {
@@ -207,7 +208,7 @@ fn beginning_with(prefix: &str) -> String {
     pattern
 }
 
-/// A value of exactly the type that the column is compared as; no conversion changes what is compared.
+/// Converts a value to exactly the type that the column is compared as, without changing the value.
 fn literal(value: &Value, primitive: Primitive) -> Result<ScalarValue, EngineError> {
     let narrow = |_| misfit();
     Ok(match (value, primitive) {
@@ -239,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// A column of each type that values have, with the same number of rows.
+    /// Columns of all types that values have, with equal numbers of rows.
     fn columns() -> Vec<(&'static str, Primitive, ArrayRef)> {
         let texts = [Some("ab"), Some("a%b_\\c"), Some(""), Some("a\nb"), Some("ünï"), Some("a%"), None];
         let floats = [Some(0.0), Some(-0.0), Some(f64::NAN), Some(-f64::NAN), Some(f64::INFINITY), Some(0.1), None];
@@ -295,7 +296,7 @@ mod tests {
         for (name, primitive, column) in &columns {
             let column_path = path(name);
             let values: Vec<_> = (0..rows.len()).filter_map(|row| value(*primitive, column, row)).collect();
-            // Filters hold no NaN.
+            // Filters cannot contain NaN.
             let values: Vec<_> = values.into_iter().filter(|value| value.compare(value).is_some()).collect();
             conditions.push(Condition::IsNull { column: column_path.clone() });
             conditions.push(Condition::OneOf { column: column_path.clone(), values: Vec::new() });

@@ -1,5 +1,5 @@
-//! Rows cut into batches anew. Pages and row groups of a file end where batches end, so that batches have to depend on
-//! the rows that are shown alone: never on how many hidden ones stood between them.
+//! Cuts rows into new batches. The pages and row groups of the written file end where batches end, so batches must
+//! depend only on the rows shown, never on the number of hidden rows in between.
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StructArray},
@@ -9,25 +9,25 @@ use arrow::{
 
 use super::EngineError;
 
-/// Rows in a batch.
+/// The number of rows in a batch.
 const ROWS: usize = 8 * 1024;
-/// Bytes after which a batch ends early.
+/// The weight in bytes at which a batch ends early.
 const BYTES: usize = 8 << 20;
 
 /// Cuts rows into batches.
 pub(super) struct Cutter {
     waiting: BatchCoalescer,
-    /// What the rows that wait weigh.
+    /// The weight of the waiting rows.
     weight: usize,
 }
 
 impl Cutter {
-    /// For rows with these columns.
+    /// Creates a cutter for rows with these columns.
     pub(super) fn new(schema: SchemaRef) -> Self {
         Self { waiting: BatchCoalescer::new(schema, ROWS), weight: 0 }
     }
 
-    /// Takes rows, and gives each batch that is full to `write`.
+    /// Adds rows, and passes each full batch to `write`.
     pub(super) fn push(
         &mut self,
         rows: StructArray,
@@ -40,7 +40,7 @@ impl Cutter {
             let mut weight = weigh(&rows, 0, taken);
             let mut is_full = taken == room;
             if self.weight + weight >= BYTES {
-                // Row by row, since the batch has to end where it would whatever way the rows came.
+                // Row by row, so that the batch ends at the same row regardless of how the rows arrive.
                 (taken, weight) = (0, 0);
                 while taken < room.min(rows.len()) && self.weight + weight < BYTES {
                     weight += weigh(&rows, taken, 1);
@@ -64,7 +64,7 @@ impl Cutter {
         Ok(())
     }
 
-    /// Gives the rows that still wait to `write`.
+    /// Passes the rows that still wait to `write`.
     pub(super) fn end(
         &mut self,
         mut write: impl FnMut(RecordBatch) -> Result<(), EngineError>,
@@ -75,7 +75,7 @@ impl Cutter {
     }
 }
 
-/// What some rows weigh: the bytes of their texts, and eight for every other value. Depends on nothing but the values.
+/// Weighs some rows: the bytes of their texts, plus eight bytes per value. The weight depends only on the values.
 fn weigh(rows: &StructArray, from: usize, count: usize) -> usize {
     rows.columns().iter().map(|column| weigh_column(column, from, count)).sum()
 }
@@ -102,7 +102,7 @@ fn weigh_column(column: &ArrayRef, from: usize, count: usize) -> usize {
         }
 }
 
-/// A view begins with its length.
+/// Sums the lengths of texts; a view begins with the length.
 fn bytes<T: ByteViewType>(views: &arrow::array::GenericByteViewArray<T>, from: usize, count: usize) -> usize {
     let slice = views.views().get(from..from + count).unwrap_or_default();
     match views.nulls() {

@@ -1,6 +1,6 @@
-//! Why a governed file could not be made. `Display` names no path and no value; a column only where an operator has to
-//! know which, so that it is for operators alone. What a storage or a decoder said is the source, and values that did
-//! not fit are nowhere.
+//! Defines why a governed file could not be made. `Display` names no paths and no values; some messages name a column,
+//! so they are only for operators. The message of a storage or decoder is the source; values that did not fit appear
+//! nowhere.
 
 use std::{error::Error, sync::Arc};
 
@@ -9,40 +9,40 @@ use crate::{domain::catalog::schema::ColumnPath, lake::VectorError, storage::Sto
 /// The private cause of an error, for the operator's log.
 pub(super) type Cause = Arc<dyn Error + Send + Sync>;
 
-/// What went wrong. Cheap to clone: everyone who waited for one file gets the same error.
+/// Why a governed file could not be made. Cheap to clone: all callers that wait for one file get the same error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The table's storage does not answer, or refuses. It may do so later.
+    /// The table's storage does not answer, or refuses access. The request may succeed later.
     #[error("the table's storage is not available; try again later")]
     Unavailable(#[source] Cause),
-    /// A file that the table's log names is not there.
+    /// A file named in the table's log is missing.
     #[error("a file of the table is missing; ask the table's owner to repair it")]
     Missing,
-    /// A file is not what its format or the log says.
+    /// A file does not follow its format, or does not match the log.
     #[error("a file of the table is corrupt: {what}; ask the table's owner to repair it")]
     Corrupt {
-        /// What about it.
+        /// The fault.
         what: &'static str,
-        /// What the decoder said, where that cannot hold a value.
+        /// The decoder's error, unless it may quote a value.
         #[source]
         source: Option<Cause>,
     },
-    /// Something that this server does not read, or a schema that does not fit the view.
+    /// The table uses something that this server does not support, or its schema does not fit the view.
     #[error("the table cannot be read: {0}")]
     Unsupported(&'static str),
-    /// A file lacks a column that may not be NULL, or that a mask or a row filter reads, and is not known to be older
+    /// A file lacks a column that must not be NULL or that a mask or row filter reads, and is not known to be older
     /// than the column.
     #[error(
         "a file of the table lacks the column `{0}`, which is never NULL or which a mask or the row filter reads; ask \
          the table's owner to rewrite the file with it"
     )]
     Lacks(ColumnPath),
-    /// Several columns of a file may be the one that is meant, or its name and its id contradict each other.
+    /// Several columns of a file may be the one meant, or a column's name and id contradict each other.
     #[error(
         "a file of the table does not say clearly which of its columns is `{0}`; ask the table's owner to rewrite it"
     )]
     Unclear(ColumnPath),
-    /// A file has a column in a form that no writer may choose for the type that the table gives it.
+    /// A file stores a column in a form that is not allowed for its type in the table.
     #[error(
         "a file of the table holds the column `{column}` as {found}, which is no form of the type that the table gives \
          it; ask the table's owner to rewrite the file"
@@ -50,16 +50,16 @@ pub enum EngineError {
     OtherType {
         /// The column.
         column: ColumnPath,
-        /// What it is in the file, in words.
+        /// A description of its type in the file.
         found: String,
     },
-    /// A value does not fit the type that it should have.
+    /// A value does not fit the type of its column.
     #[error("a value does not fit its column's type; ask the table's owner to repair it")]
     Overflow,
-    /// A part of a file needs more memory than a job may take.
+    /// A part of a file needs more memory than a job may use.
     #[error("a file of the table is too large to be processed: {0}")]
     TooLarge(&'static str),
-    /// The storage of the copies does not take a file: it is full, refuses, or does not answer.
+    /// The storage for copies does not accept a file: it is full, refuses access, or does not answer.
     #[error("the copy could not be written; check that the views' storage can be written and has space")]
     Full(#[source] Cause),
     /// The server is shutting down.
@@ -68,12 +68,12 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// A fault that needs no further words.
+    /// Builds a [`Self::Corrupt`] without a source.
     pub(super) fn corrupt(what: &'static str) -> Self {
         Self::Corrupt { what, source: None }
     }
 
-    /// A failure of the storage that the copies are written to.
+    /// Builds a [`Self::Full`] from an error of the storage for copies.
     pub(super) fn full(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Full(Arc::new(error))
     }

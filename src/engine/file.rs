@@ -1,6 +1,6 @@
-//! A Parquet file in its storage: its footer, and the bytes of its row groups as the decoder asks for them.
+//! Reads a Parquet file from its storage: the footer, and the bytes of row groups as the decoder requests them.
 //!
-//! Everything is fetched in pieces that are bounded before they are fetched or decompressed.
+//! The size of each piece is limited before it is fetched or decompressed.
 
 use std::{
     collections::VecDeque,
@@ -23,14 +23,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{EngineError, error::Cause, job::Job};
 use crate::storage::{Object, StorageError, TableLocation};
 
-/// What a file ends with: its footer's length, and four letters.
+/// The length of the end of a file: the footer's length, and four letters.
 const TAIL: u64 = 8;
-/// How much of a file's end is fetched at once: most footers are shorter.
+/// The number of bytes fetched first from the end of a file; most footers are shorter.
 const FIRST_FETCH: u64 = 64 << 10;
-/// How much is fetched for a page's header, which may hold statistics.
+/// The number of bytes fetched for a page header, which may contain statistics.
 const HEADER: u64 = 64 << 10;
 
-/// A file that was found, and its footer.
+/// An opened file and its footer.
 #[derive(Debug)]
 pub(super) struct ParquetFile {
     object: Arc<Object>,
@@ -39,7 +39,7 @@ pub(super) struct ParquetFile {
 }
 
 impl ParquetFile {
-    /// Finds the file and reads its footer; `size` is what the log says.
+    /// Opens the file and reads its footer. `size` is the size stated in the log.
     pub(super) fn open(job: &Job, table: &TableLocation, path: &Path, size: u64) -> Result<Self, EngineError> {
         let object = job.wait(table.open(path))??;
         if object.size() != size || size < TAIL {
@@ -67,19 +67,19 @@ impl ParquetFile {
         Ok(Self { object: Arc::new(object), metadata: Arc::new(metadata) })
     }
 
-    /// How many rows the file has.
+    /// Returns the number of rows of the file.
     pub(super) fn rows(&self) -> Result<usize, EngineError> {
         let rows = |sum: usize, group| sum.checked_add(self.rows_of(group).ok()?);
         (0..self.metadata.num_row_groups()).try_fold(0, rows).ok_or(EngineError::corrupt("its rows cannot be counted"))
     }
 
-    /// How many rows a row group has.
+    /// Returns the number of rows of a row group.
     pub(super) fn rows_of(&self, group: usize) -> Result<usize, EngineError> {
         let rows = usize::try_from(self.metadata.row_group(group).num_rows());
         rows.map_err(|_| EngineError::corrupt("its rows cannot be counted"))
     }
 
-    /// Where the chunks of some leaves of a row group lie.
+    /// Returns the byte ranges of some leaves of a row group.
     fn chunks(&self, group: usize, leaves: &[usize]) -> Result<Vec<Range<u64>>, EngineError> {
         let columns = self.metadata.row_group(group).columns();
         let chunk = |leaf: &usize| {
@@ -94,7 +94,8 @@ impl ParquetFile {
     }
 }
 
-/// What a decoder said. Its words hold places in the file, and numbers, but no values, unless it was arrow that spoke.
+/// Builds the error for a failure of the decoder. Its messages contain positions and numbers, but no values, unless
+/// they come from Arrow.
 pub(super) fn undecodable(what: &'static str, error: ParquetError) -> EngineError {
     let source: Option<Cause> = match error {
         ParquetError::ArrowError(_) => None,
@@ -103,18 +104,18 @@ pub(super) fn undecodable(what: &'static str, error: ParquetError) -> EngineErro
     EngineError::Corrupt { what, source }
 }
 
-/// Fetches row groups one after the other, each while the one before is decoded, if they are small enough for that.
+/// Fetches row groups one after the other. If they are small enough, each is fetched while the one before is decoded.
 #[derive(Debug)]
 pub(super) struct Fetcher {
     job: Job,
     object: Arc<Object>,
-    /// Where the chunks of the row groups to come lie, in order.
+    /// The byte ranges of the coming row groups, in order.
     coming: VecDeque<Vec<Range<u64>>>,
     ahead: Option<AbortOnDropHandle<Result<Vec<Bytes>, StorageError>>>,
 }
 
 impl Fetcher {
-    /// Will fetch these leaves of these row groups.
+    /// Creates a fetcher for these leaves of these row groups.
     pub(super) fn new(
         job: &Job,
         file: &ParquetFile,
@@ -127,7 +128,7 @@ impl Fetcher {
         Ok(fetcher)
     }
 
-    /// The next row group.
+    /// Returns the next row group.
     pub(super) fn next(&mut self) -> Result<Pages, EngineError> {
         let chunks = self.coming.pop_front().unwrap_or_default();
         let held = match self.ahead.take() {
@@ -135,14 +136,14 @@ impl Fetcher {
             None => vec![Bytes::new(); chunks.len()],
         };
         self.look_ahead();
-        // Values that were decoded may hold on to the piece before.
+        // Decoded values may still hold the previous piece, so half the budget is used.
         let window = (self.budget() / 2 / chunks.len().max(1) as u64).max(HEADER);
         let mut chunks: Vec<_> = chunks.into_iter().zip(held).map(|(range, held)| Chunk::new(range, held)).collect();
         chunks.sort_by_key(|chunk| chunk.range.start);
         Ok(Pages { job: self.job.clone(), object: Arc::clone(&self.object), chunks, window, trouble: Arc::default() })
     }
 
-    /// Begins to fetch the row group that comes next, if all of it fits into the memory that there is for it.
+    /// Starts to fetch the next row group, if all of it fits into the budget.
     fn look_ahead(&mut self) {
         let Some(chunks) = self.coming.front().cloned() else { return };
         if chunks.iter().map(|chunk| chunk.end - chunk.start).sum::<u64>() <= self.budget() {
@@ -152,31 +153,31 @@ impl Fetcher {
         }
     }
 
-    /// Bytes that a row group may take before it is decoded: two of them are held at a time.
+    /// Returns the most bytes that a row group may take before it is decoded. Two row groups are held at a time.
     fn budget(&self) -> u64 {
         (self.job.memory / 4) as u64
     }
 }
 
-/// The bytes of one row group: fetched as a whole before, or piece by piece when they are asked for.
+/// The bytes of one row group: prefetched as a whole, or fetched piece by piece on demand.
 #[derive(Debug)]
 pub(super) struct Pages {
     job: Job,
     object: Arc<Object>,
-    /// Sorted by where they begin.
+    /// Sorted by start.
     chunks: Vec<Chunk>,
-    /// How much of a chunk is fetched at once.
+    /// The number of bytes of a chunk that are fetched at once.
     window: u64,
     trouble: Trouble,
 }
 
-/// The first thing that went wrong underneath the decoder, whose errors lose it.
+/// The first error beneath the decoder, which the decoder's own errors lose.
 pub(super) type Trouble = Arc<Mutex<Option<EngineError>>>;
 
 #[derive(Debug)]
 struct Chunk {
     range: Range<u64>,
-    /// A part of it, and where that begins.
+    /// A fetched part of the chunk, and its offset in the file.
     held: Mutex<(u64, Bytes)>,
 }
 
@@ -187,7 +188,7 @@ impl Chunk {
 }
 
 impl Pages {
-    /// Where to look when the decoder fails.
+    /// Returns the place of errors beneath the decoder, for when the decoder fails.
     pub(super) fn trouble(&self) -> Trouble {
         Arc::clone(&self.trouble)
     }
@@ -198,10 +199,10 @@ impl Pages {
         ParquetError::General(text)
     }
 
-    /// The bytes from `start` on: `least` of them or more, if there are as many.
+    /// Returns the bytes from `start` on: at least `least` of them, if the chunk has that many.
     fn bytes(&self, start: u64, least: u64) -> Result<Bytes, ParquetError> {
         let after = self.chunks.partition_point(|chunk| chunk.range.start <= start);
-        // Chunks of several leaves may begin at one place in a malformed file; any of them holds the bytes.
+        // In a malformed file, the chunks of several leaves may overlap; any of them has the bytes.
         let chunk = self.chunks[..after].iter().rev().find(|chunk| start < chunk.range.end);
         let Some(chunk) = chunk else { return Err(ParquetError::EOF("a page lies outside of its column".to_owned())) };
         let end = start.saturating_add(least).min(chunk.range.end);
@@ -246,7 +247,7 @@ impl ChunkReader for Pages {
     }
 }
 
-/// A page's header as the decoder reads it. Whatever claims to be too much for memory ends here.
+/// A page header as the decoder reads it. Headers of pages that are too large for memory are rejected here.
 pub(super) struct Header {
     bytes: Bytes,
     limit: u64,
@@ -268,8 +269,9 @@ impl Read for Header {
     }
 }
 
-/// The memory that a page will take by its header (Thrift's compact protocol): its bytes once they are decompressed, and
-/// room for each value of a dictionary. `None` for what is no such header, which is the decoder's to say.
+/// Returns the memory that a page will need according to its header (Thrift's compact protocol): its uncompressed size,
+/// or room for each value of a dictionary if that is more. `None` if this is not a page header; the decoder reports
+/// that.
 fn claims(header: &[u8]) -> Option<u64> {
     const I32: u8 = 5;
     const STRUCT: u8 = 12;
@@ -280,7 +282,7 @@ fn claims(header: &[u8]) -> Option<u64> {
     loop {
         let (&byte, rest) = at.split_first()?;
         at = rest;
-        // Each field says by how much its number is larger than the last one's.
+        // Each field states the increase of its number over the one before.
         field = field.checked_add(byte >> 4)?;
         match byte & 0x0F {
             I32 => {
@@ -298,7 +300,7 @@ fn claims(header: &[u8]) -> Option<u64> {
     }
 }
 
-/// A zigzag number; negative ones come out as more than any limit, since none of them makes sense here.
+/// Reads a zigzag number. Negative numbers, which are invalid here, become larger than any limit.
 fn varint(at: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {

@@ -1,6 +1,5 @@
-//! What a Parquet file's footer tells whoever is handed the file as it is: its columns, and what its writer noted beside.
-//!
-//! Nothing here reads rows.
+//! Reads a Parquet file's footer for the data that it discloses when the file is passed on unchanged: its columns, and
+//! the notes of its writer. Never here: rows.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,9 +17,9 @@ use super::{
     columns::{file_schema, undecodable},
 };
 
-/// Where Spark keeps the schema as it knows it: with the comments of columns.
+/// The key under which Spark stores its schema, including comments of columns.
 const SPARK_SCHEMA: &str = "org.apache.spark.sql.parquet.row.metadata";
-/// What Spark notes of itself and of how it wrote dates.
+/// Harmless notes of Spark: its version, and how it wrote dates.
 const SPARK_NOTES: [&str; 4] = [
     "org.apache.spark.version",
     "org.apache.spark.legacyDateTime",
@@ -28,13 +27,12 @@ const SPARK_NOTES: [&str; 4] = [
     "org.apache.spark.timeZone",
 ];
 
-/// What a file's footer tells.
+/// The data that a file's footer discloses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Footer {
-    /// Every leaf that the file really has, under the names that it has there; parts of columns by the steps of
-    /// [`ColumnPath`].
+    /// Every leaf in the file, under its name there; nested ones use the steps of [`ColumnPath`].
     pub leaves: Vec<ColumnPath>,
-    /// Whether its writer noted more beside than what reading the columns takes: comments, names, anything unknown.
+    /// Whether the writer noted more than readers of the columns need: comments, names, or anything unknown.
     pub has_notes: bool,
 }
 
@@ -67,7 +65,7 @@ fn collect(data_type: &DataType, path: &mut Vec<String>, leaves: &mut Vec<Column
     }
 }
 
-/// Whether an entry of a footer's metadata says, or may say, more than the columns do.
+/// Returns whether an entry of a footer's metadata discloses, or may disclose, more than the columns do.
 fn is_note(entry: &KeyValue, metadata: &Arc<ParquetMetaData>) -> bool {
     match (entry.key.as_str(), &entry.value) {
         (_, None) => false,
@@ -82,7 +80,7 @@ fn is_note(entry: &KeyValue, metadata: &Arc<ParquetMetaData>) -> bool {
     }
 }
 
-/// Whether Spark's schema has a name that is no column of the file, or a field with metadata of its own.
+/// Returns whether Spark's schema has a name that is not a column of the file, or a field with metadata.
 fn spark_notes(schema: &Value, is_column: &dyn Fn(&str) -> bool) -> bool {
     let Some(fields) = schema["fields"].as_array() else { return true };
     let is_other = |field: &Value| !field["name"].as_str().is_some_and(is_column);
@@ -100,7 +98,7 @@ fn has_spark_metadata(value: &Value) -> bool {
     }
 }
 
-/// Whether arrow's schema carries metadata beside the numbers of fields.
+/// Returns whether the Arrow schema has metadata other than field ids.
 fn arrow_notes(entry: &KeyValue, metadata: &Arc<ParquetMetaData>) -> Result<bool, EngineError> {
     let entry = vec![entry.clone()];
     let schema = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), Some(&entry)).map_err(undecodable)?;

@@ -1,4 +1,4 @@
-//! One piece of work on a thread that may block: how it waits, how it is stopped, and what a panic in it means.
+//! Runs one job on a thread that may block, and defines how it waits, how it stops, and how a panic in it is reported.
 
 use std::{future::Future, sync::Arc};
 
@@ -7,19 +7,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::EngineError;
 
-/// What a piece of work knows of its surroundings. Decoding and encoding keep a processor busy, so that none of it runs
-/// where requests are answered.
+/// The context of a job. Decoding and encoding keep a core busy, so jobs never run on the threads that answer requests.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     runtime: Handle,
     stopped: CancellationToken,
-    /// How much memory it may take, in bytes.
+    /// The memory that the job may use, in bytes.
     pub(super) memory: usize,
 }
 
 impl Job {
-    /// Runs `work` when one of `permits` is free. If the caller goes away, the work ends soon after: where it next
-    /// waits, or after the batch of rows that it has before it.
+    /// Runs `work` once one of `permits` is free. If the caller goes away, the work ends soon: when it next waits, or
+    /// after its current batch of rows.
     pub(super) async fn run<T: Send + 'static>(
         permits: Arc<Semaphore>,
         memory: usize,
@@ -36,13 +35,13 @@ impl Job {
         });
         match outcome.await {
             Ok(outcome) => outcome,
-            // Decoders take some malformed files for their own mistake.
+            // Decoders panic on some malformed files.
             Err(error) if error.is_panic() => Err(EngineError::corrupt("it cannot be decoded")),
             Err(_) => Err(EngineError::Stopped),
         }
     }
 
-    /// Waits for something; an error if nobody waits for this work any more.
+    /// Waits for `work`; fails if the job is stopped because its caller is gone.
     pub(super) fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, EngineError> {
         self.runtime.block_on(async {
             select! {
@@ -53,17 +52,17 @@ impl Job {
         })
     }
 
-    /// Waits for something that has to happen whoever waits for this work.
+    /// Waits for work that must be completed even if the caller is gone.
     pub(super) fn finish<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
 
-    /// Whether anybody still waits for this work.
+    /// Fails if the job is stopped because its caller is gone.
     pub(super) fn go_on(&self) -> Result<(), EngineError> {
         if self.stopped.is_cancelled() { Err(EngineError::Stopped) } else { Ok(()) }
     }
 
-    /// Where tasks are started.
+    /// Returns the runtime on which to spawn tasks.
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }

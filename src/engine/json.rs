@@ -1,4 +1,6 @@
-//! Rows as JSON, for people who want to see what a connector would read.
+//! Converts rows to JSON, for people who want to see what a connector would read.
+
+use std::ops::RangeInclusive;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, StructArray},
@@ -11,7 +13,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, NaiveDate, TimeDelta};
 use serde_json::{Map, Value, json};
 
-/// Rows as objects. Decimals are texts, because JSON's numbers are not exact; so are numbers that JSON does not have.
+/// What JSON's numbers, which are double-precision, hold exactly.
+const EXACT: RangeInclusive<i64> = -((1 << 53) - 1)..=(1 << 53) - 1;
+
+/// Rows as objects. Decimals are texts, because JSON's numbers are not exact, and so are whole numbers that these do not
+/// hold, and numbers that JSON does not have.
 /// Bytes are in Base64, times in RFC 3339, and maps are lists of their entries.
 pub(super) fn rows(of: &StructArray) -> Vec<Map<String, Value>> {
     (0..of.len()).map(|row| object(of, row)).collect()
@@ -30,10 +36,10 @@ fn value(column: &ArrayRef, row: usize) -> Value {
         DataType::Int8 => column.as_primitive::<Int8Type>().value(row).into(),
         DataType::Int16 => column.as_primitive::<Int16Type>().value(row).into(),
         DataType::Int32 => column.as_primitive::<Int32Type>().value(row).into(),
-        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Int64 => whole(column.as_primitive::<Int64Type>().value(row)),
         DataType::Float32 => {
             let value = column.as_primitive::<Float32Type>().value(row);
-            // By way of its shortest text, so that 0.1 stays 0.1.
+            // Converted through its shortest text, so that 0.1 stays 0.1.
             float(value.to_string().parse().unwrap_or_else(|_| value.into()))
         }
         DataType::Float64 => float(column.as_primitive::<Float64Type>().value(row)),
@@ -68,15 +74,19 @@ fn float(value: f64) -> Value {
     }
 }
 
-/// As a text, or as the number of days where no calendar has it.
+/// Formats a date as text, or as the number of days if it is out of range.
 fn date(days: i32) -> Value {
     let date = NaiveDate::default().checked_add_signed(TimeDelta::days(days.into()));
     date.map_or_else(|| days.into(), |date| date.to_string().into())
+}
+
+fn whole(value: i64) -> Value {
+    if EXACT.contains(&value) { value.into() } else { value.to_string().into() }
 }
 
 /// As a text, or as the number of microseconds where no calendar has it.
 fn instant(micros: i64, has_zone: bool) -> Value {
     let zone = if has_zone { "Z" } else { "" };
     let text = |at: DateTime<_>| format!("{}{zone}", at.format("%Y-%m-%dT%H:%M:%S%.6f"));
-    DateTime::from_timestamp_micros(micros).map_or_else(|| micros.into(), |at| text(at).into())
+    DateTime::from_timestamp_micros(micros).map_or_else(|| whole(micros), |at| text(at).into())
 }

@@ -1,4 +1,4 @@
-//! Masks over columns: cell by cell through [`BoundMask::apply`], which is the one place that says what a mask does.
+//! Applies masks to columns, cell by cell through [`BoundMask::apply`], which alone defines the effect of a mask.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::domain::catalog::{
 
 use super::{EngineError, types, wanted::misfit};
 
-/// A column of `primitive` as `mask` shows it, which is a column of `shown`.
+/// Applies `mask` to a column of type `primitive`. The result has the type `shown`.
 pub(super) fn masked(
     mask: &BoundMask,
     column: &ArrayRef,
@@ -63,7 +63,7 @@ pub(super) fn masked(
     }
 }
 
-/// Writes the cells that are shown as a column of `shown`; a cell of another type is an overflow.
+/// Writes the masked cells as a column of type `shown`; a cell of another type is an overflow.
 fn write<'a>(
     mask: &'a BoundMask,
     column: &'a ArrayRef,

@@ -1,9 +1,9 @@
-//! Mixing: the shown rows of several source files in one order that tells nothing of the files or of where in them a row
-//! stood.
+//! Mixes the shown rows of several source files into one order that reveals neither the file of a row nor its position
+//! there.
 //!
-//! Each row draws a number from a secret, and rows are written in the order of their numbers. Only so many rows are held
-//! as fit into memory, those with the lowest numbers; the files are read again for the next ones, until there are none.
-//! What is written does not depend on how many times that was.
+//! Each row gets a number derived from a secret key, and rows are written in the order of their numbers. Memory holds
+//! only the rows with the lowest numbers; the files are read again for the next ones, until no rows are left. The
+//! result does not depend on the number of passes.
 
 use std::sync::Arc;
 
@@ -22,18 +22,18 @@ use crate::domain::materialize::copy::ShuffleKey;
 
 use super::{EngineError, scan::keep};
 
-/// Rows that are put in order at once.
+/// The number of rows that are interleaved at once.
 const ROWS: usize = 8 * 1024;
-/// How many times the files are read at most.
+/// The most passes over the files.
 const MOST_DRAWS: usize = 1_000;
-/// What is kept of a row beside its values: its number, and its place in the order.
+/// The memory for a row in addition to its values, in bytes: its number, and its position in the order.
 const ROW_OVERHEAD: usize = 32;
 
-/// The numbers that the rows of one file draw.
+/// The numbers for the rows of one file.
 pub(super) struct Numbers(ChaCha20);
 
 impl Numbers {
-    /// Those of the `file`-th file.
+    /// Starts the numbers for the file at index `file`.
     pub(super) fn of(key: &ShuffleKey, file: usize) -> Self {
         let mut nonce = Nonce::default();
         for (byte, number) in nonce.iter_mut().zip((file as u64).to_le_bytes()) {
@@ -50,13 +50,13 @@ impl Numbers {
     }
 }
 
-/// Rows that were drawn from some files, those whose numbers lie in a range; as many of the lowest as fit.
+/// One pass over the files: the rows whose numbers are in a range, as many of the lowest as fit into memory.
 pub(super) struct Draw {
     from: u64,
-    /// Included; goes down when there are too many.
+    /// Inclusive; lowered when too many rows are in the range.
     to: u64,
     was_shrunk: bool,
-    /// How many draws there were before.
+    /// The number of earlier passes.
     before: usize,
     budget: usize,
     held: Vec<(Vec<u64>, StructArray)>,
@@ -64,12 +64,12 @@ pub(super) struct Draw {
 }
 
 impl Draw {
-    /// The first draw, holding up to `budget` bytes.
+    /// Creates the first pass, which holds up to `budget` bytes.
     pub(super) fn first(budget: usize) -> Self {
         Self { from: 0, to: u64::MAX, was_shrunk: false, before: 0, budget, held: Vec::new(), weight: 0 }
     }
 
-    /// The draw after this one; `None` where this one had all that was left.
+    /// Returns the next pass; `None` if this one had all remaining rows.
     pub(super) fn next(self) -> Result<Option<Self>, EngineError> {
         let Some(from) = self.to.checked_add(1) else { return Ok(None) };
         let before = self.before + 1;
@@ -78,14 +78,14 @@ impl Draw {
                 "its rows do not fit into the memory for mixing, however often it is read",
             ));
         }
-        // As many are to be expected in a range of the same width; more fit where all of them did.
+        // A range of the same width should have as many rows; if all of them fitted, a wider range is tried.
         let width = self.to - self.from;
         let width = if self.was_shrunk { width } else { width.saturating_mul(2).saturating_add(1) };
         let to = from.saturating_add(width);
         Ok(Some(Self { from, to, was_shrunk: false, before, held: Vec::new(), weight: 0, ..self }))
     }
 
-    /// Takes those of `rows` that are due; `make` makes of them what is written.
+    /// Takes the rows whose numbers are in the range. `make` converts them to the rows to write.
     pub(super) fn take(
         &mut self,
         rows: &StructArray,
@@ -105,7 +105,7 @@ impl Draw {
         self.held.push((numbers, rows));
     }
 
-    /// Lets about half of the rows go, those with the highest numbers; false where that cannot be.
+    /// Drops about half of the rows, those with the highest numbers. Returns false if that is impossible.
     fn shrink(&mut self) -> Result<bool, EngineError> {
         let mut all: Vec<u64> = self.held.iter().flat_map(|(numbers, _)| numbers).copied().collect();
         let middle = all.len().saturating_sub(1) / 2;
@@ -126,7 +126,7 @@ impl Draw {
         Ok(true)
     }
 
-    /// Gives the rows to `write`, in the order of their numbers.
+    /// Passes the rows to `write`, in the order of their numbers.
     pub(super) fn write(
         &mut self,
         mut write: impl FnMut(StructArray) -> Result<(), EngineError>,
@@ -147,7 +147,7 @@ impl Draw {
     }
 }
 
-/// Those of `rows` whose numbers lie between these two, and their numbers; `None` where there are none.
+/// Returns the rows whose numbers are between `from` and `to`, and keeps only their numbers; `None` if there are none.
 fn picked(rows: &StructArray, numbers: &mut Vec<u64>, from: u64, to: u64) -> Result<Option<StructArray>, EngineError> {
     let is_due = |number: &u64| (from..=to).contains(number);
     let due = BooleanBuffer::collect_bool(numbers.len(), |row| numbers.get(row).is_some_and(is_due));
@@ -159,7 +159,7 @@ fn picked(rows: &StructArray, numbers: &mut Vec<u64>, from: u64, to: u64) -> Res
     })
 }
 
-/// The same values without what else their buffers hold: texts that were decoded from one page share it.
+/// Copies the values into buffers of their own: decoded texts otherwise keep the whole buffer of their page alive.
 fn compact(array: &ArrayRef) -> Result<ArrayRef, EngineError> {
     Ok(match array.data_type() {
         DataType::Utf8View => Arc::new(array.as_string_view().gc()),
@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// Draws rows of which one has so long a text; answers how often that was, and which rows came out.
+    /// Draws rows, one with a text of length `long`. Returns the number of passes, and the ids in order.
     fn drawn(rows: i64, giant: i64, long: usize, budget: usize, key: u8) -> (usize, Vec<i64>) {
         let fields =
             Fields::from(vec![Field::new("id", DataType::Int64, false), Field::new("text", DataType::Utf8View, false)]);

@@ -1,10 +1,11 @@
-//! Governed files: one source file of a table, or several that are mixed ([`mix`]), become one file that holds what a view
-//! shows of them, and nothing else.
+//! Makes governed files: one source file of a table, or several mixed ([`mix`]), become one file with exactly what a
+//! view shows of them.
 //!
-//! Start at [`Engine::make`]. A source file is read ([`scan`]) as the table's columns whatever it calls them
-//! ([`columns`]), its deleted rows and those that a condition hides ([`condition`]) are left out, the view's columns are
-//! made of what remains ([`output`], [`masking`]), cut into batches that say nothing of what is gone ([`cut`]), and
-//! written ([`writer`]). The home of DataFusion. Never here: which view, for whom, and where its files are kept.
+//! Start at [`Engine::make`]. A source file is read ([`scan`]) and mapped to the table's columns ([`columns`]); deleted
+//! rows and rows hidden by a condition ([`condition`]) are left out; the view's columns are computed from the rest
+//! ([`output`], [`masking`]), cut into batches that reveal nothing of the removed rows ([`cut`]), and written
+//! ([`writer`]). The home of DataFusion. Never here: the choice of the view, its recipients, and the place of its
+//! files.
 
 mod columns;
 mod condition;
@@ -69,14 +70,13 @@ use writer::Writer;
 /// The least memory that a job can work with, in bytes.
 const LEAST_MEMORY: u64 = 64 << 20;
 
-/// How much of the machine the engine may take.
+/// The limits on the engine's use of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
-    /// Governed files that are made at once; as many previews and counts run beside them.
+    /// The number of governed files made at once; as many previews and counts may run in addition.
     pub concurrent_files: usize,
-    /// Memory that each of them may take for what it reads, in bytes; at least 64 MiB. A file of which a part does not
-    /// fit is refused. What is written takes up to 150 MiB beside, whatever the file, and rows that are mixed up to half as
-    /// much again.
+    /// The memory that each of them may use for reading, in bytes; at least 64 MiB. A file with a part that does not
+    /// fit is refused. Writing takes up to 150 MiB in addition, whatever the file, and mixing up to half of this value.
     pub job_memory_bytes: u64,
 }
 
@@ -94,62 +94,63 @@ pub struct Engine {
     looks: Arc<Semaphore>,
 }
 
-/// One source file of a table as a snapshot describes it.
+/// One source file of a table as a snapshot describes it; made by [`Self::new`] alone.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SourceFile {
-    /// The table.
+    /// The table's location.
     pub location: TableLocation,
-    /// The file in the table's store, resolved under the table.
+    /// The path in the table's store, resolved under the table.
     pub path: Path,
-    /// Its size as the log has it, in bytes.
+    /// The size stated in the log, in bytes.
     pub size: u64,
     /// The table's columns.
     pub schema: Arc<Schema>,
-    /// How its files call them.
+    /// The way in which files name the columns.
     pub mapping: ColumnMapping,
-    /// The file's partition values by physical name, as the log spells them.
+    /// The file's partition values by physical name, as written in the log.
     pub partition_values: Vec<(String, Option<String>)>,
-    /// Partition columns, by physical name, of which the log does not say what they are in the file.
+    /// The physical names of partition columns for which the log has no value in this file.
     pub unsaid: Vec<String>,
-    /// Which of its rows are deleted.
+    /// The deletion vector, if rows of the file are deleted.
     pub deletion_vector: Option<DeletionVector>,
-    /// Columns of which it is known that they were added to the table when the file was in it already: what it lacks of
-    /// them is NULL, whoever reads them.
+    /// Columns known to have been added to the table after the file. Where the file lacks them they are NULL, even if a
+    /// mask or row filter reads them.
     pub added_later: Vec<ColumnPath>,
 }
 
-/// What rules a copy: the plan, the rows, and the keys.
+/// The rules for a copy: the plan, the condition, and the keys.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// The view.
+    /// The view's plan.
     pub plan: Arc<ViewPlan>,
-    /// Which rows are shown; all of them where there is none.
+    /// The condition for rows to be shown; without one, all rows are shown.
     pub condition: Option<Condition>,
-    /// What pseudonyms are made with.
+    /// The keys for pseudonyms.
     pub keys: PseudonymKeys,
-    /// The day, in UTC.
+    /// The current day, in UTC.
     pub today: NaiveDate,
-    /// The ZIP prefixes that are not shown.
+    /// The ZIP prefixes that must not be shown.
     pub zips: LowZips,
 }
 
-/// A governed file that was made.
+/// The result of making a governed file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// Its size; 0 where there is none, because no row is shown.
+    /// The file's size in bytes; 0 if there is no file because no row is shown.
     pub bytes: u64,
-    /// Its rows.
+    /// The number of rows.
     pub rows: u64,
-    /// Its statistics, as the text that a log holds.
+    /// The statistics, in the text form of a log.
     pub stats: String,
 }
 
-/// Why several files could not become one, and at which of them that showed.
+/// Why several files could not be mixed, and which of them caused it.
 #[derive(Clone, Debug)]
 pub struct MixFault {
-    /// The place of the file among those that were mixed, where it was one of them.
+    /// The index of the source file that caused the fault, if one did.
     pub file: Option<usize>,
-    /// Why.
+    /// The cause.
     pub error: EngineError,
 }
 
@@ -159,17 +160,17 @@ impl From<EngineError> for MixFault {
     }
 }
 
-/// How many rows a file has.
+/// The number of rows of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// That are not deleted.
+    /// The rows that are not deleted.
     pub live: u64,
-    /// That are shown, of those.
+    /// The live rows that are shown.
     pub shown: u64,
 }
 
 impl SourceFile {
-    /// A file of a table at `location`, whose log says `metadata`, with `schema` read from it.
+    /// Describes a file of the table at `location`, whose log has `metadata`. `schema` is parsed from that metadata.
     pub fn new(
         location: &TableLocation,
         metadata: &Metadata,
@@ -196,7 +197,7 @@ impl SourceFile {
         Ok(Some(job.wait(vector.live_rows(&self.location, rows))??))
     }
 
-    /// What has to be read of it for `outputs` and `condition`.
+    /// Returns the columns to read for `marks` and `condition`.
     fn wanted(&self, mut marks: Marks, condition: Option<&Condition>) -> Result<Vec<Wanted>, EngineError> {
         for column in condition.iter().flat_map(|condition| condition.columns()) {
             marks.column(&column);
@@ -206,7 +207,7 @@ impl SourceFile {
 }
 
 impl Rules {
-    /// Reads `source` as the view's columns, those that `is_made` picks.
+    /// Opens `source` for those columns of the view that `is_made` selects.
     fn open(
         &self,
         job: &Job,
@@ -223,24 +224,24 @@ impl Rules {
     }
 }
 
-/// What a decoder takes for its own mistake is the file's.
+/// Builds the error for a panic in a decoder, which is caused by the file.
 fn undecodable() -> EngineError {
     EngineError::corrupt("it cannot be decoded")
 }
 
 impl Engine {
-    /// An engine that has made nothing yet.
+    /// Creates an engine.
     pub fn new(settings: EngineSettings) -> Self {
         let permits = || Arc::new(Semaphore::new(settings.concurrent_files.clamp(1, Semaphore::MAX_PERMITS)));
         let memory = usize::try_from(settings.job_memory_bytes.max(LEAST_MEMORY)).unwrap_or(usize::MAX);
         Self { memory, files: permits(), looks: permits() }
     }
 
-    /// Writes the governed file of `source` to `path` in `store`: the view's columns that are no partition values, of
-    /// the rows that are shown. Where no row is shown, nothing is written.
+    /// Writes the governed file of `source` to `path` in `store`: the shown rows, with the view's columns except
+    /// partition columns. If no row is shown, nothing is written.
     ///
-    /// The same source and rules give the same bytes. If the caller goes away before the end, the work stops, and what
-    /// was written is taken back.
+    /// The same source and rules always give the same bytes. If the caller goes away before the end, the work stops,
+    /// and everything written is removed.
     pub async fn make(
         &self,
         source: SourceFile,
@@ -259,7 +260,7 @@ impl Engine {
                 }
                 writer.finish()
             };
-            // Decoders panic on some malformed files; what was sent has to go all the same.
+            // Decoders panic on some malformed files; the parts already sent must be removed then too.
             let made = catch_unwind(AssertUnwindSafe(&mut make));
             let made = made.unwrap_or_else(|_| Err(undecodable()));
             if made.is_err() {
@@ -270,11 +271,11 @@ impl Engine {
         .await
     }
 
-    /// Writes one governed file of several source files, whose shown partition values are the same, to `path` in `store`:
-    /// what [`Self::make`] writes of each, its rows in an order that `key` alone tells.
+    /// Writes one governed file of several source files with equal shown partition values to `path` in `store`: the
+    /// same rows as [`Self::make`] writes for each, in an order that is determined by `key` alone.
     ///
-    /// The same sources, rules and key give the same bytes, whatever the memory. Sources that do not fit into it are read
-    /// several times.
+    /// The same sources, rules and key always give the same bytes, regardless of memory. Sources that do not fit into
+    /// memory are read several times.
     pub async fn mix(
         &self,
         sources: Vec<SourceFile>,
@@ -318,7 +319,7 @@ impl Engine {
         made.await?
     }
 
-    /// The first `limit` rows of `source` as the view shows them, partition values among them.
+    /// Returns the first `limit` rows of `source` as the view shows them, including partition values.
     pub async fn preview(
         &self,
         source: SourceFile,
@@ -339,7 +340,7 @@ impl Engine {
         .await
     }
 
-    /// How many rows of `source` are live, and how many of them `condition` shows.
+    /// Counts the live rows of `source`, and those of them that `condition` shows.
     pub async fn count(&self, source: SourceFile, condition: Option<Condition>) -> Result<Counted, EngineError> {
         Job::run(Arc::clone(&self.looks), self.memory, move |job| {
             let wanted = source.wanted(Marks::default(), condition.as_ref())?;
@@ -356,7 +357,7 @@ impl Engine {
         .await
     }
 
-    /// What a Parquet file tells whoever is handed it as it is.
+    /// Reads the data that a Parquet file's footer discloses when the file is passed on unchanged.
     pub async fn footer(&self, location: &TableLocation, path: &Path, size: u64) -> Result<Footer, EngineError> {
         let (location, path) = (location.clone(), path.clone());
         Job::run(Arc::clone(&self.looks), self.memory, move |job| {

@@ -1,4 +1,4 @@
-//! From the columns of a table to those of a view: what a plan's outputs come to, row by row, as arrays.
+//! Computes the columns of a view from those of a table, as arrays, according to the plan's outputs.
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ use super::{
     wanted::{Kind, Wanted, misfit},
 };
 
-/// The columns of a view, tied to those of a scan.
+/// The columns of a view, bound to those of a scan.
 #[derive(Debug)]
 pub(super) struct Outputs {
     fields: Fields,
     makers: Vec<Maker>,
 }
 
-/// How one shown column, field, or element is made.
+/// The way to compute one shown column, field, or element.
 #[derive(Debug)]
 enum Maker {
     Nulls(DataType),
@@ -43,7 +43,7 @@ enum Maker {
 }
 
 impl Outputs {
-    /// Ties those columns that `is_made` picks to the columns that are read.
+    /// Binds the columns that `is_made` selects to the columns that are read.
     pub(super) fn new(
         rules: &Rules,
         wanted: Vec<Wanted>,
@@ -58,12 +58,12 @@ impl Outputs {
         Ok(Self { fields: types::of_fields(&shown)?, makers })
     }
 
-    /// The columns' types.
+    /// Returns the columns' types.
     pub(super) fn fields(&self) -> &Fields {
         &self.fields
     }
 
-    /// The view's columns for these rows of the table.
+    /// Computes the view's columns for these rows of the table.
     pub(super) fn of(&self, rows: StructArray) -> Result<StructArray, EngineError> {
         let length = rows.len();
         let rows: ArrayRef = Arc::new(rows);
@@ -72,13 +72,13 @@ impl Outputs {
     }
 }
 
-/// The types fit, or the plan would not have been tied; what is left is a null where none may be.
+/// Builds the error for a null where none is allowed. Types always fit here, because binding checked them.
 fn unexpected_null(_: ArrowError) -> EngineError {
     EngineError::corrupt("it has a null where its table allows none")
 }
 
 impl Maker {
-    /// Ties `output`, which is shown as `shown`, to the row or element `here`.
+    /// Binds `output`, shown with the type `shown`, to the row or element `here`.
     fn new(output: &Output, shown: &DeltaType, here: &Kind, rules: &Rules) -> Result<Self, EngineError> {
         Ok(match (output, shown) {
             (Output::Value { mask: Some(Mask::Null), .. }, _) => Self::Nulls(types::of(shown)?),
@@ -128,7 +128,7 @@ impl Maker {
         })
     }
 
-    /// Makes it of the rows or elements `here`.
+    /// Computes the array for the rows or elements `here`.
     fn make(&self, here: &ArrayRef) -> Result<ArrayRef, EngineError> {
         Ok(match self {
             Self::Nulls(data_type) => new_null_array(data_type, here.len()),

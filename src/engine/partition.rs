@@ -1,5 +1,5 @@
-//! Partition values: texts in the log that stand for a whole file's column (Delta protocol, "Partition Value
-//! Serialization").
+//! Reads partition values: texts in the log that give a column's value for a whole file (Delta protocol, "Partition
+//! Value Serialization").
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::domain::catalog::schema::Primitive;
 
 use super::{EngineError, types};
 
-/// The value that `text` spells, as an array of one. The empty text is NULL, whatever the type. A timestamp without a
-/// zone is taken to be in UTC, as every reader but the one that wrote it has to.
+/// Parses `text` into an array of length one. Empty text is NULL for every type. A timestamp without a zone counts as
+/// UTC, because readers do not know the writer's zone.
 pub(super) fn read(text: Option<&str>, primitive: Primitive) -> Result<ArrayRef, EngineError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(new_null_array(&types::of_primitive(primitive), 1));
@@ -60,19 +60,19 @@ fn date(text: &str) -> Option<i32> {
 }
 
 fn instant(text: &str) -> Option<i64> {
-    // The relaxed form also takes a space before the time, and offsets without a colon.
+    // The relaxed format also accepts a space before the time, and offsets without a colon.
     DateTime::parse_from_str(text, "%+").ok().map(|at| at.timestamp_micros())
 }
 
 fn local_time(text: &str) -> Option<i64> {
     let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
     let at = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
-    // Some writers leave out the time where it is midnight.
+    // Some writers omit the time if it is midnight.
     let at = at.or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0));
     at.map(|at| at.and_utc().timestamp_micros())
 }
 
-/// The digits of a decimal without the point, at `scale`. Java writes very small ones with an exponent.
+/// Returns the unscaled digits of a decimal at `scale`. Java writes very small values with an exponent.
 fn decimal(text: &str, scale: i8) -> Option<i128> {
     let (number, exponent) = match text.split_once(['e', 'E']) {
         Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
@@ -93,7 +93,7 @@ fn decimal(text: &str, scale: i8) -> Option<i128> {
     let value = match factor {
         _ if value == 0 => 0,
         Some(factor) if shift >= 0 => value.checked_mul(factor)?,
-        // What does not show at this scale has to be nothing.
+        // Digits beyond the scale must be zero.
         Some(factor) => (value % factor == 0).then_some(value / factor)?,
         None => return None,
     };

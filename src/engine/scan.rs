@@ -1,4 +1,4 @@
-//! Reading a source file: its live rows, in batches, as columns of the table, with the rows that a condition hides gone.
+//! Reads a source file in batches: its live rows as columns of the table, without the rows that a condition hides.
 
 use std::{
     ops::Range,
@@ -25,7 +25,7 @@ use super::{
     wanted::Wanted,
 };
 
-/// Rows that are decoded at once, unless they are wide.
+/// The number of rows decoded at once; fewer if they are wide.
 const BATCH_ROWS: usize = 8 * 1024;
 
 /// A source file that is being read.
@@ -33,15 +33,15 @@ pub(super) struct Scan {
     job: Job,
     file: ParquetFile,
     columns: Columns,
-    /// Which rows are live, where some are not.
+    /// Which rows are live; `None` if all are.
     live: Option<BooleanBuffer>,
     filter: Option<Filter>,
     rows: usize,
-    /// The row groups that are still to be begun.
+    /// The row groups that are not started yet.
     groups: Range<usize>,
     fetcher: Fetcher,
     current: Option<Group>,
-    /// The number of rows of the file that were read.
+    /// The number of rows read so far.
     row: usize,
 }
 
@@ -49,12 +49,12 @@ pub(super) struct Scan {
 struct Group {
     reader: ParquetRecordBatchReader,
     trouble: Trouble,
-    /// Rows that it still has to give.
+    /// The number of rows still to come.
     left: usize,
 }
 
 impl Scan {
-    /// Opens `source` to read `wanted` of those rows that `filter` shows.
+    /// Opens `source` to read the `wanted` columns of the rows that `filter` shows.
     pub(super) fn open(
         job: &Job,
         source: &SourceFile,
@@ -66,7 +66,7 @@ impl Scan {
         let rows = file.rows()?;
         let live = source.live_rows(job, rows)?;
         let (mut filter, mut groups) = (filter, 0..file.metadata.num_row_groups());
-        // Partition values may decide the whole file.
+        // Partition values may decide for the whole file.
         let (row, are_constant) = columns.constants()?;
         if let Some(deciding) = filter.take_if(|filter| filter.sees_only(&are_constant))
             && deciding.shown(&row)?.count_set_bits() == 0
@@ -78,12 +78,12 @@ impl Scan {
         Ok(Self { job, file, columns, live, filter, rows, groups, fetcher, current, row: 0 })
     }
 
-    /// How many rows are live.
+    /// Returns the number of live rows.
     pub(super) fn live_rows(&self) -> usize {
         self.live.as_ref().map_or(self.rows, BooleanBuffer::count_set_bits)
     }
 
-    /// The next rows that are shown, at least one; `None` at the end.
+    /// Returns the next shown rows, at least one; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<StructArray>, EngineError> {
         loop {
             self.job.go_on()?;
@@ -130,7 +130,7 @@ impl Scan {
         Ok(Group { reader, trouble, left })
     }
 
-    /// How many rows of a row group are decoded at once, going by what its footer says of them.
+    /// Returns the number of rows of a row group to decode at once, based on the sizes in the footer.
     fn batch_rows(&self, index: usize) -> Result<usize, EngineError> {
         let group = self.file.metadata.row_group(index);
         let mut bytes = 0_u64;
@@ -150,7 +150,7 @@ impl Scan {
 }
 
 impl Group {
-    /// The next rows; `None` when all that the footer promised have come, and no more.
+    /// Returns the next rows; `None` after exactly as many rows as the footer states.
     fn next(&mut self) -> Result<Option<RecordBatch>, EngineError> {
         match self.reader.next() {
             Some(Ok(batch)) => {
@@ -158,7 +158,7 @@ impl Group {
                 self.left = left.ok_or(EngineError::corrupt("it has more rows than its footer says"))?;
                 Ok(Some(batch))
             }
-            // Arrow's words may quote values.
+            // Arrow's message may quote values.
             Some(Err(_)) => Err(failed(&self.trouble, None)),
             None if self.left > 0 => Err(EngineError::corrupt("it has fewer rows than its footer says")),
             None => Ok(None),
@@ -166,7 +166,7 @@ impl Group {
     }
 }
 
-/// What made the decoder fail: what went wrong underneath it, or else the file.
+/// Returns the reason why the decoder failed: an error beneath it, else the file itself.
 fn failed(trouble: &Trouble, error: Option<ParquetError>) -> EngineError {
     let noted = trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
     noted.unwrap_or_else(|| match error {
@@ -175,7 +175,7 @@ fn failed(trouble: &Trouble, error: Option<ParquetError>) -> EngineError {
     })
 }
 
-/// The rows that are `kept`.
+/// Returns the rows that are `kept`.
 pub(super) fn keep(rows: &StructArray, kept: BooleanBuffer) -> Result<StructArray, EngineError> {
     let kept = filter(rows, &BooleanArray::new(kept, None)).map_err(|_| EngineError::Overflow)?;
     kept.as_any().downcast_ref::<StructArray>().cloned().ok_or(EngineError::Overflow)

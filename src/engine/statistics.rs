@@ -1,5 +1,5 @@
-//! What a governed file's log entry says of its columns (Delta protocol, "Per-file Statistics"), taken from the footer
-//! that was just written: of the rows that are shown, and of columns that are shown as they are.
+//! Computes the statistics for a governed file's log entry (Delta protocol, "Per-file Statistics") from the footer just
+//! written. They cover only shown rows, and only columns shown unmasked.
 
 use arrow::{
     array::{ArrayRef, AsArray, RecordBatch},
@@ -13,31 +13,31 @@ use crate::domain::catalog::{
     view::plan::{Output, OutputField, ViewPlan},
 };
 
-/// Columns that are spoken of in the log: as many as Delta's writers do by default.
+/// The most columns with statistics in the log, the default of Delta's writers.
 const MOST_COLUMNS: usize = 32;
-/// Characters after which texts are cut, as Delta's writers do.
+/// The number of characters after which texts are cut, as Delta's writers do.
 const LONGEST_TEXT: usize = 32;
 
-/// The statistics of one file in the making.
+/// The statistics of a file that is being written.
 #[derive(Debug)]
 pub(super) struct Statistics {
     leaves: Vec<Leaf>,
 }
 
-/// A column or field, not inside of lists or maps, that is shown as it is.
+/// A column or field that is shown unmasked and not inside a list or map.
 #[derive(Debug)]
 struct Leaf {
     name: Vec<String>,
     primitive: Primitive,
-    /// Its place among all leaves of the file.
+    /// The index among all leaves of the file.
     index: usize,
-    /// Its place in a batch.
+    /// The path of positions in a batch.
     position: Vec<usize>,
-    /// Footers leave NaN out of their bounds.
+    /// Whether there is NaN, which the bounds in a footer leave out.
     has_nan: bool,
 }
 
-/// The values of a file lie between two of these, in the order of their type.
+/// A lower or upper bound, in the order of its type.
 #[derive(Clone, Debug, PartialEq, PartialOrd)]
 enum Bound {
     Number(i128),
@@ -46,7 +46,7 @@ enum Bound {
 }
 
 impl Statistics {
-    /// For a file of those columns of the view that `is_made` picks.
+    /// Creates the statistics for those columns of the view that `is_made` selects.
     pub(super) fn of(plan: &ViewPlan, is_made: impl Fn(&Field) -> bool) -> Self {
         let mut statistics = Self { leaves: Vec::new() };
         let (mut next, mut position) = (0, 0);
@@ -84,12 +84,12 @@ impl Statistics {
         name.pop();
     }
 
-    /// The names of the leaves of which something may be said.
+    /// Returns the names of the leaves that may have statistics.
     pub(super) fn leaves(&self) -> impl Iterator<Item = &[String]> {
         self.leaves.iter().map(|leaf| leaf.name.as_slice())
     }
 
-    /// Takes notice of rows that are written.
+    /// Looks for NaN in rows that are written.
     pub(super) fn see(&mut self, batch: &RecordBatch) {
         let is_float = |leaf: &&mut Leaf| matches!(leaf.primitive, Primitive::Float | Primitive::Double);
         for leaf in self.leaves.iter_mut().filter(is_float).filter(|leaf| !leaf.has_nan) {
@@ -105,7 +105,7 @@ impl Statistics {
         }
     }
 
-    /// The JSON of a file of `rows` rows in `row_groups`.
+    /// Returns the JSON for a file with `rows` rows in `row_groups`.
     pub(super) fn json(&self, rows: u64, row_groups: &[RowGroupMetaData]) -> String {
         let (mut low, mut high, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
         for leaf in self.leaves.iter().take(MOST_COLUMNS) {
@@ -121,7 +121,7 @@ impl Statistics {
     }
 }
 
-/// An object of objects, as deep as the names are.
+/// Builds nested JSON objects, as deep as the names.
 fn object(entries: &[(&[String], String)]) -> String {
     let member = |group: &[(&[String], String)]| {
         let (name, value) = group.first()?;
@@ -149,7 +149,7 @@ impl Leaf {
         row_groups.iter().map(|group| group.column(self.index).statistics()?.null_count_opt()).sum()
     }
 
-    /// What all values lie between; `None` where there are none, or it is not known.
+    /// Returns the bounds of all values; `None` if there are no values or the bounds are unknown.
     fn bounds(&self, row_groups: &[RowGroupMetaData]) -> Option<(Bound, Bound)> {
         let mut bounds: Option<(Bound, Bound)> = None;
         for group in row_groups {
@@ -172,7 +172,7 @@ impl Leaf {
             Some((bound(low?)?, bound(high?)?))
         }
         let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(|text| Bound::Text(text.to_owned()));
-        // Two's complement, the highest byte first.
+        // Two's complement, most significant byte first.
         let decimal = |bytes: &[u8]| {
             let negative = bytes.first().is_some_and(|first| *first >= 0x80);
             let mut all = [if negative { 0xFF } else { 0 }; size_of::<i128>()];
@@ -201,7 +201,7 @@ impl Leaf {
         }
     }
 
-    /// The JSON of a minimum, if it has one.
+    /// Returns the JSON of a minimum; `None` if it cannot be written.
     fn low(&self, bound: Bound) -> Option<String> {
         match bound {
             Bound::Text(text) => Some(quoted(&text.chars().take(LONGEST_TEXT).collect::<String>())),
@@ -210,7 +210,8 @@ impl Leaf {
         }
     }
 
-    /// The JSON of a maximum. A reader may hold NaN to be more than every number.
+    /// Returns the JSON of a maximum; `None` if it cannot be written, or if there is NaN, which some readers order
+    /// above all numbers.
     fn high(&self, bound: Bound) -> Option<String> {
         match bound {
             Bound::Text(text) => Some(quoted(&cut_above(&text))),
@@ -222,7 +223,7 @@ impl Leaf {
 
     fn float(&self, value: f64) -> Option<String> {
         let is_double = self.primitive == Primitive::Double;
-        // The shortest text that reads as the same number of its own type.
+        // The shortest text that parses to the same number of its own type.
         let text = || if is_double { serde_json::to_string(&value) } else { serde_json::to_string(&(value as f32)) };
         value.is_finite().then(text)?.ok()
     }
@@ -235,7 +236,7 @@ impl Leaf {
                 common_year(&date).then(|| format!("\"{}\"", date.format("%Y-%m-%d")))
             }
             Primitive::Timestamp | Primitive::TimestampNtz => {
-                // Statistics have milliseconds: cut down, or up for a maximum.
+                // Statistics have milliseconds, rounded down for a minimum and up for a maximum.
                 let millis = value.div_euclid(1_000) + i128::from(is_high && value.rem_euclid(1_000) > 0);
                 let at = DateTime::from_timestamp_millis(i64::try_from(millis).ok()?)?;
                 let zone = if self.primitive == Primitive::Timestamp { "Z" } else { "" };
@@ -253,13 +254,13 @@ impl Leaf {
     }
 }
 
-/// Years are written with four digits.
+/// Returns whether a date can be written with a four-digit year.
 fn common_year(date: &impl Datelike) -> bool {
     (1..=9999).contains(&date.year())
 }
 
-/// A text that is cut, but not less than any that begins as it does: with the last character that there is, or with one
-/// that most texts do not reach, as Delta's writers do.
+/// Cuts a text to a maximum that is not less than texts with the same beginning: ends it with a character that few
+/// texts exceed, or with the greatest one, as Delta's writers do.
 fn cut_above(text: &str) -> String {
     const MOSTLY_LAST: char = '\u{FFFD}';
     match text.char_indices().nth(LONGEST_TEXT) {

@@ -1,4 +1,4 @@
-//! Delta's types as arrow's: one for each, so that everything behind the reader knows what it has before it.
+//! Maps each Delta type to exactly one Arrow type, so that code after the reader can rely on it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use crate::domain::catalog::schema::{DataType as DeltaType, Field as DeltaField,
 
 use super::EngineError;
 
-/// How values of `primitive` are held. Texts and bytes are views, so that a value that stands in many rows is held once.
+/// Returns the Arrow type for `primitive`. Texts and bytes are views, so that a value repeated in many rows is stored
+/// once.
 pub(super) fn of_primitive(primitive: Primitive) -> DataType {
     match primitive {
         Primitive::Boolean => DataType::Boolean,
@@ -27,7 +28,7 @@ pub(super) fn of_primitive(primitive: Primitive) -> DataType {
     }
 }
 
-/// How values of `data_type` are held.
+/// Returns the Arrow type for `data_type`.
 pub(super) fn of(data_type: &DeltaType) -> Result<DataType, EngineError> {
     Ok(match data_type {
         DeltaType::Primitive(primitive) => of_primitive(*primitive),
@@ -40,17 +41,17 @@ pub(super) fn of(data_type: &DeltaType) -> Result<DataType, EngineError> {
     })
 }
 
-/// The columns, or the fields of a struct.
+/// Returns the Arrow fields for columns, or for the fields of a struct.
 pub(super) fn of_fields(fields: &[DeltaField]) -> Result<Fields, EngineError> {
     fields.iter().map(|field| Ok(Field::new(&field.name, of(&field.data_type)?, field.nullable))).collect()
 }
 
-/// The field of a list's elements, by the name that Parquet gives it.
+/// Returns the field of a list's elements, with its name in Parquet.
 pub(super) fn element_field(data_type: DataType, nullable: bool) -> FieldRef {
     Arc::new(Field::new("element", data_type, nullable))
 }
 
-/// The field of a map's entries, by the names that Parquet gives it and its parts.
+/// Returns the field of a map's entries, with their names in Parquet.
 pub(super) fn entries_field(key: DataType, value: DataType, value_nullable: bool) -> FieldRef {
     let entry = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, value_nullable)]);
     Arc::new(Field::new("key_value", DataType::Struct(entry), false))

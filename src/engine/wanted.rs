@@ -1,4 +1,4 @@
-//! Which parts of a table's columns are read: those that a view's columns or its condition name, and nothing else.
+//! Selects the parts of a table's columns to read: only those that a view's columns or its condition name.
 
 use std::collections::BTreeMap;
 
@@ -18,48 +18,48 @@ use super::{EngineError, types};
 /// The metadata key of a column's id under column mapping.
 const COLUMN_ID: &str = "delta.columnMapping.id";
 
-/// A column or field that is read.
+/// A column or field to read.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// Its name in the table.
+    /// The name in the table.
     pub(super) name: String,
-    /// Its name in files.
+    /// The name in files.
     pub(super) physical: String,
-    /// Its id in files, where the table goes by ids.
+    /// The id in files, if the table is mapped by id.
     pub(super) id: Option<String>,
-    /// Whether a file that lacks it cannot be read: it may not be NULL, or a mask or a condition reads it or something
-    /// below it, so that NULL in its place might show what is to be hidden.
+    /// Whether a file without it is refused: it must not be NULL, or a mask or condition reads it or something below
+    /// it, so that NULL in its place might reveal what must stay hidden.
     pub(super) is_required: bool,
-    /// What is read of it.
+    /// The parts of it to read.
     pub(super) kind: Kind,
 }
 
-/// What is read of a column.
+/// The parts of a column to read.
 #[derive(Debug)]
 pub(super) enum Kind {
     /// One value.
     Leaf(Primitive),
-    /// These fields; perhaps none, where only its nulls matter.
+    /// These fields; none if only the nulls of the struct matter.
     Struct(Vec<Wanted>),
-    /// Elements.
+    /// The elements of a list.
     List(Box<Kind>),
-    /// Keys and values.
+    /// The keys and values of a map.
     Map(Box<(Kind, Kind)>),
 }
 
-/// How a table's columns are called in its files.
+/// The way in which files name a table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnMapping {
-    /// By their names.
+    /// By their logical names.
     None,
     /// By physical names.
     Name,
-    /// By ids; by physical names in files without ids.
+    /// By ids, or by physical names in files without ids.
     Id,
 }
 
 impl ColumnMapping {
-    /// What the table's property says.
+    /// Reads the mode from the table's properties.
     pub fn of(metadata: &Metadata) -> Self {
         match metadata.configuration.get(COLUMN_MAPPING_MODE) {
             Some(mode) if mode.eq_ignore_ascii_case("id") => Self::Id,
@@ -69,7 +69,7 @@ impl ColumnMapping {
     }
 }
 
-/// The names that were marked as read, and below each those of its parts.
+/// The names marked to be read, each with the marked parts below it.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     parts: BTreeMap<String, Marks>,
@@ -78,14 +78,14 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Marks whatever `outputs` are made from.
+    /// Marks the sources of `outputs`.
     pub(super) fn outputs(&mut self, outputs: &[OutputField]) {
         outputs.iter().for_each(|field| self.output(&field.output));
     }
 
     fn output(&mut self, output: &Output) {
         match output {
-            // There is nothing to look at for a column of NULLs.
+            // A column of NULLs needs no source.
             Output::Value { mask: Some(Mask::Null), .. } => {}
             Output::Value { from, mask, .. } => self.at(from).decides |= mask.is_some(),
             Output::Struct { fields, nulls_from } => {
@@ -108,7 +108,7 @@ impl Marks {
         self.at(&path.0).decides = true;
     }
 
-    /// Whether a mask or a condition reads it, or something below it.
+    /// Returns whether a mask or a condition reads it, or something below it.
     fn is_decisive(&self) -> bool {
         self.decides || self.parts.values().any(Self::is_decisive)
     }
@@ -121,7 +121,7 @@ impl Marks {
         self.parts.entry(name.to_owned()).or_default()
     }
 
-    /// What is marked of `fields`, in their order.
+    /// Returns the marked ones of `fields`, in their order.
     pub(super) fn of(&self, fields: &[schema::Field], mapping: ColumnMapping) -> Result<Vec<Wanted>, EngineError> {
         let wanted = |field: &schema::Field| {
             let marks = self.parts.get(&field.name)?;
@@ -139,7 +139,7 @@ impl Marks {
     }
 
     fn of_type(&self, data_type: &DeltaType, mapping: ColumnMapping) -> Result<Kind, EngineError> {
-        // Maps cannot be read without their keys, nor anything without being there.
+        // A map needs its keys, and every container its elements, even if those are not marked.
         let part = |name: &str, data_type| match self.parts.get(name) {
             Some(marks) => marks.of_type(data_type, mapping),
             None => Self::default().of_type(data_type, mapping),
@@ -158,13 +158,13 @@ impl Marks {
     }
 }
 
-/// The schema lacks something that the view reads, or has it with other parts or another type.
+/// Builds the error for a schema that lacks something the view reads, or has it with other parts or another type.
 pub(super) fn misfit() -> EngineError {
     EngineError::Unsupported("its schema does not fit the view")
 }
 
 impl Kind {
-    /// How it is held when it has been read. Whether something may be null is settled later, by what is made of it.
+    /// Returns the Arrow type after reading. All fields are nullable; the output checks nullability later.
     pub(super) fn data_type(&self) -> DataType {
         match self {
             Self::Leaf(primitive) => types::of_primitive(*primitive),
@@ -176,7 +176,7 @@ impl Kind {
         }
     }
 
-    /// Where `path` leads from here, as positions and as what is there.
+    /// Follows `path` from here. Returns the positions along it, and the kind at its end.
     pub(super) fn find(&self, path: &[String]) -> Result<(Vec<usize>, &Self), EngineError> {
         let mut here = self;
         let mut positions = Vec::with_capacity(path.len());
@@ -190,7 +190,7 @@ impl Kind {
     }
 }
 
-/// How these columns or fields are held.
+/// Returns the Arrow fields of these columns or fields.
 pub(super) fn held(fields: &[Wanted]) -> Fields {
     fields.iter().map(|field| Field::new(&field.name, field.kind.data_type(), true)).collect()
 }

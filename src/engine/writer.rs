@@ -1,4 +1,4 @@
-//! Writing a governed file: Parquet without anything in it but its rows, and the same bytes for the same rows, always.
+//! Writes a governed file: Parquet with nothing but its rows, and always the same bytes for the same rows.
 
 use std::sync::Arc;
 
@@ -19,19 +19,20 @@ use tokio::io::AsyncWriteExt;
 
 use super::{EngineError, Made, cut::Cutter, job::Job, statistics::Statistics};
 
-/// Who wrote the file, as its footer says: nobody's version, since the bytes must not change with it.
+/// The writer's name in the footer. It has no version, because the bytes must not change with releases.
 const CREATED_BY: &str = "weir";
-/// A row group ends after this many rows, or this many bytes as they are written. Fixed, as everything here: two
-/// servers with different settings write the same file.
+/// The most rows in a row group; see also [`ROW_GROUP_BYTES`]. All limits here are fixed, so that servers with
+/// different settings write the same file.
 const ROW_GROUP_ROWS: usize = 1 << 20;
-/// See [`ROW_GROUP_ROWS`]. A row group is held in memory until it ends, and once more while it is sent.
+/// The most bytes in a row group, as written. A row group is held in memory until it ends, and once more while it is
+/// sent.
 const ROW_GROUP_BYTES: usize = 32 << 20;
-/// How much is collected before it is sent.
+/// The number of bytes collected before they are sent.
 const PART: usize = 8 << 20;
-/// Parts that are on their way at once.
+/// The number of parts that are sent at once.
 const PARTS: usize = 2;
 
-/// A governed file in the making.
+/// A governed file that is being written.
 pub(super) struct Writer {
     job: Job,
     cutter: Cutter,
@@ -43,7 +44,7 @@ struct File {
     store: Arc<dyn ObjectStore>,
     path: Path,
     upload: BufWriter,
-    /// Whether all of it was sent, so that it may be there.
+    /// Whether the whole file was sent, so that it may exist in the store.
     is_ended: bool,
     statistics: Statistics,
     bytes: u64,
@@ -51,8 +52,7 @@ struct File {
 }
 
 impl Writer {
-    /// A file of these columns at `path` in `store`. Of the leaves in `statistics` alone is something said beside their
-    /// values.
+    /// Starts a file with these columns at `path` in `store`. Only the leaves in `statistics` get column statistics.
     pub(super) fn new(
         job: &Job,
         fields: &Fields,
@@ -86,7 +86,7 @@ impl Writer {
         self.cutter.push(rows, |batch| file.write(job, &batch))
     }
 
-    /// Ends the file. Where it has no row, there is none.
+    /// Finishes the file. Without any rows, no file is written.
     pub(super) fn finish(&mut self) -> Result<Made, EngineError> {
         let (job, file) = (&self.job, &mut self.file);
         self.cutter.end(|batch| file.write(job, &batch))?;
@@ -97,12 +97,12 @@ impl Writer {
         file.send(job)?;
         file.is_ended = true;
         job.wait(file.upload.shutdown())?.map_err(EngineError::full)?;
-        // Nobody will hear of it.
+        // If the caller is gone, the file must be abandoned.
         job.go_on()?;
         Ok(Made { bytes: file.bytes, rows: file.rows, stats: file.statistics.json(file.rows, footer.row_groups()) })
     }
 
-    /// Takes back what was sent, as far as that is possible.
+    /// Removes everything that was sent, as far as possible.
     pub(super) fn abandon(mut self) {
         let file = &mut self.file;
         let undone = match file.is_ended {
@@ -137,7 +137,8 @@ impl File {
     }
 }
 
-/// The encoder takes whatever types can be shown; should it not, its words may quote a value.
+/// Builds the error for a failed encoding. The message is dropped because it may quote a value. The encoder supports
+/// all types that can be shown, so this should not happen.
 fn unwritable(_: ParquetError) -> EngineError {
     EngineError::Unsupported("a column that the view shows cannot be written")
 }

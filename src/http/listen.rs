@@ -299,13 +299,15 @@ pub fn certificates(files: &TlsFiles) -> Result<Vec<CertificateDer<'static>>, Li
 }
 
 /// Reloads the certificate and key for new connections whenever the files change. If the new files cannot be used, the
-/// old certificate stays.
+/// old certificate stays, and they are tried again until they can be used or change.
 async fn renew(files: TlsFiles, config: RustlsConfig) -> Infallible {
     let mut known = stamps(&files);
+    let mut told = Told(known);
     loop {
         sleep(CERTIFICATES_LOOKED_AT_EVERY).await;
         let found = stamps(&files);
         if found == known {
+            told = Told(known);
             continue;
         }
         match server_config(&files) {
@@ -314,14 +316,29 @@ async fn renew(files: TlsFiles, config: RustlsConfig) -> Infallible {
                 known = found;
                 tracing::info!(file = %files.cert_file.display(), "the certificate was read again");
             }
-            // The new certificate may be written before its key.
-            Err(error) => tracing::warn!(%error, "a new certificate cannot be used; the old one goes on"),
+            // A certificate may be there before its key.
+            Err(error) if told.is_new(found) => {
+                tracing::warn!(%error, "a new certificate cannot be used; the old one goes on");
+            }
+            Err(_) => {}
         }
     }
 }
 
-/// Returns what tells each file from its previous version: inode number, size and modification time.
-fn stamps(files: &TlsFiles) -> [Option<(u64, u64, i64, i64)>; 2] {
+/// What tells a certificate and its key from their previous versions: inode number, size and modification time.
+type Stamps = [Option<(u64, u64, i64, i64)>; 2];
+
+/// The files that were last said to be unusable.
+struct Told(Stamps);
+
+impl Told {
+    /// Whether these were not said to be; they are from now on.
+    fn is_new(&mut self, found: Stamps) -> bool {
+        std::mem::replace(&mut self.0, found) != found
+    }
+}
+
+fn stamps(files: &TlsFiles) -> Stamps {
     [&files.cert_file, &files.key_file].map(|file| {
         let found = std::fs::metadata(file).ok()?;
         Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
@@ -345,4 +362,17 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
         .map_err(unusable)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unusable_certificates_are_told_of_once_for_each_change() {
+        let stamps = |time| [Some((1, 2, time, 0)), None];
+        let mut told = Told(stamps(0));
+        let news = [1, 1, 1, 2, 2, 1].map(|time| told.is_new(stamps(time)));
+        assert_eq!(news, [true, false, false, true, false, true]);
+    }
 }

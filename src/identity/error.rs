@@ -1,20 +1,20 @@
-//! Why a token proves nothing.
+//! Defines why a token is not accepted.
 
-/// Why an identity could not be told.
+/// Why an identity could not be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The token proves nothing, whatever its issuer says.
+    /// The token is refused.
     #[error("the token is refused: {0}")]
     Refused(#[from] Refused),
-    /// The issuer's keys could not be had, so that nothing can be said of its tokens.
+    /// The issuer's keys could not be obtained, so its tokens cannot be judged.
     #[error("issuer `{issuer}`: {why}")]
     Unavailable {
         /// The issuer's URL.
         issuer: String,
-        /// What went wrong; for the operator's log.
+        /// The cause, for the operator's log.
         why: String,
     },
-    /// The client that fetches keys could not be made.
+    /// The HTTP client for keys cannot be created.
     #[error("no HTTP client could be made")]
     Client(#[source] reqwest::Error),
 }
@@ -22,40 +22,40 @@ pub enum IdentityError {
 /// Why a token is refused; for the operator's log, never for its holder.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It is longer than any that is believed.
+    /// The token is longer than the limit.
     #[error("it is too long")]
     TooLong,
-    /// It is no JWT, or one that may be read in two ways.
+    /// The token is not a JWT, or is ambiguous.
     #[error("it is malformed: {0}")]
     Malformed(String),
-    /// It is signed for something else than showing who calls, or asks for what is not understood.
+    /// The token was signed for another use, or its header requires an unsupported feature.
     #[error("its header asks for what is not understood here")]
     Header,
-    /// Nobody whom the settings name has made it.
+    /// The issuer is not in the settings.
     #[error("its issuer is none that is believed")]
     IssuerUnknown,
-    /// Its issuer has no such key.
+    /// The issuer has no such key.
     #[error("its issuer publishes no such key")]
     KeyUnknown,
-    /// Its algorithm is not the key's.
+    /// The algorithm does not belong to the key.
     #[error("its algorithm is not one of the key's")]
     Algorithm,
-    /// Its signature is not the key's.
+    /// The signature does not match the key.
     #[error("its signature is wrong: {0}")]
     Signature(String),
-    /// It is made out to somebody else, or to both sides of this server.
+    /// The token has another audience, or audiences of both sides of this server.
     #[error("it is made out to somebody else")]
     Audience,
-    /// It is over.
+    /// The token has expired.
     #[error("it has expired")]
     Expired,
-    /// It lives longer than tokens may.
+    /// The lifetime of the token exceeds the limit.
     #[error("it lives longer than tokens may; see token_max_seconds")]
     LivesTooLong,
-    /// It has not begun, by more than clocks may differ.
+    /// The token is not valid yet, beyond the tolerated clock difference.
     #[error("it is from the future")]
     NotYet,
-    /// A claim that decides is missing or makes no sense.
+    /// A required claim is missing or invalid.
     #[error("its claim `{0}` is missing or makes no sense")]
     Claim(&'static str),
 }

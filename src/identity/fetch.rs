@@ -1,4 +1,4 @@
-//! Small documents from an issuer, bounded in bytes and in time.
+//! Fetches small documents from an issuer, with limits on size and time.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use reqwest::redirect::Policy;
 use super::error::IdentityError;
 use crate::telemetry::error_chain;
 
-/// The largest document that is read, in bytes; key sets are a few kilobytes.
+/// The largest document that is read, in bytes; key sets have a few kilobytes.
 const LARGEST: usize = 256 * 1024;
 
 /// Fetches documents.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     http: reqwest::Client,
-    /// How long one look at an issuer may take, however many documents it needs.
+    /// The longest time for one look at an issuer, regardless of the number of documents.
     pub timeout: Duration,
 }
 
 impl Fetcher {
-    /// A client that speaks TLS alone, unless an issuer on this machine may go without.
+    /// Creates a client. It requires TLS, unless an issuer on this machine may be reached without it.
     pub fn new(timeout: Duration, allow_http: bool) -> Result<Self, IdentityError> {
-        // An issuer that is elsewhere by now says so in its discovery document, not by leading from host to host.
+        // Redirects are not followed; an issuer that has moved must say so in its discovery document.
         let http = reqwest::Client::builder()
             .timeout(timeout)
             .redirect(Policy::none())
@@ -32,7 +32,7 @@ impl Fetcher {
         Ok(Self { http, timeout })
     }
 
-    /// The document at `url`; the error says what is wrong with it.
+    /// Fetches the document at `url`; the error describes the problem.
     pub async fn get(&self, url: &str) -> Result<Vec<u8>, String> {
         let failed =
             |error: reqwest::Error| format!("`{url}` cannot be fetched: {}", error_chain(&error.without_url()));

@@ -1,7 +1,7 @@
-//! One issuer: its keys, kept for a while, and looked for again when they are old or lack one, but never often.
+//! Caches an issuer's keys, and looks for them again when they are old or one is missing, but not too often.
 //!
-//! A look runs by itself, so that a caller who goes away does not undo it, and one at a time. Whoever has no need of it
-//! does not wait for it.
+//! One look runs at a time, in its own task, so that it completes even if its caller goes away. Callers that do not
+//! need its result do not wait for it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,27 +17,27 @@ use super::{
 };
 use crate::config::IssuerSettings;
 
-/// For how long keys are taken as they are.
+/// The age up to which keys are used without a look.
 const FRESH: TimeDelta = TimeDelta::minutes(10);
-/// For how long keys are taken while their issuer does not answer.
+/// The age up to which keys are used while the issuer does not answer.
 const USABLE: TimeDelta = TimeDelta::hours(1);
-/// How long after a look an unknown key makes for another.
+/// The shortest time between a look and another one for an unknown key.
 const UNKNOWN_KEY: TimeDelta = TimeDelta::seconds(30);
-/// How long after a look that failed there is another.
+/// The shortest time between a failed look and the next one.
 const RETRY: TimeDelta = TimeDelta::seconds(5);
 
-/// An issuer that is believed.
+/// A trusted issuer.
 #[derive(Debug)]
 pub struct Issuer {
-    /// What the settings say of it.
+    /// The issuer's settings.
     pub settings: IssuerSettings,
     fetcher: Fetcher,
     known: RwLock<Option<Arc<Known>>>,
-    /// Held by whoever looks.
+    /// Held during a look.
     looked: Mutex<Option<Look>>,
 }
 
-/// What an issuer has published.
+/// The published data of an issuer.
 #[derive(Debug)]
 struct Known {
     keys: KeySet,
@@ -52,7 +52,7 @@ struct Look {
     outcome: Result<(), String>,
 }
 
-/// What a discovery document says, as far as it matters (OpenID Connect Discovery 1.0, 3).
+/// The relevant parts of a discovery document (OpenID Connect Discovery 1.0, 3).
 #[derive(Deserialize)]
 struct Discovery {
     issuer: String,
@@ -65,13 +65,13 @@ impl Issuer {
         Self { settings, fetcher, known: RwLock::default(), looked: Mutex::default() }
     }
 
-    /// The key with this id.
+    /// Returns the key with this id.
     pub async fn key(self: &Arc<Self>, id: Option<&str>, now: DateTime<Utc>) -> Result<Key, IdentityError> {
         let known = self.known();
         let found = known.as_ref().and_then(|known| Some((known.keys.find(id)?.clone(), now - known.fetched_at)));
         match found {
             Some((key, age)) if age < FRESH => Ok(key),
-            // What is old is good until something newer is there; whoever is not the one to look goes on with it.
+            // Old keys stay in use until newer ones arrive; while another caller looks, this one uses them.
             Some((key, age)) if age < USABLE && self.looked.try_lock().is_err() => Ok(key),
             Some((key, age)) if age < USABLE => match self.look(known, now).await {
                 Ok(known) => known.keys.find(id).cloned().ok_or(Refused::KeyUnknown.into()),
@@ -84,7 +84,7 @@ impl Issuer {
         }
     }
 
-    /// Where its clients get their tokens.
+    /// Returns the token endpoint for the issuer's clients.
     pub async fn token_endpoint(self: &Arc<Self>, now: DateTime<Utc>) -> Result<String, IdentityError> {
         if let Some(endpoint) = &self.settings.token_endpoint {
             return Ok(endpoint.clone());
@@ -105,7 +105,8 @@ impl Issuer {
         IdentityError::Unavailable { issuer: self.settings.url.clone(), why }
     }
 
-    /// What the issuer publishes now; `seen` where that is too soon to ask.
+    /// Fetches the published keys and token endpoint. Returns the result of the last look instead if that is too
+    /// recent. `seen` is the data that the caller already has.
     async fn look(self: &Arc<Self>, seen: Option<Arc<Known>>, now: DateTime<Utc>) -> Result<Arc<Known>, IdentityError> {
         let issuer = Arc::clone(self);
         let looking = tokio::spawn(async move { issuer.look_once(seen, now).await });
@@ -116,7 +117,7 @@ impl Issuer {
     async fn look_once(&self, seen: Option<Arc<Known>>, now: DateTime<Utc>) -> Result<Arc<Known>, String> {
         let mut looked = self.looked.lock().await;
         let known = self.known();
-        // Somebody else has looked while this one waited.
+        // Another caller has looked meanwhile.
         if let Some(known) = &known
             && seen.is_none_or(|seen| seen.fetched_at != known.fetched_at)
         {
@@ -144,7 +145,7 @@ impl Issuer {
         let IssuerSettings { jwks_uri, token_endpoint, .. } = &self.settings;
         let discovery = match (jwks_uri, token_endpoint) {
             (Some(_), Some(_)) => None,
-            // Without it there are keys all the same, and no profiles.
+            // Without a discovery document, keys are still available, but profiles are not.
             (Some(_), None) => self.discover().await.ok(),
             (None, _) => Some(self.discover().await?),
         };

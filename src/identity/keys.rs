@@ -1,4 +1,4 @@
-//! The keys that an issuer publishes (RFC 7517), and which algorithms each is good for.
+//! Parses an issuer's public keys (RFC 7517), and determines the algorithms for each.
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
@@ -7,14 +7,14 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// How many keys of one issuer are looked at.
+/// The most keys of one issuer that are used.
 const MOST_KEYS: usize = 100;
 
 /// A key that verifies signatures.
 #[derive(Clone, Debug)]
 pub struct Key {
     id: Option<String>,
-    /// What it is good for: one family, and of that what the issuer says, where it does.
+    /// The algorithms that the key may verify: those of its type, restricted to the issuer's choice if stated.
     pub algorithms: Vec<Algorithm>,
     /// The key itself.
     pub decoding: DecodingKey,
@@ -30,7 +30,7 @@ struct Document {
 }
 
 impl KeySet {
-    /// Reads a key set. Keys of kinds that are not known, secret ones above all, are left out; none at all is an error.
+    /// Parses a key set. Keys of unsupported kinds, above all secret ones, are left out; an empty result is an error.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let document: Document =
             serde_json::from_slice(bytes).map_err(|error| format!("its keys are no key set: {error}"))?;
@@ -41,7 +41,7 @@ impl KeySet {
         Ok(Self(keys))
     }
 
-    /// The key with this id; the only one, where a token names none.
+    /// Returns the key with this id; without an id, the only key.
     pub fn find(&self, id: Option<&str>) -> Option<&Key> {
         match (id, &self.0[..]) {
             (Some(id), keys) => keys.iter().find(|key| key.id.as_deref() == Some(id)),
@@ -69,7 +69,7 @@ fn key(value: Value) -> Option<Key> {
     Some(Key { id: jwk.common.key_id, algorithms, decoding })
 }
 
-/// The algorithms that a key can verify by what it is. A secret shared with the issuer is no proof to anybody else.
+/// Returns the algorithms for the type of a key. A secret shared with the issuer proves nothing, so it has none.
 fn family(parameters: &AlgorithmParameters) -> Option<Vec<Algorithm>> {
     use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     Some(match parameters {

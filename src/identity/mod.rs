@@ -1,8 +1,8 @@
-//! Who is calling, by the word of an issuer of OpenID Connect: JWTs, and the keys that prove them.
+//! Verifies identities from OpenID Connect issuers: JWTs, and the keys that prove them.
 //!
-//! The one home of jsonwebtoken. What a token says is believed only once it is signed by a key that its issuer, one that
-//! the settings name, publishes; the algorithm is the key's, never the token's. Start with [`Identities::verify`].
-//! Never here: whose a token is, or what its holder may do.
+//! The one home of jsonwebtoken. A token is trusted only if it is signed with a key published by its issuer, which must
+//! be in the settings; the key determines the algorithm, never the token. Start with [`Identities::verify`]. Never
+//! here: the owner of a token, or the rights of its holder.
 
 mod error;
 mod fetch;
@@ -22,10 +22,10 @@ pub use self::{
 use self::{fetch::Fetcher, issuer::Issuer};
 use crate::config::{IdentitySettings, OperatorSignInSettings};
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is examined, in bytes.
 const LONGEST_TOKEN: usize = 8 * 1024;
 
-/// Which side of the server a token is for; neither's are good for the other's.
+/// The side of the server for which a token is valid. Tokens of one side are not accepted on the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Reading shares.
@@ -34,20 +34,20 @@ pub enum Side {
     Operators,
 }
 
-/// A token whose issuer signed it for this server, and which has not ended.
+/// A token that its issuer signed for this server, and that has not expired.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    /// Who signed it, by the URL in the settings.
+    /// The issuer's URL from the settings.
     pub issuer: String,
-    /// Those audiences of this side that it is made out to.
+    /// The token's audiences that belong to this side.
     pub audiences: Vec<String>,
-    /// What it says.
+    /// The token's claims.
     pub claims: Claims,
-    /// When it ends, with what clocks may differ by.
+    /// The expiry, plus the tolerated clock difference.
     pub until: DateTime<Utc>,
 }
 
-/// The issuers that are believed. Cloning shares their keys.
+/// The trusted issuers. Clones share their keys.
 #[derive(Clone, Debug)]
 pub struct Identities {
     issuers: Vec<Arc<Issuer>>,
@@ -56,12 +56,12 @@ pub struct Identities {
     longest: Longest,
 }
 
-/// The longest life of a token, whoever issued it, in seconds.
+/// The longest lifetime of a token from any issuer, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Longest {
-    /// Of a recipient's.
+    /// The limit for recipients.
     pub recipients: u64,
-    /// Of an operator's.
+    /// The limit for operators.
     pub operators: u64,
 }
 
@@ -76,8 +76,8 @@ impl Longest {
 }
 
 impl Identities {
-    /// The issuers of the settings, whose tokens live for `longest` at most. Nothing is fetched before the first token
-    /// comes.
+    /// Creates the issuers of the settings; their tokens may live for `longest`. Nothing is fetched before the first
+    /// token arrives.
     pub fn new(settings: &IdentitySettings, longest: Longest) -> Result<Self, IdentityError> {
         let timeout = Duration::from_secs(settings.fetch_timeout_seconds);
         let fetcher = Fetcher::new(timeout, settings.allow_http_loopback)?;
@@ -90,29 +90,29 @@ impl Identities {
         })
     }
 
-    /// Whether `text` has the form of a JWT and could come from one of the issuers. The server's own tokens have no dots.
+    /// Returns whether `text` may be a JWT of one of the issuers. The server's own tokens have no dots.
     pub fn may_be_token(&self, text: &str) -> bool {
         !self.issuers.is_empty() && text.contains('.')
     }
 
-    /// The settings of operators' sign-in.
+    /// Returns the settings of operators' sign-in.
     pub fn operators(&self) -> &OperatorSignInSettings {
         &self.operators
     }
 
-    /// Whether recipients may be bound to identities at `issuer` by tokens made out to `audience`.
+    /// Returns whether recipients may be bound to identities of `issuer` with tokens for `audience`.
     pub fn knows(&self, issuer: &str, audience: &str) -> bool {
         let known = self.find(issuer);
         known.is_some_and(|issuer| issuer.settings.audiences.iter().any(|known| known == audience))
     }
 
-    /// The issuers with the audiences that recipients may be bound to, for messages.
+    /// Iterates over the issuers with their audiences for recipients, for messages.
     pub fn known(&self) -> impl Iterator<Item = (&str, &[String])> {
         let issuers = self.issuers.iter().map(|issuer| (issuer.settings.url.as_str(), &issuer.settings.audiences[..]));
         issuers.filter(|(_, audiences)| !audiences.is_empty())
     }
 
-    /// Where the clients of `issuer` get their tokens, and the scope that they ask for.
+    /// Returns the token endpoint and the scope for clients of `issuer`.
     pub async fn client_settings(
         &self,
         issuer: &str,
@@ -127,7 +127,7 @@ impl Identities {
         if token.len() > LONGEST_TOKEN {
             return Err(Refused::TooLong.into());
         }
-        // Nothing of this is believed yet; it says only by whose keys to look.
+        // Nothing here is trusted yet; it only tells which keys to use.
         let header = decode_header(token).map_err(Refused::malformed)?;
         token::check_header(&header)?;
         let claims: Claims = insecure_decode(token).map_err(Refused::malformed)?.claims;
@@ -146,7 +146,7 @@ impl Identities {
         self.issuers.iter().find(|issuer| issuer.settings.url == url)
     }
 
-    /// Those audiences of `side` that the token is made out to. One that is good for both sides is good for neither.
+    /// Returns the token's audiences that belong to `side`. A token with audiences of both sides is refused.
     fn audiences(&self, claims: &Claims, issuer: &Issuer, side: Side) -> Result<Vec<String>, Refused> {
         let named: Vec<&str> = claims.texts("aud").collect();
         let is_operators = |audience: &str| self.operators.issuer.is_some() && audience == self.operators.audience;
@@ -173,8 +173,8 @@ impl Identities {
     }
 }
 
-/// The signature alone, by the key's algorithms: the times are judged by the clock that is passed in, and who signed for
-/// whom by the settings.
+/// Configures a check of only the signature, with the key's algorithms: times are checked with the clock that is passed
+/// in, and issuer and audience against the settings.
 fn validation(key: &keys::Key) -> Validation {
     let mut validation = Validation::default();
     validation.algorithms.clone_from(&key.algorithms);

@@ -1,4 +1,4 @@
-//! What a JWT says: its claims, each named once, and its times.
+//! Reads the contents of a JWT: its claims, each named once, and its times.
 
 use std::fmt;
 
@@ -12,11 +12,12 @@ use serde_json::{Map, Value};
 
 use super::error::Refused;
 
-/// What tokens that show who calls are called in their header, where it says (RFC 7519, 5.1; RFC 9068, 2.1). Others that
-/// an issuer signs, such as notices of a logout, have names of their own and must not pass for one.
+/// The header types of tokens that show who calls, if stated (RFC 7519, 5.1; RFC 9068, 2.1). Other tokens of an issuer,
+/// such as logout notices, have types of their own and must not be accepted.
 const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
-/// A JWT's claims. One that names a claim twice is refused, since who signed it and who reads it may mean different ones.
+/// A JWT's claims. A token with a repeated claim is refused, because its signer and its reader may use different
+/// values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claims(Map<String, Value>);
 
@@ -48,25 +49,25 @@ impl<'de> Deserialize<'de> for Claims {
 }
 
 impl Claims {
-    /// The claim's value, where it is a text.
+    /// Returns the claim's value if it is a text.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
     }
 
-    /// The claim's value, where it is a text, or its values, where it is a list; what is no text is left out.
+    /// Returns the claim's value if it is a text, or the texts in it if it is a list.
     pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.get(name).into_iter().flat_map(texts)
     }
 
-    /// Every claim with every value that it is or holds, as far as they are texts.
+    /// Returns each claim with each text that is its value or in its list of values.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(name, value)| texts(value).map(|text| (name.as_str(), text)))
     }
 
-    /// The moment that a claim names, in seconds since 1970 (RFC 7519, 2, "NumericDate").
+    /// Returns the time in a claim, in seconds since 1970 (RFC 7519, 2, "NumericDate").
     fn time(&self, name: &'static str) -> Result<Option<DateTime<Utc>>, Refused> {
         let Some(value) = self.0.get(name) else { return Ok(None) };
-        // Fractions are allowed, and rounded against the token.
+        // Fractions are allowed, and cut off.
         let seconds = value.as_i64().or_else(|| value.as_f64().filter(|seconds| seconds.is_finite()).map(|s| s as i64));
         let time = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         time.map(Some).ok_or(Refused::Claim(name))
@@ -81,8 +82,8 @@ fn texts(value: &Value) -> impl Iterator<Item = &str> {
     items.iter().filter_map(Value::as_str)
 }
 
-/// Refuses a header that asks for more than a signature by one of the issuer's keys. Where it says that a key is to be
-/// had (`jku`, `jwk`, `x5u`, `x5c`) is never looked at.
+/// Refuses a header that requires more than a signature by one of the issuer's keys. Key locations in the header
+/// (`jku`, `jwk`, `x5u`, `x5c`) are ignored.
 pub fn check_header(header: &Header) -> Result<(), Refused> {
     let kind = header.typ.as_deref().map(str::to_ascii_lowercase);
     let kind = kind.as_deref().map(|kind| kind.strip_prefix("application/").unwrap_or(kind));
@@ -92,8 +93,8 @@ pub fn check_header(header: &Header) -> Result<(), Refused> {
     Ok(())
 }
 
-/// When the token ends, `skew` included; refused where it has, where it has not begun, and where it lives for longer than
-/// `longest`: since it was issued, or where it does not say when that was, from now on.
+/// Returns the token's expiry plus `skew`. Refuses a token that has expired, is not valid yet, or lives for longer than
+/// `longest`: since it was issued, or from now on if it does not state when.
 pub fn check_times(
     claims: &Claims,
     now: DateTime<Utc>,

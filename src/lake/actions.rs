@@ -1,7 +1,8 @@
-//! Actions of a log as columns: one schema and one limits for snapshots, older versions and commits alike.
+//! Decodes the actions of a log into columns, with one schema and the same tolerance for snapshots, older versions and
+//! commits.
 //!
-//! Texts may be written as numbers and numbers as texts, as the JSON reader of the kernel takes them; metadata may leave
-//! out what has a default, and schemas may name types as the JVM's readers do. Never here: what an action means.
+//! Texts may be written as numbers and numbers as texts, as in the kernel's JSON reader. Metadata may omit fields that
+//! have defaults, and schemas may use the type names of JVM readers. Never here: the meaning of an action.
 
 use std::sync::{Arc, LazyLock};
 
@@ -26,13 +27,14 @@ use super::log_store::LogStore;
 
 const METADATA: &str = "metaData";
 const CHANGES: &str = "cdc";
-/// The encoding of files where the metadata names none.
+/// The default file format, if the metadata names none.
 const PARQUET: &str = "parquet";
 
-/// Rows of a commit that are decoded at once.
+/// The number of rows of a commit that are decoded at once.
 const BATCH_ROWS: usize = 8 * 1024;
 
-/// What of a commit is read for its own sake. What writers put into `commitInfo` cannot make a commit malformed.
+/// The schema of the actions that are read from a commit. It leaves out `commitInfo`, so no content of it can make a
+/// commit malformed.
 static COMMIT: LazyLock<Option<ArrowSchemaRef>> = LazyLock::new(|| {
     let read = ["add", "remove", CHANGES, METADATA, "protocol"];
     let fields = read.iter().filter_map(|name| get_commit_schema().field(*name)).cloned();
@@ -41,16 +43,16 @@ static COMMIT: LazyLock<Option<ArrowSchemaRef>> = LazyLock::new(|| {
     Some(Arc::new(schema))
 });
 
-/// The actions in the text of a commit.
+/// Decodes the actions in the text of a commit.
 pub(super) fn decode(text: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
     let schema = COMMIT.clone().ok_or_else(|| ArrowError::SchemaError("the kernel has no actions".to_owned()))?;
     let reader = ReaderBuilder::new(schema).with_batch_size(BATCH_ROWS).with_coerce_primitive(true).build(text)?;
-    // A reader repeats its error for ever.
+    // Collecting stops at the first error, which the reader would repeat forever.
     reader.map(|batch| batch.and_then(completed)).collect()
 }
 
-/// `schema` without asking for what metadata may leave out: it has a default. Nothing else that the kernel asks for may
-/// be missing, except that changes need not say that they change nothing.
+/// Makes the fields of metadata that have defaults optional in `schema`, and `dataChange` of change files. All other
+/// fields that the kernel requires stay required.
 fn tolerant(schema: &SchemaRef) -> SchemaRef {
     if schema.field(METADATA).is_none() && schema.field(CHANGES).is_none() {
         return Arc::clone(schema);
@@ -63,7 +65,7 @@ fn tolerant(schema: &SchemaRef) -> SchemaRef {
     StructType::try_new(fields).map_or_else(|_| Arc::clone(schema), Arc::new)
 }
 
-/// `field` with some of its own fields, and all below those, allowed to be missing.
+/// Makes the fields in `names`, and all fields below them, optional.
 fn without_need(field: &StructField, names: &[&str]) -> StructField {
     let DataType::Struct(inner) = &field.data_type else { return field.clone() };
     let fields = inner
@@ -85,7 +87,7 @@ fn missing_or_null(field: &StructField) -> StructField {
     StructField { data_type, nullable: true, ..field.clone() }
 }
 
-/// Puts the defaults where metadata leaves them out, and reads schemas as the JVM's readers do.
+/// Fills in the defaults that the metadata omits, and reads schemas as JVM readers do.
 fn completed(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
     let schema = batch.schema();
     let Some((at, _)) = schema.column_with_name(METADATA) else { return Ok(batch) };
@@ -150,7 +152,7 @@ fn as_read(schemas: &ArrayRef) -> Option<ArrayRef> {
     Some(Arc::new(texts.collect::<StringArray>()))
 }
 
-/// What was read with a [`tolerant`] schema, with its defaults; the schema that it holds is noted.
+/// Fills in the defaults of data read with a [`tolerant`] schema, and records the schema found in it.
 fn with_defaults(data: Box<dyn EngineData>, store: &LogStore) -> DeltaResult<Box<dyn EngineData>> {
     let batch = completed((*ArrowEngineData::try_from_engine_data(data)?).into())?;
     if let Some(metadata) = batch.column_by_name(METADATA).and_then(|column| column.as_struct_opt())
@@ -162,8 +164,7 @@ fn with_defaults(data: Box<dyn EngineData>, store: &LogStore) -> DeltaResult<Box
     Ok(Box::new(ArrowEngineData::new(batch)))
 }
 
-/// What is read of `files` with a [`tolerant`] schema, with the defaults where they were left out. A checkpoint that cannot
-/// be read is noted.
+/// Reads `files` with a [`tolerant`] schema, and fills in the defaults. Records a checkpoint that cannot be read.
 pub(super) fn read_files(
     store: &Arc<LogStore>,
     files: &[FileMeta],

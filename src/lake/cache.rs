@@ -1,4 +1,5 @@
-//! The newest snapshots of all tables, held in memory and never older than the question.
+//! Keeps the newest snapshot of each table in memory, and looks for a newer version on each request, unless the storage
+//! tolerates an older one.
 
 use std::{
     ops::Deref,
@@ -22,31 +23,31 @@ use super::{
     snapshot::Snapshot,
 };
 
-/// Tables whose last version is remembered. Each costs a few hundred bytes; beyond this, the least used ones are
-/// looked up from the beginning again.
+/// The number of tables whose last version is remembered, at a few hundred bytes each. Beyond that, the least used ones
+/// are forgotten and looked up from scratch.
 const REMEMBERED_TABLES: u64 = 100_000;
 
-/// The largest table, in files, whose files are selected without leaving the caller's thread: a few milliseconds.
+/// The largest table, in files, that is filtered on the caller's thread; this takes a few milliseconds.
 const SELECTED_AT_ONCE: usize = 2_048;
-/// The most comparisons that are made there, for each file.
+/// The most comparisons per file that are made on the caller's thread.
 const COMPARED_AT_ONCE: usize = 32;
-/// How often the hints of one request are compared with a file, in all: a tenth of a second or two. Hints beyond that keep
-/// every file.
+/// The most comparisons of files with the hints of one request: a tenth of a second or two. Hints beyond that are
+/// ignored and keep every file.
 const MOST_COMPARISONS: usize = 50_000_000;
 
-/// The part of the cache that commits get; snapshots get the rest.
+/// Commits get the size of the cache divided by this; snapshots get the rest.
 const COMMITS_SHARE: u64 = 8;
 
-/// The bounds of the lake.
+/// The limits of a [`Lake`].
 #[derive(Clone, Copy, Debug)]
 pub struct LakeSettings {
-    /// Memory for snapshots and commits, in bytes. A snapshot larger than this is loaded for each use.
+    /// Memory for snapshots and commits, in bytes. A snapshot that does not fit is loaded for each use.
     pub cache_bytes: u64,
-    /// The largest commit that is read, in bytes; a commit is parsed as a whole.
+    /// The largest commit that is read, in bytes. Each commit is parsed as a whole.
     pub max_commit_bytes: u64,
-    /// The largest number of commits and checkpoints in one listing of a log.
+    /// The most commits and checkpoints in one listing of a log.
     pub max_log_entries: usize,
-    /// How many logs are read at once; others wait.
+    /// The number of logs that are read at once; further reads wait.
     pub concurrent_loads: usize,
 }
 
@@ -57,7 +58,7 @@ impl Default for LakeSettings {
     }
 }
 
-/// All tables. Cheap to clone; clones share everything.
+/// Reads all tables and caches them. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
 pub struct Lake(Arc<Held>);
 
@@ -69,7 +70,7 @@ impl Deref for Lake {
     }
 }
 
-/// What a lake holds.
+/// The shared state of a [`Lake`].
 #[derive(Clone, Debug)]
 pub struct Held {
     pub(super) loader: Loader,
@@ -83,14 +84,14 @@ pub struct Held {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct SnapshotKey {
     url: String,
-    /// Counts how often another table was found in the place of this one.
+    /// Grows by one each time a different table is found at this location.
     generation: u64,
     version: u64,
 }
 
 type Answer<T> = Result<T, LakeError>;
 
-/// What is remembered of a table beyond its cached snapshots.
+/// State kept for a table besides its cached snapshots.
 #[derive(Debug, Default)]
 struct Table {
     latest: Arc<SingleFlight<Answer<Arc<Snapshot>>>>,
@@ -103,17 +104,18 @@ struct Memory {
     generation: u64,
     table_id: Option<String>,
     tip: Option<LogTip>,
-    /// The newest whole checkpoint that was seen and is no newer than that version, or what a reader began with: looks
-    /// list the log from here on.
+    /// The version at which looks start to list the log: the newest complete checkpoint that was seen at or before the
+    /// version of `tip`, or the checkpoint with which the reader began.
     begins: u64,
-    /// When the last look began that found nothing newer than `tip`.
+    /// The start of the last look that found nothing newer than `tip`.
     looked_at: Option<Instant>,
-    /// Found again as long as someone uses it, even where the cache had no room.
+    /// The newest snapshot; found here as long as it is in use, even if the cache had no room for it.
     snapshot: Weak<Snapshot>,
 }
 
 impl Memory {
-    /// Has later looks begin with this checkpoint, which is no newer than the version of the tip, unless they begin later.
+    /// Starts later looks at this checkpoint, unless they already start later. It must be no newer than the version of
+    /// `tip`.
     fn begin_with(&mut self, checkpoint: Option<u64>) {
         self.begins = self.begins.max(checkpoint.unwrap_or(0));
     }
@@ -124,7 +126,7 @@ impl Table {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the last look is recent enough for the storage of `location`.
+    /// Returns whether the last look is recent enough for the storage of `location`.
     fn is_known(&self, location: &TableLocation) -> bool {
         let tolerated = location.max_staleness();
         !tolerated.is_zero() && self.memory().looked_at.is_some_and(|at| at.elapsed() < tolerated)
@@ -132,9 +134,9 @@ impl Table {
 }
 
 impl Lake {
-    /// An empty cache within `settings`.
+    /// Creates an empty lake with the limits in `settings`.
     pub fn new(settings: LakeSettings) -> Self {
-        // Weights are 32 bits; in kibibytes they reach far enough.
+        // Weights have 32 bits, so they are counted in kibibytes.
         let weight = |_: &SnapshotKey, snapshot: &Arc<Snapshot>| {
             u32::try_from(snapshot.resident_bytes().div_ceil(1024)).unwrap_or(u32::MAX)
         };
@@ -152,16 +154,15 @@ impl Lake {
         }))
     }
 
-    /// The same lake, which counts what it does in `metrics`.
+    /// Returns this lake with its cache and storage events counted in `metrics`.
     pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Held { metrics: Some(metrics), ..Arc::unwrap_or_clone(self.0) }))
     }
 
-    /// The newest version of a table; every commit that was finished before this call is in it, or was before the call by
-    /// as much as the location's storage tolerates ([`TableLocation::max_staleness`]).
+    /// Returns the newest version of a table. It includes every commit finished before this call, except those made
+    /// within the time that the location's storage tolerates ([`TableLocation::max_staleness`]).
     ///
-    /// Costs one listing while nothing has changed. Callers who ask at the same time share it, and the load that may
-    /// follow.
+    /// Costs one listing while nothing has changed. Concurrent callers share the listing and any load that follows.
     pub async fn latest(&self, location: &TableLocation) -> Result<Arc<Snapshot>, LakeError> {
         let table = self.table(location).await;
         if table.is_known(location)
@@ -176,7 +177,7 @@ impl Lake {
         self.count_outage(location, table.latest.pass(look).await.map_err(|error| aborted(location, error))?)
     }
 
-    /// The number of the newest version, as new as [`Self::latest`]. Costs one listing.
+    /// Returns the number of the newest version, as fresh as [`Self::latest`]. Costs one listing.
     pub async fn latest_version(&self, location: &TableLocation) -> Result<u64, LakeError> {
         let table = self.table(location).await;
         if table.is_known(location)
@@ -191,19 +192,20 @@ impl Lake {
         self.count_outage(location, table.version.pass(look).await.map_err(|error| aborted(location, error))?)
     }
 
-    /// One version of a table, of the table that is there now.
+    /// Returns one version of the table that is at `location` now.
     pub async fn at_version(&self, location: &TableLocation, version: u64) -> Result<Arc<Snapshot>, LakeError> {
         self.history(location).await?.at_version(version).await
     }
 
-    /// How often another table was found at `location`, and from which version on the last looks saw its log.
+    /// Returns how often a different table was found at `location`, and the version from which the last looks listed
+    /// its log.
     pub(super) async fn seen(&self, location: &TableLocation) -> (u64, u64) {
         let table = self.table(location).await;
         let memory = table.memory();
         (memory.generation, memory.begins)
     }
 
-    /// A version older than the newest, which was `generation`'s.
+    /// Loads an older version of the table of `generation`.
     pub(super) async fn load_version(
         &self,
         location: &TableLocation,
@@ -220,7 +222,7 @@ impl Lake {
         self.snapshots.invalidate(&SnapshotKey { url: location.url().to_owned(), generation, version }).await;
     }
 
-    /// The version, if it is in the cache.
+    /// Returns a version if it is in the cache.
     pub(super) async fn cached_version(
         &self,
         location: &TableLocation,
@@ -230,14 +232,15 @@ impl Lake {
         self.snapshots.get(&SnapshotKey { url: location.url().to_owned(), generation, version }).await
     }
 
-    /// Those who do what takes a while, such as judging a large table's files.
+    /// Returns the pool for slow computations, such as filtering the files of a large table.
     pub fn judges(&self) -> &Judges {
         &self.judges
     }
 
-    /// The indices of the files of `snapshot` that a client needs, in `order`; `None` for all of them.
+    /// Returns the indices of the files of `snapshot` that a client needs, in `order`; `None` means all of them.
     ///
-    /// The first predicate on a column reads it for every file, which another thread does for large tables.
+    /// The first predicate on a column reads that column for every file. For large tables this happens on another
+    /// thread.
     pub async fn select(
         &self,
         location: &TableLocation,
@@ -267,7 +270,7 @@ impl Lake {
         selected
     }
 
-    /// Tells the cache that a snapshot holds more than it did, so that its budget stays true.
+    /// Tells the cache that a snapshot has grown, so that the cache stays within its budget.
     async fn weigh_anew(&self, location: &TableLocation, snapshot: &Arc<Snapshot>) {
         let generation = self.table(location).await.memory().generation;
         let key = SnapshotKey { url: location.url().to_owned(), generation, version: snapshot.version };
@@ -277,10 +280,10 @@ impl Lake {
         }
     }
 
-    /// Tells how much the cached snapshots hold.
+    /// Reports the size of the cached snapshots to the metrics.
     async fn tell_weight(&self) {
         let Some(metrics) = &self.metrics else { return };
-        // The weight is what it was before until the cache has tidied up.
+        // The weight is only updated once the cache has run its pending tasks.
         self.snapshots.run_pending_tasks().await;
         metrics.snapshot_cache_is(self.snapshots.weighted_size() * 1024);
     }
@@ -307,7 +310,7 @@ impl Lake {
             looked = self.loader.probe(location, None, None).await?;
         }
         if !looked.is_whole {
-            // Whoever reads the log says what is wrong with it.
+            // The full read reports the fault of the log.
             return Ok(self.look_anew(table, location).await?.version());
         }
         let mut memory = table.memory();
@@ -369,7 +372,7 @@ impl Lake {
             let key = SnapshotKey { url: location.url().to_owned(), generation: memory.generation, version };
             (key, memory.snapshot.upgrade())
         };
-        // Asking the cache counts as a use, so that the budget goes to the tables that are read.
+        // A lookup in the cache counts as a use, which keeps the tables that are read in the cache.
         self.snapshots.get(&key).await.or(in_use)
     }
 
@@ -391,7 +394,7 @@ impl Lake {
         }
     }
 
-    /// Keeps the newest snapshot; `checkpoint` is the newest one that was seen on the way to it.
+    /// Stores the newest snapshot. `checkpoint` is the newest checkpoint that was seen while reading it.
     async fn keep(
         &self,
         table: &Table,
@@ -418,7 +421,8 @@ impl Lake {
     }
 }
 
-/// A look ends early only when the server shuts down, or through a defect; the table is not to blame either way.
+/// Builds the error for a look that ended early. Only a shutdown or a defect of the server causes this, so the table is
+/// reported as unavailable, not as corrupt.
 fn aborted(location: &TableLocation, error: Arc<JoinError>) -> LakeError {
     LakeError::Unavailable { location: location.url().to_owned(), source: error }
 }

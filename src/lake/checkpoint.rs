@@ -1,8 +1,8 @@
-//! The files of a Parquet checkpoint, straight from its columns into a snapshot's.
+//! Reads the files of a Parquet checkpoint from its columns directly into those of a snapshot.
 //!
-//! Reads only the columns that a snapshot keeps, and row groups on all cores. Answers with nothing whatever is not laid
-//! out as expected (JSON checkpoints, statistics as columns alone, sidecars in odd places): the kernel reads those, and
-//! says what is wrong with them. Never here: what commits did since.
+//! Reads only the columns that a snapshot keeps, with row groups spread over all cores. Answers `None` for unexpected
+//! layouts (JSON checkpoints, statistics only as columns, sidecars in unusual places); the kernel reads those and
+//! reports their faults. Never here: the commits after the checkpoint.
 
 use std::{
     collections::VecDeque,
@@ -47,22 +47,22 @@ use super::{
     log_store::LogStore,
 };
 
-/// What a snapshot keeps of an `add` action.
+/// The parts of an `add` action that a snapshot keeps.
 const KEPT: [&str; 6] =
     ["add.path", "add.partitionValues", "add.size", "add.modificationTime", "add.stats", "add.deletionVector"];
-/// What of [`KEPT`] every checkpoint has that is read here.
+/// The columns of [`KEPT`] that a checkpoint must have to be read here.
 const NEEDED: [&str; 3] = ["add.path", "add.size", "add.stats"];
-/// Where a checkpoint names its sidecars, and where they lie.
+/// The column of a checkpoint that names its sidecars. The next constant is the folder of the sidecars.
 const SIDECAR: &str = "sidecar.path";
 const SIDECARS: [&str; 2] = ["_delta_log", "_sidecars"];
-/// The end of a checkpoint that is fetched first, in bytes: most footers fit.
+/// The number of bytes fetched first from the end of a checkpoint; most footers fit.
 const FOOTER: usize = 64 << 10;
 
 pub(super) type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// The files of the checkpoint that `segment` begins with; `None` where the kernel has to read it.
+/// Returns the files of the checkpoint that `segment` begins with; `None` if the kernel must read it.
 ///
-/// Blocks. The reads run on `runtime`.
+/// Blocks the thread. The reads run on `runtime`.
 pub(super) fn files(
     store: &Arc<LogStore>,
     runtime: &Handle,
@@ -82,7 +82,7 @@ pub(super) fn files(
         names.extend(part.sidecars()?);
     }
     for name in names {
-        // A log may name a sidecar by URL, which the kernel knows how to refuse.
+        // A log may name a sidecar by URL, which is left to the kernel to refuse.
         if name.contains(['/', ':', '%']) {
             return Ok(None);
         }
@@ -101,7 +101,7 @@ pub(super) fn files(
     Ok(Some(files.finish()))
 }
 
-/// What `work` makes of each of `items`, in their order.
+/// Applies `work` to each of `items` on all cores, and returns the results in order.
 pub(super) fn on_all_cores<I: Sync, T: Send>(
     items: &[I],
     work: impl Fn(&I) -> Result<Vec<T>, Fault> + Sync,
@@ -134,7 +134,7 @@ pub(super) fn on_all_cores<I: Sync, T: Send>(
     Ok(done.into_iter().flat_map(|(_, made)| made).collect())
 }
 
-/// One file of a checkpoint whose footer was read.
+/// One file of a checkpoint, with its footer read.
 struct Part<'a> {
     store: &'a Arc<LogStore>,
     runtime: &'a Handle,
@@ -149,7 +149,7 @@ impl<'a> Part<'a> {
             let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
             Ok::<_, Fault>(reader.load_and_finish(Fetch { store, path: &path }, size).await?)
         })?;
-        // Hints of the writer's own Arrow types would give every writer's checkpoints other types.
+        // The Arrow types hinted in the file depend on its writer, so they are ignored.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         Ok(Self { store, runtime, path, footer: ArrowReaderMetadata::try_new(Arc::new(footer), options)? })
     }
@@ -166,7 +166,7 @@ impl<'a> Part<'a> {
         self.has("add.path")
     }
 
-    /// The places of the columns that `name` stands for.
+    /// Returns the indices of the leaf columns under `name`.
     fn leaves(&self, name: &str) -> impl Iterator<Item = usize> {
         let columns = self.footer.parquet_schema().columns().iter().enumerate();
         let is_under =
@@ -174,7 +174,7 @@ impl<'a> Part<'a> {
         columns.filter(move |(_, column)| is_under(&column.path().string())).map(|(index, _)| index)
     }
 
-    /// The files that the checkpoint keeps its actions in.
+    /// Returns the names of the checkpoint's sidecar files.
     fn sidecars(&self) -> Result<Vec<String>, Fault> {
         let leaves: Vec<_> = self.leaves(SIDECAR).collect();
         let mut names = Vec::new();
@@ -190,26 +190,26 @@ impl<'a> Part<'a> {
         Ok(names)
     }
 
-    /// The files of one row group.
+    /// Returns the files of one row group.
     fn read(&self, index: usize, partition_columns: &[String]) -> Result<Vec<Chunk>, Fault> {
         let leaves: Vec<_> = KEPT.iter().flat_map(|name| self.leaves(name)).collect();
         let group = self.footer.metadata().row_group(index);
         let rows = usize::try_from(group.num_rows())?.max(1);
         let stats = self.leaves("add.stats").map(|leaf| group.column(leaf).uncompressed_size()).sum::<i64>();
-        // So that the offsets of a batch's texts have room, which a dictionary may hide the size of.
+        // Limits the batch so that its text offsets do not overflow; dictionaries may hide the true size.
         let at_once = CHUNK_STATS / 8 / (usize::try_from(stats)? / rows).max(1);
         let mut chunks = Vec::new();
         for batch in self.batches(index, &leaves, at_once.clamp(1, CHUNK_FILES))? {
             let batch = batch?;
             let found = columns(action(&batch, "add")?, partition_columns)?;
-            // Its buffers are then the chunk's alone, which gives back what they do not need.
+            // This leaves the chunk as the only owner of its buffers, so it can free their spare capacity.
             drop(batch);
             chunks.extend(found.map(Chunk::new));
         }
         Ok(chunks)
     }
 
-    /// Some columns of one row group, which are fetched together.
+    /// Reads some columns of one row group, fetched together.
     fn batches(
         &self,
         index: usize,
@@ -227,12 +227,12 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The actions of one kind.
+/// Returns the actions of one kind.
 fn action<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StructArray, ArrowError> {
     batch.column_by_name(name).and_then(|actions| actions.as_struct_opt()).ok_or_else(|| malformed(name))
 }
 
-/// The rows of a batch that hold files; `None` where there are none.
+/// Returns the rows of a batch that hold files; `None` if there are none.
 fn columns(adds: &StructArray, partition_columns: &[String]) -> Result<Option<Columns>, Fault> {
     let path = strings(adds, "path")?;
     if path.null_count() == path.len() {
@@ -274,7 +274,7 @@ fn columns(adds: &StructArray, partition_columns: &[String]) -> Result<Option<Co
     }))
 }
 
-/// The values of each partition column, in their order, and where there are any.
+/// Returns the values of each partition column, in order, and whether each row has an entry for it.
 fn partition_values(
     map: &MapArray,
     partition_columns: &[String],
@@ -288,7 +288,7 @@ fn partition_values(
             // A null map has no entries.
             let entries = usize::try_from(bounds[0])?..usize::try_from(bounds[1])?;
             let is_named = |entry: &usize| keys.is_valid(*entry) && keys.value(*entry) == name;
-            // Nearly always in the table's order.
+            // Entries are nearly always in the table's order.
             let usual = (entries.start + place).min(entries.end.saturating_sub(1));
             let entry = Some(usual).filter(|entry| entries.contains(entry) && is_named(entry));
             let entry = entry.or_else(|| entry_of(&keys, entries, name));
@@ -315,7 +315,7 @@ impl MetadataFetch for Fetch<'_> {
     }
 }
 
-/// The pieces of a file that were fetched, each with its place in the file.
+/// The fetched pieces of a file, each with its offset in the file.
 struct Pieces(Vec<(u64, Bytes)>);
 
 impl Pieces {

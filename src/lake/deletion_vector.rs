@@ -1,4 +1,4 @@
-//! Deletion vectors: where their files lie, and which rows they delete (Delta protocol, "Deletion Vectors").
+//! Reads deletion vectors: where they are stored, and which rows they delete (Delta protocol, "Deletion Vectors").
 
 use std::{error::Error, sync::Arc};
 
@@ -14,18 +14,18 @@ use uuid::Uuid;
 use super::files::DeletionVectorRef;
 use crate::storage::{StorageError, TableLocation};
 
-/// The characters of an encoded UUID at the end of a relative vector's text.
+/// The length of the encoded UUID at the end of a relative vector's text, in characters.
 const ENCODED_UUID: usize = 20;
-/// No vector is larger, in bytes: one that deletes every other of half a billion rows fits.
+/// The largest vector that is read, in bytes; enough to delete every other of half a billion rows.
 const MAX_VECTOR: u64 = 64 << 20;
-/// What stands around a vector in its file: its size before, its checksum after.
+/// The bytes around a vector in its file: its size before, its checksum after.
 const FRAME: u64 = 4 + 4;
-/// The byte that a file of vectors begins with, its format's version.
+/// The length of the format version, the first byte of a file of vectors.
 const VERSION: u64 = 1;
-/// The name under which the reader of vectors is given one.
+/// The URL under which the kernel's reader sees a vector.
 const ROOT: &str = "delta:///";
 
-/// Where a vector is.
+/// Where a vector is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VectorPlace {
     /// In the log itself.
@@ -34,11 +34,11 @@ pub enum VectorPlace {
     File(String),
     /// In a file that the log names by an absolute URL.
     Absolute,
-    /// The descriptor makes no sense.
+    /// The descriptor is invalid.
     Malformed,
 }
 
-/// A file's deletion vector as the log describes it, beyond the life of its snapshot.
+/// An owned copy of a file's deletion vector as described in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeletionVector {
     pub(super) storage_type: Box<str>,
@@ -48,22 +48,22 @@ pub struct DeletionVector {
     cardinality: i64,
 }
 
-/// Why it cannot be said which rows a vector deletes. Names no path.
+/// Why the rows that a vector deletes cannot be determined. Names no path.
 #[derive(Debug, thiserror::Error)]
 pub enum VectorError {
-    /// Its file is not there.
+    /// The vector's file is missing.
     #[error("the deletion vector's file is missing")]
     Missing,
-    /// The storage does not answer, or refuses.
+    /// The storage does not answer, or refuses access.
     #[error("the deletion vector's file cannot be read")]
     Storage(#[source] StorageError),
-    /// It lies where this server does not look.
+    /// The vector is at a path that is not served.
     #[error("the deletion vector is named by a path that is not served")]
     Outside,
-    /// It is larger than this server is willing to read.
+    /// The vector is larger than the server's limit.
     #[error("the deletion vector is larger than the limit")]
     TooLarge,
-    /// It is not what its format asks for, or not what the log says it is.
+    /// The vector does not follow its format or does not match the log.
     #[error("the deletion vector is malformed")]
     Malformed(#[source] Option<Box<dyn Error + Send + Sync>>),
 }
@@ -75,7 +75,7 @@ impl From<delta_kernel::Error> for VectorError {
 }
 
 impl DeletionVectorRef<'_> {
-    /// Where the vector is.
+    /// Returns where the vector is stored.
     pub fn place(&self) -> VectorPlace {
         match self.storage_type {
             "i" => VectorPlace::Inline,
@@ -107,7 +107,7 @@ impl From<DeletionVectorRef<'_>> for DeletionVector {
 }
 
 impl DeletionVector {
-    /// The vector as a snapshot gives it.
+    /// Returns the vector in the form that a snapshot uses.
     pub fn as_ref(&self) -> DeletionVectorRef<'_> {
         DeletionVectorRef {
             storage_type: &self.storage_type,
@@ -118,11 +118,11 @@ impl DeletionVector {
         }
     }
 
-    /// Which of a file's rows are live: true for those that are, `rows` in all.
+    /// Returns which of the `rows` rows of a file are live: true for each live row.
     ///
     /// # Errors
-    /// Whatever is not exactly as the log says: the vector deletes as many rows as it should, each of them one of the
-    /// file's, and its checksum holds where it has one.
+    /// A vector that differs from the log in any way is an error: it must delete exactly the stated number of rows, all
+    /// within the file, and match its checksum if it has one.
     pub async fn live_rows(&self, table: &TableLocation, rows: usize) -> Result<BooleanBuffer, VectorError> {
         let size = u64::try_from(self.size_in_bytes).map_err(|_| VectorError::Malformed(None))?;
         if size > MAX_VECTOR {
@@ -137,7 +137,7 @@ impl DeletionVector {
             VectorPlace::Absolute => return Err(VectorError::Outside),
             VectorPlace::Malformed => return Err(VectorError::Malformed(None)),
         };
-        // The reader takes the first four bytes for granted.
+        // The kernel's reader assumes that the first four bytes exist.
         if text.len() < 5 {
             return Err(VectorError::Malformed(None));
         }
@@ -156,7 +156,7 @@ impl DeletionVector {
         Ok(live.finish())
     }
 
-    /// A file that holds this vector alone, cut out of the one that it lies in.
+    /// Fetches a vector and its format version, so that the result is a file with only this vector.
     async fn fetch(&self, table: &TableLocation, path: &str, size: u64) -> Result<Bytes, VectorError> {
         let failed = |error| match error {
             StorageError::NotFound { .. } => VectorError::Missing,
@@ -173,7 +173,7 @@ impl DeletionVector {
     }
 }
 
-/// The storage that the reader of vectors sees: one file, fetched before.
+/// The storage for the kernel's reader: one file, already fetched.
 struct Fetched(Bytes);
 
 impl StorageHandler for Fetched {

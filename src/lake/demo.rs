@@ -1,6 +1,6 @@
-//! The demo lake: a small health insurer's tables, made up from a fixed seed and written as real Delta tables.
+//! Writes the demo lake: a small health insurer's data, generated from a fixed seed, as real Delta tables.
 //!
-//! Every person, provider and amount is invented. Never here: sharing any of it.
+//! Every person, provider and amount is invented. Never here: shares of these tables.
 
 use std::{
     error::Error,
@@ -24,7 +24,7 @@ use url::Url;
 use super::error::{Cause, LakeError};
 
 const SEED: u64 = 0x1d5_0a11;
-/// Where tables are written before they are moved to their place, so that none is ever there in part.
+/// The folder in which tables are written before they are moved into place, so that no partial table appears.
 const WRITING: &str = ".writing";
 
 const MEMBERS: usize = 8_000;
@@ -46,7 +46,7 @@ const CLAIM_STATUSES: [&str; 4] = ["paid", "paid", "denied", "pending"];
 const DECISIONS: [&str; 4] = ["approved", "approved", "denied", "in_review"];
 const ZIPS: [&str; 12] =
     ["60614", "60625", "60647", "53703", "53211", "46204", "48226", "43215", "55401", "63103", "40202", "50309"];
-/// ICD-10-CM codes, what they cost about, in cents, and a procedure (CPT) that often goes with them.
+/// ICD-10-CM codes, each with its approximate cost in cents and a procedure (CPT) that often goes with it.
 const CARE: [(&str, i64, &str); 12] = [
     ("E11.9", 14_500, "83036"),
     ("I10", 11_000, "99213"),
@@ -78,7 +78,7 @@ const LAST_NAMES: [&str; 10] =
 /// The demo lake's tables.
 #[derive(Clone, Debug)]
 pub struct DemoLake {
-    /// In a fixed order.
+    /// The tables, in a fixed order.
     pub tables: Vec<DemoTable>,
 }
 
@@ -93,7 +93,7 @@ pub struct DemoTable {
     pub description: &'static str,
 }
 
-/// Makes the demo lake in `dir`, or takes what is already there. A run that is interrupted leaves no table in part.
+/// Creates the demo lake in `dir`, and keeps tables that already exist. An interrupted run leaves no partial table.
 pub async fn write_demo_lake(dir: &Path) -> Result<DemoLake, LakeError> {
     let failed = |source: Cause| LakeError::Demo { path: dir.display().to_string(), source };
     let io_failed = |error: io::Error| failed(Arc::new(error));
@@ -103,7 +103,7 @@ pub async fn write_demo_lake(dir: &Path) -> Result<DemoLake, LakeError> {
     remove_if_there(&writing).await.map_err(io_failed)?;
     let mut tables = Vec::new();
     for plan in [claims, prior_authorizations, provider_directory] {
-        // Each table has a sequence of its own, so that making one again does not depend on the others.
+        // Each table has its own random sequence, so it can be recreated independently of the others.
         let plan = plan(StdRng::seed_from_u64(SEED));
         let folder = dir.join(plan.name);
         if !tokio::fs::try_exists(folder.join("_delta_log")).await.map_err(io_failed)? {
@@ -127,7 +127,7 @@ async fn remove_if_there(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// What one table will be: each batch becomes a commit.
+/// The plan for one table; each batch becomes a commit.
 struct TablePlan {
     name: &'static str,
     description: &'static str,
@@ -199,7 +199,7 @@ struct Member {
     plan: &'static str,
 }
 
-/// The insured: the same ones, whichever table asks.
+/// Generates the members, always the same ones.
 fn members() -> Vec<Member> {
     let mut random = StdRng::seed_from_u64(SEED + 1);
     (0..MEMBERS)
@@ -216,7 +216,7 @@ fn members() -> Vec<Member> {
         .collect()
 }
 
-/// National provider identifiers: ten digits, the first a 1.
+/// Generates a national provider identifier: ten digits, starting with 1.
 fn provider_npi(number: usize) -> String {
     format!("1{:09}", 300_000_007 + number * 911)
 }

@@ -1,7 +1,8 @@
-//! Statistics' text as it may leave: what the Delta protocol has there ("Per-file Statistics"), of columns that the table
-//! has, and nothing else that a writer may have put beside or into it.
+//! Checks and rewrites the statistics' text before it is disclosed: only the contents defined by the Delta protocol
+//! ("Per-file Statistics"), only for the table's columns, and nothing else that a writer added.
 //!
-//! Looked at once, when a snapshot is loaded, so that answers copy the text. Never here: what the bounds mean.
+//! Each text is checked once, when a snapshot is loaded, so that answers can copy it. Never here: the meaning of
+//! bounds.
 
 use std::{collections::HashMap, fmt};
 
@@ -16,10 +17,10 @@ use crate::domain::catalog::{
     schema::{DataType, Field, Primitive, Schema},
 };
 
-/// The longest text that stands for a number or a time, in bytes.
+/// The longest text allowed for a number or a time, in bytes.
 const LONGEST_VALUE: usize = 64;
 
-/// What statistics may speak of: the columns of a table, by the names that they have in files.
+/// The columns that statistics may mention, by their physical names.
 #[derive(Debug)]
 pub struct StatsShape {
     fields: Fields,
@@ -34,19 +35,19 @@ enum Node {
     Leaf(Leaf),
 }
 
-/// What the bounds of a column look like.
+/// The form of a column's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaf {
     Flag,
     Number,
     Text,
-    /// A date or a time.
+    /// A date or a timestamp.
     Time,
-    /// It has none, but its nulls are counted.
+    /// No bounds, only a count of nulls.
     Unbounded,
 }
 
-/// A part of the statistics.
+/// A section of the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Section {
     Rows,
@@ -75,7 +76,7 @@ impl Section {
 }
 
 impl StatsShape {
-    /// The columns that `metadata` tells of; none where its schema cannot be read.
+    /// Takes the columns from `metadata`; none if its schema cannot be parsed.
     pub fn of(metadata: &Metadata) -> Self {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let maps_columns = metadata.maps_columns();
@@ -83,22 +84,22 @@ impl StatsShape {
         let fields = schema.map(|schema| fields(&schema.fields, maps_columns)).unwrap_or_default();
         let mut hasher = DefaultHasher::new();
         (&metadata.schema_string, maps_columns).hash(&mut hasher);
-        // Zero is for what was not looked at.
+        // Zero means unchecked.
         Self { fields, mark: hasher.finish().max(1) }
     }
 
-    /// Tells shapes apart; never 0.
+    /// Returns a number that identifies the shape; never 0.
     pub(super) fn mark(&self) -> u64 {
         self.mark
     }
 
-    /// Whether a text is no more than it may be.
+    /// Returns whether a text contains nothing but allowed statistics.
     pub(super) fn fits(&self, text: &str) -> bool {
         let mut json = serde_json::Deserializer::from_str(text);
         Whole(self).deserialize(&mut json).is_ok() && json.end().is_ok()
     }
 
-    /// The statistics written anew, of these columns alone; `None` where there are none, or they make no sense.
+    /// Rewrites the statistics with only these columns; `None` if nothing is left, or the text is not valid JSON.
     pub fn rebuilt(&self, text: &str) -> Option<String> {
         let sections: HashMap<String, &RawValue> = serde_json::from_str(text).ok()?;
         let members = Section::ALL.into_iter().filter_map(|section| {
@@ -138,7 +139,7 @@ fn node(data_type: &DataType, maps_columns: bool) -> Node {
     })
 }
 
-/// The members of a section that are columns.
+/// Rewrites a section with only the columns in `of`.
 fn rebuilt(of: &Fields, section: Section, text: &str) -> Option<String> {
     if text == "null" {
         return Some(text.to_owned());
@@ -158,7 +159,7 @@ fn rebuilt(of: &Fields, section: Section, text: &str) -> Option<String> {
     Some(format!("{{{}}}", members.join(",")))
 }
 
-/// A value as it is, where it is what it should be; a text written anew.
+/// Returns a value if it has the expected form, with texts written anew.
 fn scalar(text: &str, expected: Expected) -> Option<String> {
     let mut json = serde_json::Deserializer::from_str(text);
     expected.deserialize(&mut json).ok()?;
@@ -168,7 +169,7 @@ fn scalar(text: &str, expected: Expected) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// What a single value has to be.
+/// The expected form of a single value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Count,
@@ -180,7 +181,7 @@ enum Expected {
 }
 
 impl Expected {
-    /// Of a section that speaks of the whole file.
+    /// Returns the expected form of a section about the whole file.
     fn whole(section: Section) -> Self {
         if section == Section::IsTight { Self::Flag } else { Self::Count }
     }
@@ -237,7 +238,7 @@ impl Visitor<'_> for Expected {
             |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b':' | b'.' | b' ' | b'T' | b'Z');
         let fits = match self {
             Self::Text => true,
-            // `NaN`, `Infinity`, and decimals of writers that quote them.
+            // `NaN`, `Infinity`, and quoted decimals of some writers.
             Self::Number => text.len() <= LONGEST_VALUE && text.parse::<f64>().is_ok(),
             Self::Time => text.len() <= LONGEST_VALUE && text.bytes().all(is_time),
             Self::Count | Self::Flag | Self::Nothing => false,
@@ -246,12 +247,12 @@ impl Visitor<'_> for Expected {
     }
 }
 
-/// Ends the look at the first thing that should not be there.
+/// The error that stops the check at the first unexpected part.
 fn foreign<E: Error>() -> E {
     E::custom("something foreign")
 }
 
-/// Reads the statistics of a file without keeping anything of them.
+/// Checks the statistics of a file without storing them.
 struct Whole<'s>(&'s StatsShape);
 
 impl<'de> DeserializeSeed<'de> for Whole<'_> {
@@ -280,7 +281,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
     }
 }
 
-/// Reads one section, or a struct in it.
+/// Checks one section, or a struct in it.
 struct Members<'s> {
     of: &'s Fields,
     section: Section,
@@ -316,7 +317,7 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// What a key stands for; nothing else may stand there.
+/// Looks up a key, and fails if it is unknown.
 struct Find<F>(F);
 
 impl<'de, T, F: Fn(&str) -> Option<T>> DeserializeSeed<'de> for Find<F> {

@@ -1,4 +1,4 @@
-//! What a snapshot's list of files tells beyond what a query of it shows.
+//! Finds the data that a snapshot's file list discloses beyond the result of a query.
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
@@ -6,20 +6,20 @@ use percent_encoding::percent_decode_str;
 
 use super::{Lake, Snapshot};
 
-/// The largest table, in files, whose files are looked through without leaving the caller's thread.
+/// The largest table, in files, that is scanned on the caller's thread.
 const LOOKED_THROUGH_AT_ONCE: usize = 2_048;
 
-/// What whoever gets all files of a snapshot, and their URLs, gets besides.
+/// The data disclosed to a recipient of all files of a snapshot and their URLs, beyond the table's rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exposure {
-    /// Rows that deletion vectors hide.
+    /// The number of rows that deletion vectors hide.
     pub deleted_rows: u64,
-    /// Partition columns whose values stand in paths of files, in the table's order.
+    /// The partition columns whose values appear in paths of files, in the table's order.
     pub partition_columns_in_paths: Vec<String>,
 }
 
 impl Lake {
-    /// Looks through the files of `snapshot`, of which there may be many.
+    /// Scans the files of `snapshot`; large tables are scanned on another thread.
     pub async fn exposure(&self, snapshot: &Arc<Snapshot>) -> Exposure {
         if snapshot.files().len() <= LOOKED_THROUGH_AT_ONCE {
             return snapshot.exposure();
@@ -27,7 +27,7 @@ impl Lake {
         let own = Arc::clone(snapshot);
         match tokio::task::spawn_blocking(move || own.exposure()).await {
             Ok(exposure) => exposure,
-            // Only a server that shuts down gives up on such a task; its callers are gone.
+            // Only a shutdown cancels this task, and its callers are gone by then.
             Err(_) => snapshot.exposure(),
         }
     }
@@ -54,8 +54,8 @@ impl Snapshot {
     }
 }
 
-/// Whether a folder in `path` is named after the column `name` and a value of it. Writers escape names in folders, and
-/// the log escapes paths once more.
+/// Returns whether a folder in `path` is named after the column `name` and one of its values. Writers escape names in
+/// folders, and the log escapes paths once more.
 fn has_value_of(path: &str, name: &str) -> bool {
     let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders);
     folders.split('/').any(|folder| {
@@ -81,7 +81,7 @@ mod tests {
         for path in ["a.parquet", "plan=HMO.parquet", "plans=1/a", "plan/HMO/a", "a/xplan=1/b", "%ff=1/a", ""] {
             assert!(!has_value_of(path, "plan"), "{path}");
         }
-        // The writer's escape of `a:b`, as it is and escaped again by the log.
+        // The writer's escape of `a:b`, unchanged and escaped again by the log.
         assert!(has_value_of("a%253Ab=1/f", "a:b") && has_value_of("a%3Ab=1/f", "a:b"));
     }
 }

@@ -1,4 +1,4 @@
-//! A snapshot's file list in columns: a handful of buffers per chunk of files, whatever the number of files.
+//! Stores a snapshot's file list in columns: a few buffers per chunk of files.
 
 use std::{
     borrow::Cow,
@@ -35,14 +35,14 @@ use super::{
     statistics::{KeptColumns, Sources},
 };
 
-/// Files per chunk. A chunk is what one changed version copies of the last one.
+/// The number of files per chunk. A new version copies only the chunks that changed.
 pub(super) const CHUNK_FILES: usize = 32 * 1024;
-/// Bytes of statistics per chunk, far below what the 32 bits of a text's offsets reach.
+/// The most bytes of statistics per chunk, well below the range of the 32-bit text offsets.
 pub(super) const CHUNK_STATS: usize = 1 << 29;
 
-/// The files of one snapshot, immutable. Chunks that did not change are shared between versions.
+/// The files of one snapshot, immutable. Versions share the chunks that did not change.
 ///
-/// The order is stable for as long as the snapshot lives, but not across versions or servers.
+/// The order is stable within one snapshot, but may differ between versions and servers.
 #[derive(Clone, Debug)]
 pub struct Files {
     partition_columns: Arc<[String]>,
@@ -55,17 +55,18 @@ pub struct Files {
 /// One file as the log describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct FileRef<'a> {
-    /// The path, verbatim: ids are digests of this very text, and it is not yet to be trusted.
+    /// The path exactly as in the log: file ids are digests of this text. Not yet validated.
     pub path: &'a str,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Milliseconds since the epoch.
+    /// The modification time in milliseconds since the epoch.
     pub modification_time: i64,
-    /// Whether the commit that added the file changed data. Snapshots do not keep it, and say true.
+    /// Whether the commit that added the file changed data. Always true for files of a snapshot, which does not keep
+    /// it.
     pub data_change: bool,
-    /// Statistics as JSON text.
+    /// The statistics as JSON text.
     pub stats: Option<&'a str>,
-    /// The rows of the file that are deleted.
+    /// The deletion vector, if rows of the file are deleted.
     pub deletion_vector: Option<DeletionVectorRef<'a>>,
     pub(super) partition_columns: &'a [String],
     pub(super) partition_source: PartitionSource<'a>,
@@ -74,20 +75,20 @@ pub struct FileRef<'a> {
 /// A file's deletion vector as the log describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeletionVectorRef<'a> {
-    /// `u` (relative, encoded), `i` (inline) or `p` (absolute path).
+    /// The storage type: `u` (relative, encoded), `i` (inline) or `p` (absolute path).
     pub storage_type: &'a str,
-    /// The path or the vector itself, as the storage type says.
+    /// The path or the vector itself, depending on the storage type.
     pub path_or_inline: &'a str,
-    /// Where in the file the vector begins.
+    /// The offset of the vector in its file.
     pub offset: Option<i32>,
-    /// Bytes of the vector.
+    /// The size of the vector in bytes.
     pub size_in_bytes: i32,
-    /// Number of deleted rows.
+    /// The number of deleted rows.
     pub cardinality: i64,
 }
 
 impl DeletionVectorRef<'_> {
-    /// Whether this is the vector that the kernel names `unique_id` (Delta protocol, derived fields).
+    /// Returns whether the kernel calls this vector `unique_id` (Delta protocol, derived fields).
     fn has_id(&self, unique_id: &str) -> bool {
         let rest = unique_id.strip_prefix(self.storage_type).and_then(|rest| rest.strip_prefix(self.path_or_inline));
         match (rest, self.offset) {
@@ -98,7 +99,7 @@ impl DeletionVectorRef<'_> {
     }
 }
 
-/// Why a file is not served for its path, or for that of its deletion vector; `None` where it is.
+/// Returns why a file is refused because of its path or its deletion vector's path; `None` if it is served.
 pub(super) fn refusal_of(path: &str, vector: Option<DeletionVectorRef<'_>>) -> Option<&'static str> {
     path_refusal(path).or_else(|| match vector?.place() {
         VectorPlace::File(path) => path_refusal(&path),
@@ -106,7 +107,7 @@ pub(super) fn refusal_of(path: &str, vector: Option<DeletionVectorRef<'_>>) -> O
     })
 }
 
-/// Values by physical column name, as one action of a log spells them.
+/// Partition values by physical column name, as written in one action of a log.
 pub type PartitionPairs = [(Box<str>, Option<Box<str>>)];
 
 #[derive(Clone, Copy, Debug)]
@@ -122,12 +123,12 @@ pub(super) enum PartitionSource<'a> {
         from: usize,
         to: usize,
     },
-    /// Carries the names too; the columns are then not asked.
+    /// Includes the names, so `partition_columns` is not used.
     Pairs(&'a PartitionPairs),
 }
 
 impl<'a> FileRef<'a> {
-    /// A file that no log describes: nothing of it is deleted, and `partition_values` has the table's order.
+    /// Creates a file that is not from a log and has no deleted rows. `partition_values` must be in the table's order.
     pub fn new(
         path: &'a str,
         size: u64,
@@ -147,25 +148,25 @@ impl<'a> FileRef<'a> {
         }
     }
 
-    /// Why the file is not served for its path, or for that of its deletion vector; `None` where it is.
+    /// Returns why the file is refused because of its path or its deletion vector's path; `None` if it is served.
     pub fn refusal(&self) -> Option<&'static str> {
         refusal_of(self.path, self.deletion_vector)
     }
 
-    /// Each partition column's physical name and its value as the log spells it, always in the same order: the table's
-    /// for a file of a snapshot, the names' for a file of a commit. NULL, too, where the log has no value for the column:
-    /// [`Self::unsaid_partition_columns`] tells the two apart.
+    /// Returns the physical name of each partition column and its value as written in the log. Files of a snapshot use
+    /// the table's column order, files of a commit the order of names. The value is `None` for NULL and also if the log
+    /// has no value for the column; [`Self::unsaid_partition_columns`] tells the two apart.
     pub fn partition_values(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
         self.partition_entries().map(|(name, entry)| (name, entry.flatten()))
     }
 
-    /// The partition columns, by physical name, of which the log does not say what they are in this file, not even that
-    /// they are NULL: no key is theirs, or several may be.
+    /// Returns the physical names of the partition columns for which the log gives this file neither a value nor NULL:
+    /// no key matches the column, or several do.
     pub fn unsaid_partition_columns(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.partition_entries().filter(|(_, entry)| entry.is_none()).map(|(name, _)| name)
     }
 
-    /// Each partition column with what the log says of it, if it says anything.
+    /// Returns each partition column with its entry in the log, if there is one.
     fn partition_entries(&self) -> impl Iterator<Item = (&'a str, Option<Option<&'a str>>)> + use<'a> {
         let (names, source) = (self.partition_columns, self.partition_source);
         let len = if let PartitionSource::Pairs(pairs) = source { pairs.len() } else { names.len() };
@@ -183,10 +184,10 @@ impl<'a> FileRef<'a> {
     }
 }
 
-/// Which of an action's `entries` is the partition column `name`: the last of this very name, else the one whose name
-/// differs from it only by case, where there is just one.
+/// Returns the index of the entry for the partition column `name`: the last with exactly this name, else the only one
+/// whose name differs just in case.
 pub(super) fn entry_of(keys: &StringArray, entries: Range<usize>, name: &str) -> Option<usize> {
-    // No column is called by the empty text.
+    // No column has an empty name.
     match find_name(entries.clone().map(|entry| text(keys, entry).unwrap_or_default()), name) {
         Among::At(at) => Some(entries.start + at),
         Among::Nowhere | Among::Somewhere => None,
@@ -197,7 +198,7 @@ fn text(array: &StringArray, row: usize) -> Option<&str> {
     array.is_valid(row).then(|| array.value(row))
 }
 
-/// What the log says of some files, column by column, all of one length. Cheap to clone.
+/// The log's data on a number of files, as columns of equal length. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Columns {
     pub(super) path: StringArray,
@@ -206,9 +207,9 @@ pub(super) struct Columns {
     pub(super) stats: StringArray,
     /// In the order of the partition columns.
     pub(super) partition_values: Vec<StringArray>,
-    /// Where the log has a value for the partition column, NULL among them; in the same order.
+    /// Whether the log has an entry (a value or NULL) for the partition column; in the same order.
     pub(super) has_keys: Vec<BooleanArray>,
-    /// Sorted by row; most tables have none.
+    /// Sorted by row; empty for most tables.
     pub(super) deletion_vectors: Vec<(usize, DeletionVector)>,
 }
 
@@ -235,7 +236,7 @@ impl Columns {
         }
     }
 
-    /// The rows that are not in `dropped`, which is sorted.
+    /// Returns the rows that are not in `dropped`, which must be sorted.
     fn without(&self, dropped: &[usize]) -> Result<Self, ArrowError> {
         let is_kept = |row: usize| dropped.binary_search(&row).is_err();
         let kept = BooleanArray::from(BooleanBuffer::collect_bool(self.path.len(), is_kept));
@@ -245,7 +246,7 @@ impl Columns {
         })
     }
 
-    /// These rows and then those of `other`, which has the same columns.
+    /// Appends the rows of `other`, which must have the same columns.
     fn with(&self, other: &Self) -> Result<Self, ArrowError> {
         let mut others = other.arrays();
         self.try_map(
@@ -266,7 +267,7 @@ impl Columns {
         first.into_iter().chain(values).chain(self.has_keys.iter().map(|column| column as &dyn Array))
     }
 
-    /// The same columns, each put through `change` in the order of [`Self::arrays`].
+    /// Applies `change` to each column, in the order of [`Self::arrays`].
     fn try_map(
         &self,
         mut change: impl FnMut(&dyn Array) -> Result<ArrayRef, ArrowError>,
@@ -289,8 +290,7 @@ impl Columns {
         })
     }
 
-    /// Buffers double as they grow; what is kept should not hold the slack. Nothing is given back of a buffer that
-    /// something else holds, too.
+    /// Frees the spare capacity that buffers gain as they grow. A buffer that is shared keeps its size.
     fn shrink(&mut self) {
         self.size.shrink_to_fit();
         self.modification_time.shrink_to_fit();
@@ -306,19 +306,19 @@ impl Columns {
     }
 }
 
-/// Some files, and what is asked of them again and again.
+/// A chunk of files, with values derived from them that are often needed.
 #[derive(Debug)]
 pub(super) struct Chunk {
     columns: Columns,
     size_bytes: u64,
-    /// Live rows, where every file says how many.
+    /// The number of live rows; `None` if a file has no count.
     rows: Option<u64>,
     keys: PathKeys,
-    /// Whether some file is not served for its path.
+    /// Whether a file is refused because of its path.
     has_refused: bool,
-    /// What predicates asked for so far.
+    /// Columns that were read for predicates.
     kept_columns: KeptColumns,
-    /// The shape that its statistics have, once it was looked at; else 0.
+    /// The mark of the shape that the statistics are known to have, or 0 if they were not checked.
     stats_shape: AtomicU64,
 }
 
@@ -341,7 +341,8 @@ impl Chunk {
         self.columns.path.len()
     }
 
-    /// The same files with statistics that hold nothing but what `shape` has; itself where that is so already.
+    /// Returns these files with only the statistics that `shape` allows; returns this chunk if nothing has to be
+    /// removed.
     fn with_stats_of(self: &Arc<Self>, shape: &StatsShape) -> Arc<Self> {
         let stats = &self.columns.stats;
         let chunk = if stats.iter().flatten().all(|text| shape.fits(text)) {
@@ -358,7 +359,7 @@ impl Chunk {
         chunk
     }
 
-    /// The columns that were read for predicates, and what they are read from.
+    /// Returns the columns that were read for predicates, and the arrays that they are read from.
     pub(super) fn columns(&self) -> (&KeptColumns, Sources<'_>) {
         let columns = &self.columns;
         (&self.kept_columns, Sources { stats: &columns.stats, partition_values: &columns.partition_values })
@@ -370,8 +371,8 @@ impl Chunk {
 }
 
 impl Files {
-    /// The same files with statistics that hold nothing but what `shape` has. What was looked at for it before is not
-    /// looked at again.
+    /// Returns these files with only the statistics that `shape` allows. Chunks already checked for this shape are
+    /// skipped.
     pub(super) fn with_stats_of(mut self, shape: &StatsShape) -> Result<Self, Fault> {
         let is_new = |chunk: &&mut Arc<Chunk>| chunk.stats_shape.load(Ordering::Relaxed) != shape.mark();
         let mut new: Vec<&mut Arc<Chunk>> = self.chunks.iter_mut().filter(is_new).collect();
@@ -381,28 +382,29 @@ impl Files {
         Ok(self)
     }
 
-    /// The number of files.
+    /// Returns the number of files.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the table is empty.
+    /// Returns whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether a file with this very path is among them.
+    /// Returns whether a file has exactly this path.
     pub fn contains(&self, path: &str) -> bool {
         let key = path_key(path);
         self.chunks.iter().any(|chunk| chunk.keys.rows_of(key).any(|row| chunk.columns.path.value(row) == path))
     }
 
-    /// Physical names of the partition columns, as the log's partition values are keyed, in the table's order.
+    /// Returns the physical names of the partition columns, in the table's order. The log's partition values are keyed
+    /// by these names.
     pub fn partition_columns(&self) -> &[String] {
         &self.partition_columns
     }
 
-    /// The file at `index`, counted from 0 in the order of [`Self::iter`].
+    /// Returns the file at `index`, counted from 0 in the order of [`Self::iter`].
     pub fn get(&self, index: usize) -> Option<FileRef<'_>> {
         let chunk = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         let row = index - self.starts[chunk];
@@ -410,17 +412,18 @@ impl Files {
         (row < chunk.len()).then(|| chunk.columns.file(&self.partition_columns, row))
     }
 
-    /// Every file.
+    /// Iterates over all files.
     pub fn iter(&self) -> impl Iterator<Item = FileRef<'_>> + Send {
         self.chunks
             .iter()
             .flat_map(|chunk| (0..chunk.len()).map(|row| chunk.columns.file(&self.partition_columns, row)))
     }
 
-    /// Of all files behind the key `after`, the first `most` in the order of their keys, and the key behind which the next
-    /// page begins, if there is one. Costs what the page costs, whatever the number of files.
+    /// Returns the first `most` files whose key is greater than `after`, in key order, and the last key of this page if
+    /// there are more files. The cost depends on the size of the page, not on the number of files.
     ///
-    /// Files of one key are never torn apart: a page holds a few less for it, or more where they alone are more.
+    /// Files with the same key stay together: the page is a little shorter for that, or longer if they alone exceed
+    /// `most`.
     pub fn page(&self, after: Option<u64>, most: usize) -> (Vec<u32>, Option<u64>) {
         let heads = self.chunks.iter().enumerate().filter_map(|(chunk, files)| {
             let position = after.map_or(0, |after| files.keys.position_behind(after));
@@ -437,61 +440,61 @@ impl Files {
         cut_page(merged, most)
     }
 
-    /// The same page of `selected` alone, which are in the order of their keys.
+    /// Returns the same page, but only of the files in `selected`, which must be in key order.
     pub fn page_of(&self, selected: &[u32], after: Option<u64>, most: usize) -> (Vec<u32>, Option<u64>) {
         let begin = selected.partition_point(|&index| self.key(index) <= after);
         cut_page(selected[begin..].iter().filter_map(|&index| Some((self.key(index)?, index))), most)
     }
 
-    /// The key of the file at `index`.
+    /// Returns the key of the file at `index`.
     pub fn key(&self, index: u32) -> Option<u64> {
         self.get(index as usize).map(|file| path_key(file.path))
     }
 
-    /// These files in the order of their keys.
+    /// Sorts these files by key.
     pub(super) fn by_key(&self, indices: impl Iterator<Item = u32>) -> Vec<u32> {
         let mut keyed: Vec<_> = indices.map(|index| (self.key(index), index)).collect();
         keyed.sort_unstable();
         keyed.into_iter().map(|(_, index)| index).collect()
     }
 
-    /// The files in chunks, in order.
+    /// Returns the chunks, in order.
     pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
         self.chunks.iter().map(Arc::as_ref)
     }
 
-    /// Whether some file has a deletion vector.
+    /// Returns whether a file has a deletion vector.
     pub fn has_deletion_vectors(&self) -> bool {
         self.chunks.iter().any(|chunk| !chunk.columns.deletion_vectors.is_empty())
     }
 
-    /// Why the first file that is not served for its path is not; `None` where all are.
+    /// Returns why the first refused file is refused because of its path; `None` if all files are served.
     pub fn refusal(&self) -> Option<&'static str> {
         if self.has_refused() { self.iter().find_map(|file| file.refusal()) } else { None }
     }
 
-    /// Whether some file is not served for its path.
+    /// Returns whether a file is refused because of its path.
     pub fn has_refused(&self) -> bool {
         self.chunks.iter().any(|chunk| chunk.has_refused)
     }
 
-    /// The sum of the files' sizes, in bytes.
+    /// Returns the sum of the file sizes, in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.chunks.iter().fold(0, |sum, chunk| sum.saturating_add(chunk.size_bytes))
     }
 
-    /// How many rows are live: the files' counts less their deleted rows. `None` where a file has no count.
+    /// Returns the number of live rows: the files' row counts minus deleted rows. `None` if a file has no count.
     pub fn rows(&self) -> Option<u64> {
         self.chunks.iter().try_fold(0u64, |sum, chunk| sum.checked_add(chunk.rows?))
     }
 
-    /// Bytes of memory held, including what is shared with other versions.
+    /// Returns the memory used, in bytes, including parts shared with other versions.
     pub fn resident_bytes(&self) -> usize {
         self.chunks.iter().map(|chunk| size_of::<Chunk>() + chunk.resident_bytes()).sum()
     }
 }
 
-/// The first `most` of files that come in the order of their keys, and the last key where more follow.
+/// Takes the first `most` of `files`, which are in key order, and returns the last key if more files follow.
 fn cut_page(files: impl Iterator<Item = (u64, u32)>, most: usize) -> (Vec<u32>, Option<u64>) {
     let most = most.max(1);
     let mut page: Vec<(u64, u32)> = Vec::new();
@@ -503,7 +506,7 @@ fn cut_page(files: impl Iterator<Item = (u64, u32)>, most: usize) -> (Vec<u32>, 
             break;
         }
         if page.len() == most && first != Some(key) {
-            // There is no room for all files of the last key.
+            // Not all files with the last key fit.
             page.retain(|file| file.0 != key);
             has_more = true;
             break;
@@ -514,7 +517,7 @@ fn cut_page(files: impl Iterator<Item = (u64, u32)>, most: usize) -> (Vec<u32>, 
     (page.into_iter().map(|file| file.1).collect(), next)
 }
 
-/// The files that a newer version does not take over from an older one, each by its path and deletion vector.
+/// The files of an older version that a newer version drops, each by path and deletion vector.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
     files: Vec<DroppedFile>,
@@ -533,7 +536,7 @@ impl Dropped {
         self.files.push(DroppedFile { key, path, deletion_vector_id: deletion_vector_id.map(str::to_owned) });
     }
 
-    /// The rows of `chunk` that are dropped, sorted. Costs a search a dropped file, not a look at every file.
+    /// Returns the dropped rows of `chunk`, sorted. Costs one search per dropped file, not a scan of all files.
     fn rows_in(&self, chunk: &Chunk) -> Vec<usize> {
         let mut rows: Vec<usize> = self.files.iter().flat_map(|file| file.rows_in(chunk)).collect();
         rows.sort_unstable();
@@ -555,7 +558,7 @@ impl DroppedFile {
     }
 }
 
-/// Fills a [`Files`], file by file or with whole chunks.
+/// Builds a [`Files`], file by file or in whole chunks.
 pub(super) struct FilesBuilder {
     partition_columns: Arc<[String]>,
     chunks: Vec<Arc<Chunk>>,
@@ -583,7 +586,7 @@ impl FilesBuilder {
         }
     }
 
-    /// A builder that begins with the files of an older version, without those that are `dropped`.
+    /// Starts with the files of an older version, except those in `dropped`.
     pub(super) fn from_base(base: &Files, dropped: &Dropped) -> Result<Self, ArrowError> {
         let mut builder = Self::new(base.partition_columns.clone());
         for chunk in &base.chunks {
@@ -595,7 +598,7 @@ impl FilesBuilder {
         Ok(builder)
     }
 
-    /// Adds files that come in columns, no more than a chunk holds.
+    /// Adds files that are already in columns; a chunk must not exceed the limits for chunks.
     pub(super) fn push_chunk(&mut self, chunk: Chunk) {
         self.close_chunk();
         self.chunks.push(Arc::new(chunk));
@@ -650,8 +653,8 @@ impl FilesBuilder {
         Files { partition_columns: self.partition_columns, chunks, starts, len }
     }
 
-    /// Adds the selected rows of one batch of `add` actions, in whichever of the kernel's two shapes: `constants` is
-    /// where partition values are found.
+    /// Adds the selected rows of one batch of `add` actions, in either of the kernel's two layouts. `constants` is the
+    /// struct that holds the partition values.
     pub(super) fn push_batch(
         &mut self,
         adds: &StructArray,
@@ -669,8 +672,8 @@ impl FilesBuilder {
     }
 }
 
-/// Neighbours are merged until each is at least twice as large as the next, or the two have no room in one: so
-/// many small commits do not leave many chunks, and a file is copied a few times in its life, not with every commit.
+/// Merges neighbouring chunks until each is at least twice as large as the next, or two do not fit into one. Many small
+/// commits thus do not leave many chunks, and a file is copied only a few times, not with every commit.
 fn compacted(chunks: Vec<Arc<Chunk>>) -> Vec<Arc<Chunk>> {
     let mut compacted: Vec<Arc<Chunk>> = Vec::with_capacity(chunks.len());
     for chunk in chunks.into_iter().filter(|chunk| chunk.len() > 0) {
@@ -689,7 +692,7 @@ fn compacted(chunks: Vec<Arc<Chunk>>) -> Vec<Arc<Chunk>> {
     compacted
 }
 
-/// Where the vectors of deleted rows of some files are found, column by column.
+/// The columns of a batch that describe deletion vectors.
 struct VectorBatch<'a> {
     whole: &'a StructArray,
     storage_type: &'a StringArray,
@@ -722,7 +725,7 @@ impl<'a> VectorBatch<'a> {
     }
 }
 
-/// The rows of `whole` that hold a deletion vector, in their order.
+/// Returns the rows of `whole` that have a deletion vector, in order.
 pub(super) fn deletion_vectors(whole: &StructArray) -> Result<Vec<(usize, DeletionVector)>, ArrowError> {
     let batch = VectorBatch::try_new(whole)?;
     Ok((0..whole.len()).filter_map(|row| Some((row, DeletionVector::from(batch.get(row)?)))).collect())
@@ -773,7 +776,7 @@ impl<'a> AddBatch<'a> {
         })
     }
 
-    /// The file in `row`, or nothing where the row holds no add action.
+    /// Returns the file in `row`; `None` if the row is not an add action.
     fn file(&self, partition_columns: &'a [String], row: usize) -> Result<Option<FileRef<'a>>, ArrowError> {
         let Some(path) = text(self.path, row) else { return Ok(None) };
         let size = self.size.is_valid(row).then(|| self.size.value(row)).and_then(|size| u64::try_from(size).ok());

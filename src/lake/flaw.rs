@@ -1,4 +1,4 @@
-//! Why a schema cannot be read, in words that name the column. Asked only where the reader of a log gave up on it.
+//! Explains why a schema cannot be read, and names the column. Used only after the kernel has rejected a schema.
 
 use std::collections::HashSet;
 
@@ -8,10 +8,11 @@ use serde_json::{Value, value::RawValue};
 
 use crate::domain::catalog::schema::{ColumnPath, ELEMENT, KEY, VALUE};
 
-/// The levels of JSON that readers of schemas here go down, and how many of them lie around a column's type.
+/// The levels of JSON that the schema parsers support. The next constant is the number of levels around a column's
+/// type.
 const MAX_LEVELS: usize = 127;
 const LEVELS_AROUND: usize = 3;
-/// How much of a type's name is repeated, in characters.
+/// The most characters of a type's name that are repeated.
 const MAX_SHOWN: usize = 100;
 
 #[derive(Deserialize)]
@@ -27,7 +28,7 @@ struct Column<'a> {
     r#type: &'a RawValue,
 }
 
-/// What stands in the way of reading the schema that `text` writes; nothing where that is not to be said.
+/// Explains the flaw of the schema in `text`; `None` if no flaw is found.
 pub(super) fn of_schema(text: &str) -> Option<String> {
     let columns: Columns<'_> = serde_json::from_str(text).ok()?;
     let mut names = HashSet::new();
@@ -77,7 +78,7 @@ fn of_type(data_type: &Value, path: ColumnPath) -> Option<String> {
     deeper.or_else(|| Some(format!("the type of column `{path}` is not written as the Delta protocol asks")))
 }
 
-/// How deep lists and objects nest in a text of JSON.
+/// Returns the depth of nested lists and objects in JSON text.
 fn levels(json: &str) -> usize {
     let (mut level, mut deepest) = (0usize, 0);
     let (mut is_text, mut is_escaped) = (false, false);

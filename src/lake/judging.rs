@@ -1,5 +1,5 @@
-//! Work of many milliseconds, on threads of its own and a few at a time, so that no other request waits for it; given up
-//! when nobody waits for it any more.
+//! Runs slow work on its own threads, a few at a time, so that it does not delay other requests. The work is given up
+//! when its caller is gone.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-/// Those who do it: one for every two cores. Clones are one.
+/// The limit on concurrent slow work: one task for every two cores. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Judges(Arc<Semaphore>);
 
@@ -22,18 +22,18 @@ impl Default for Judges {
     }
 }
 
-/// Whether nobody waits for the work any more.
+/// Tells whether the work is given up because its caller is gone.
 #[derive(Clone, Debug, Default)]
 pub struct GivenUp(Arc<AtomicBool>);
 
 impl GivenUp {
-    /// Whether it is so.
+    /// Returns whether the work is given up.
     pub fn is_so(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Gives the work up when whoever waits is gone.
+/// Gives the work up when dropped, together with the waiting caller.
 struct Waiting(GivenUp);
 
 impl Drop for Waiting {
@@ -43,17 +43,17 @@ impl Drop for Waiting {
 }
 
 impl Judges {
-    /// Does `work` when its turn has come; it looks now and then whether it is given up.
+    /// Runs `work` when its turn comes. `work` should check now and then whether it is given up.
     pub async fn apart<T: Send + 'static>(
         &self,
         work: impl FnOnce(&GivenUp) -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         let turn = Arc::clone(&self.0).acquire_owned().await.ok();
         let given_up = GivenUp::default();
         let _waiting = Waiting(given_up.clone());
         spawn_blocking(move || {
-            // Held to the end of the work, which goes on for a moment after it is given up.
+            // Held until the work ends, which is a little after it is given up.
             let _turn = turn;
             work(&given_up)
         })

@@ -1,7 +1,7 @@
-//! Reading logs with the Delta kernel: a snapshot from nothing, or from the one before it.
+//! Reads logs with the Delta kernel: a whole snapshot, or the next one from the one before.
 //!
-//! The kernel blocks, so all of this runs on blocking threads, a bounded number at once. Everything it reads comes
-//! through a [`LogStore`].
+//! The kernel blocks, so it runs on blocking threads, a limited number at once. It reads everything through a
+//! [`LogStore`].
 
 use std::{collections::BTreeMap, future::Future, num::NonZero, sync::Arc};
 
@@ -33,14 +33,14 @@ use super::{
     snapshot::{Column, Origin, Snapshot, columns},
 };
 
-/// The table as the kernel sees it: the root of a store that holds nothing else.
+/// The table's URL for the kernel: the root of a store that contains only this table.
 const ROOT: &str = "delta:///";
 
-/// The table property that, when false, leaves checkpoints without the text of statistics.
+/// The table property that, when false, leaves the statistics' text out of checkpoints.
 const STATS_AS_JSON: &str = "delta.checkpoint.writeStatsAsJson";
 
-/// Reader features under which a log can be read and its files be listed correctly. Whether a client can read those
-/// files is another question.
+/// The reader features with which this server reads a log and lists its files correctly. Whether a client can read
+/// those files is decided elsewhere.
 const READABLE_FEATURES: [&str; 11] = [
     "columnMapping",
     "deletionVectors",
@@ -55,27 +55,29 @@ const READABLE_FEATURES: [&str; 11] = [
     "variantShredding-preview",
 ];
 
-/// Commits or checkpoint parts read ahead, and rows per batch: memory against round trips.
+/// The number of commits or checkpoint parts to read ahead. This and the number of rows per batch trade memory for
+/// fewer waits.
 const READ_AHEAD_FILES: usize = 16;
 const BATCH_ROWS: usize = 8 * 1024;
 
-/// How far before the newest checkpoint the one may lie, in commits, that a snapshot is advanced from.
+/// If the checkpoint of a snapshot is at least this many commits older than the newest one, the snapshot is advanced
+/// from the newest checkpoint.
 const COMMITS_KEPT: u64 = 100;
 
-/// How many checkpoints besides the newest are tried before a log is read without any.
+/// The number of checkpoints besides the newest that are tried before a log is read without checkpoints.
 const OTHER_CHECKPOINTS: usize = 3;
 
-/// What a look at a log finds.
+/// The result of a look at a log.
 #[derive(Debug)]
 pub(super) struct Looked {
     /// The newest version.
     pub(super) newest: Option<LogTip>,
-    /// What proves the version that was known, as it is now.
+    /// The file that proves the known version, as it is now.
     pub(super) at_known: Option<LogTip>,
-    /// Whether all that the newest version consists of is there. A commit that is gone is gone for those, too, who read it
+    /// Whether all files that the newest version needs are still there. A missing commit counts even if it was read
     /// before.
     pub(super) is_whole: bool,
-    /// The newest whole checkpoint no newer than the known version, where one was listed: a later look begins with it.
+    /// The newest complete checkpoint at or before the known version, if one was listed. A later look starts with it.
     pub(super) checkpoint: Option<u64>,
 }
 
@@ -91,8 +93,8 @@ impl Loader {
         Self { limits, permits: Arc::new(Semaphore::new(concurrent_loads.max(1))) }
     }
 
-    /// Looks for the newest version, and at what the file that proves `known` looks like now; `begins` is a checkpoint or
-    /// commit that a reader of the known version may begin with, from which the log is listed.
+    /// Lists the log to find the newest version and the file that now proves `known`. The listing starts at `begins`, a
+    /// checkpoint or commit from which the known version can be read.
     pub(super) async fn probe(
         &self,
         location: &TableLocation,
@@ -110,12 +112,12 @@ impl Loader {
         Ok(Looked { newest, at_known, is_whole, checkpoint })
     }
 
-    /// The log as a store, for reads that need no kernel.
+    /// Returns the log as a store, for reads without the kernel.
     pub(super) fn store(&self, location: &TableLocation) -> LogStore {
         LogStore::new(location, self.limits, Hidden::default())
     }
 
-    /// Reads `version`, or the newest, from its checkpoint and commits.
+    /// Reads `version`, or the newest one, from its checkpoint and commits.
     pub(super) async fn load(&self, location: &TableLocation, version: Option<u64>) -> Result<Snapshot, LakeError> {
         let read = move |log: &Log| {
             let kernel = log.open(version)?;
@@ -126,8 +128,8 @@ impl Loader {
         self.read_around(location, read).await
     }
 
-    /// The protocol and metadata in force at `version`, without its files, and the checkpoint or commit that they were read
-    /// from on.
+    /// Returns the protocol and metadata in force at `version`, without files, and the version of the checkpoint they
+    /// were read from, or 0 without one.
     pub(super) async fn describe(
         &self,
         location: &TableLocation,
@@ -141,8 +143,9 @@ impl Loader {
         self.read_around(location, read).await
     }
 
-    /// Reads a log around what is only a short cut through it: the pointer to the last checkpoint, which may outlive what
-    /// it points to, and checkpoints that were cut short. Commits say the same, as long as they are there.
+    /// Reads a log; if that fails, reads it again without the shortcuts that may be damaged: first without the pointer
+    /// to the last checkpoint, which may outlive its target, then without truncated checkpoints. The commits contain
+    /// the same information, as long as they exist.
     async fn read_around<T: Send + 'static>(
         &self,
         location: &TableLocation,
@@ -169,11 +172,11 @@ impl Loader {
         Err(error)
     }
 
-    /// Reads what was committed since `base`. Nothing where the files have to be listed anew: the table was replaced,
-    /// or is partitioned differently, or the commits in between are gone.
+    /// Reads the commits since `base`. Returns `None` if the files must be listed anew: the table was replaced, is
+    /// partitioned differently, or commits in between are gone.
     ///
-    /// The kernel keeps all commits since the checkpoint that it began with. Where that lies far before `checkpoint`, it
-    /// begins anew with the newest one.
+    /// The kernel keeps all commits since the checkpoint it started with. If that one is much older than `checkpoint`,
+    /// this starts with the newest checkpoint instead.
     pub(super) async fn advance(
         &self,
         location: &TableLocation,
@@ -238,7 +241,7 @@ impl Loader {
         let trouble = match outcome {
             Ok(Ok(read)) => return Ok(read),
             Ok(Err(trouble)) => trouble,
-            // The kernel panics on some logs that make no sense.
+            // The kernel panics on some invalid logs.
             Err(error) if error.is_panic() => Trouble::Log(LogFault::Malformed, Some(Arc::new(error))),
             Err(shutdown) => {
                 return Err(Failed { error: unavailable(location, Arc::new(shutdown)), bad_checkpoint: None });
@@ -273,10 +276,10 @@ impl Loader {
     }
 }
 
-/// A read that came to nothing.
+/// A failed read.
 struct Failed {
     error: LakeError,
-    /// A checkpoint that could not be read.
+    /// The checkpoint that could not be read, if that was the cause.
     bad_checkpoint: Option<u64>,
 }
 
@@ -284,7 +287,7 @@ fn not_a_table(location: &TableLocation) -> LakeError {
     LakeError::NotATable { location: location.url().to_owned() }
 }
 
-/// What a failed read of `store` means.
+/// Turns a failed read of `store` into an error of the lake.
 pub(super) fn failed(location: &TableLocation, store: &LogStore, error: object_store::Error) -> LakeError {
     match store.failure() {
         Some(Failure::Log(fault)) => corrupt(location, fault, Some(Arc::new(error))),
@@ -300,7 +303,7 @@ pub(super) fn unavailable(location: &TableLocation, source: Cause) -> LakeError 
     LakeError::Unavailable { location: location.url().to_owned(), source }
 }
 
-/// Why a read came to nothing, before it is known what the store has noted.
+/// Why a read failed, before the notes of the store are considered.
 enum Trouble {
     Kernel(delta_kernel::Error),
     Log(LogFault, Option<Cause>),
@@ -335,10 +338,11 @@ impl From<arrow::error::ArrowError> for Trouble {
     }
 }
 
-/// How the kernel, which has no error for it, says that files are missing from a log.
+/// Parts of the kernel's messages for files missing from a log; it has no error type for that.
 const GAPS: [&str; 3] = ["contiguous", "LogSegment end version", "No files in log segment"];
 
-/// The kernel has no error of its own for most faults of a log; what it cannot say is called malformed.
+/// Finds the fault behind a kernel error. The kernel has no error types for most faults; unknown ones count as
+/// malformed.
 fn fault_of(error: &delta_kernel::Error) -> LogFault {
     use delta_kernel::Error as Kernel;
     match error {
@@ -370,7 +374,7 @@ impl Log {
             builder = builder.at_version(version);
         }
         let kernel = builder.build(&self.engine)?;
-        // The kernel would take the commits that are left for the whole table.
+        // The kernel would take the remaining commits for the whole table.
         if kernel.log_segment().checkpoint_version.is_none() && self.store.tip_at(0).is_none() {
             return Err(Trouble::Log(LogFault::Gap, None));
         }
@@ -378,8 +382,9 @@ impl Log {
     }
 
     fn scan(&self, kernel: &SnapshotRef, description: &Description) -> Result<Files, Trouble> {
-        // Checkpoints may keep statistics as columns alone. Those become text again only if the scan asks for columns
-        // too, which makes it parse the text of everyone else; so it asks only where the table says that it is needed.
+        // Checkpoints may store statistics only as columns. The kernel turns those back into text only if the scan
+        // requests columns too, which also makes it parse all existing text; so this is requested only if the table
+        // needs it.
         let has_texts = !matches!(
             description.metadata.configuration.get(STATS_AS_JSON),
             Some(value) if value.eq_ignore_ascii_case("false")
@@ -397,7 +402,7 @@ impl Log {
         Ok(files.finish())
     }
 
-    /// The files of the checkpoint, as the commits behind it left them; nothing where the kernel has to read them.
+    /// Returns the files of the checkpoint with the later commits applied; `None` if the kernel must read them.
     fn scan_checkpoint(&self, kernel: &SnapshotRef, description: &Description) -> Result<Option<Files>, Trouble> {
         let Some(version) = kernel.log_segment().checkpoint_version else { return Ok(None) };
         let columns = &description.partition_columns;
@@ -408,14 +413,14 @@ impl Log {
                 Err(Trouble::Log(LogFault::MissingFile, Some(source.into())))
             }
             Err(error) => {
-                // Whatever is wrong with it, the kernel says it, or knows better.
+                // The kernel either reads the checkpoint or reports the fault.
                 tracing::debug!(%error, "a checkpoint is left to the kernel");
                 Ok(None)
             }
         }
     }
 
-    /// The files of `base`, which were those of `version`, as the commits behind it left them.
+    /// Returns the files of `base`, which belong to `version`, with the later commits applied.
     fn scan_since(&self, kernel: &SnapshotRef, version: u64, base: &Files) -> Result<Option<Files>, Trouble> {
         let Some(scan) = kernel.clone().incremental_scan_builder(version).build(&self.engine)? else {
             return Ok(None);
@@ -465,7 +470,7 @@ fn rows(batch: FilteredEngineData) -> Result<(StructArray, Vec<bool>), Trouble> 
     Ok((StructArray::from(ArrowEngineData::try_from_engine_data(data)?.record_batch().clone()), selection))
 }
 
-/// Rows beyond a selection's end are selected, says the kernel.
+/// Returns the test for selected rows. The kernel defines rows beyond the end of a selection as selected.
 fn is_selected(selection: &[bool]) -> impl Fn(usize) -> bool + '_ {
     |row| selection.get(row).copied().unwrap_or(true)
 }
@@ -474,7 +479,7 @@ fn field<'a>(rows: &'a StructArray, name: &str) -> Result<&'a StructArray, Troub
     rows.column_by_name(name).and_then(|column| column.as_struct_opt()).ok_or(Trouble::Log(LogFault::Malformed, None))
 }
 
-/// What a log says about its table.
+/// A log's description of its table.
 struct Description {
     protocol: Protocol,
     metadata: Metadata,
@@ -483,7 +488,7 @@ struct Description {
     partition_columns: Arc<[String]>,
 }
 
-/// An action as a log spells it. The kernel's own ones show themselves completely only in this form.
+/// A protocol action as written in a log. The kernel's own type exposes all of it only through serialization.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProtocolAction {
@@ -504,7 +509,7 @@ impl From<ProtocolAction> for Protocol {
     }
 }
 
-/// See [`ProtocolAction`].
+/// A metadata action, for the same reason as [`ProtocolAction`].
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MetadataAction {
@@ -546,12 +551,12 @@ fn spelled_out<T: DeserializeOwned>(action: &impl serde::Serialize) -> Result<T,
     serde_json::to_value(action).and_then(serde_json::from_value)
 }
 
-/// A protocol as the kernel read it.
+/// Converts the kernel's protocol.
 pub(super) fn protocol_of(action: &delta_kernel::actions::Protocol) -> Result<Protocol, serde_json::Error> {
     spelled_out::<ProtocolAction>(action).map(Protocol::from)
 }
 
-/// Metadata as the kernel read it.
+/// Converts the kernel's metadata.
 pub(super) fn metadata_of(action: &delta_kernel::actions::Metadata) -> Result<Metadata, serde_json::Error> {
     spelled_out::<MetadataAction>(action).map(Metadata::from)
 }
@@ -580,7 +585,7 @@ fn check_readable(protocol: &Protocol) -> Result<(), Trouble> {
     if unreadable.is_empty() { Ok(()) } else { Err(Trouble::Unsupported(unreadable)) }
 }
 
-/// What `protocol` asks of a reader and is not met here.
+/// Returns the reader version or features that `protocol` requires and this server does not support.
 pub(super) fn unreadable(protocol: &Protocol) -> Vec<String> {
     if protocol.min_reader_version > 3 {
         return vec![format!("minReaderVersion {}", protocol.min_reader_version)];
@@ -589,7 +594,7 @@ pub(super) fn unreadable(protocol: &Protocol) -> Vec<String> {
     features.filter(|feature| !READABLE_FEATURES.contains(&feature.as_str())).cloned().collect()
 }
 
-/// The kernel's default engine, kept inside the log.
+/// The kernel's default engine, restricted to the log.
 struct LogEngine {
     inner: DefaultEngine<BlockingThread>,
     json: Arc<dyn JsonHandler>,
@@ -625,8 +630,8 @@ impl Engine for LogEngine {
     }
 }
 
-/// Reads checkpoints and their sidecars. A log may name a sidecar by URL, and the kernel would fetch it from wherever
-/// that is; here it is refused.
+/// Reads checkpoints and their sidecars. A log may name a sidecar by URL, which the kernel would fetch from anywhere;
+/// such names are refused here.
 struct LogParquet {
     inner: Arc<dyn ParquetHandler>,
     store: Arc<LogStore>,
@@ -670,8 +675,8 @@ impl ParquetHandler for LogParquet {
     }
 }
 
-/// Waits for IO on the blocking thread that asks for it. The kernel is only ever called from such threads, so that no
-/// runtime worker is held up, whatever the flavour of the runtime.
+/// Waits for IO on the calling blocking thread. The kernel is called only from such threads, so it never blocks a
+/// runtime worker, whatever the flavour of the runtime.
 #[derive(Debug)]
 struct BlockingThread(Handle);
 

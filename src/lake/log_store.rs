@@ -1,8 +1,8 @@
-//! The object store that the kernel sees: one table, read-only, bounded, and taking notes.
+//! Gives the kernel an object store of one table, read-only and bounded, and records what was read from it.
 //!
-//! Its root is the table's own root, so that nothing in a log can name an object outside of the table, and so that
-//! object names never pass through a URL. It remembers what the kernel's errors lose: the identity of each commit, and
-//! whether a failure was the storage's or the log's.
+//! Its root is the table's root, so a log cannot name an object outside the table, and object names never pass through
+//! a URL. It records two things that the kernel's errors lose: the identity of each commit, and whether the storage or
+//! the log caused a failure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use crate::storage::TableLocation;
 const LOG: &str = "_delta_log";
 const HINT: &str = "_last_checkpoint";
 
-/// What identifies one stored commit: a different mark under the same name means that it was written anew.
+/// Identifies one stored commit: a different mark under the same name means that the commit was rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileMark {
     pub(super) size: u64,
@@ -41,7 +41,7 @@ impl From<&ObjectMeta> for FileMark {
     }
 }
 
-/// A version and the file that proves it: its commit or, where that was cleaned away, its checkpoint.
+/// A version and the file that proves it: its commit, or its checkpoint if the commit was cleaned up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogTip {
     pub(super) version: u64,
@@ -55,25 +55,25 @@ impl fmt::Display for FileMark {
     }
 }
 
-/// The bounds on one read of a log.
+/// The limits of one read of a log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogLimits {
     pub(super) commit_bytes: u64,
     pub(super) entries: usize,
 }
 
-/// What went wrong underneath the kernel, in the first place.
+/// The first failure beneath the kernel.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
     Storage(Arc<object_store::Error>),
     Log(LogFault),
 }
 
-/// Which parts of a log to keep from the kernel.
+/// The parts of a log that are hidden from the kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hidden {
-    /// Checkpoints from this version on: the kernel would start over from one, where a few commits are enough; or it could
-    /// not read one.
+    /// Checkpoints from this version on, either because the kernel would start over from one although a few commits
+    /// suffice, or because one is unreadable.
     pub(super) checkpoints_from: Option<u64>,
     /// The pointer to the last checkpoint, which is only a hint and may be wrong.
     pub(super) hint: bool,
@@ -83,9 +83,9 @@ pub(super) struct Hidden {
 struct Notes {
     commits: BTreeMap<u64, FileMark>,
     checkpoints: BTreeMap<u64, FileMark>,
-    /// Checkpoints of which all files were listed.
+    /// The checkpoints with all files listed.
     complete: BTreeSet<u64>,
-    /// Files of checkpoints in several: version, number of files, and which of them.
+    /// Files of multi-part checkpoints: version, number of parts, and part number.
     parts: BTreeSet<(u64, u32, u32)>,
     failure: Option<Failure>,
     /// The text of the newest schema that was read.
@@ -95,7 +95,7 @@ struct Notes {
 }
 
 impl Notes {
-    /// Notes a file of a checkpoint.
+    /// Records a file of a checkpoint.
     fn note_part(&mut self, version: u64, part: Option<(u32, u32)>) {
         let Some((parts, part)) = part else {
             self.complete.insert(version);
@@ -114,7 +114,7 @@ pub(super) struct LogStore {
     table: PrefixStore<Arc<dyn ObjectStore>>,
     limits: LogLimits,
     hidden: Hidden,
-    /// No commit behind this one is looked for; only where listings come in order.
+    /// Listing stops after this commit; effective only if listings are ordered.
     until: u64,
     lists_in_order: bool,
     notes: Arc<Mutex<Notes>>,
@@ -122,14 +122,14 @@ pub(super) struct LogStore {
 
 enum LogFile {
     Commit(u64),
-    /// The version, and, of one in several files, their number and which it is.
+    /// The version and, for a multi-part checkpoint, the number of parts and the part number.
     Checkpoint(u64, Option<(u32, u32)>),
     Compaction,
 }
 
 impl LogFile {
-    /// What a listed object is, or nothing for what a read of the log has no use for. Checksum files are among those:
-    /// metadata comes from the log itself, never from a summary of it.
+    /// Classifies a listed object; `None` if a read of the log does not need it. That includes checksum files, because
+    /// metadata is read from the log itself, never from a summary.
     fn of(path: &Path) -> Option<Self> {
         let mut parts = path.parts();
         let (folder, name) = (parts.next()?, parts.next()?);
@@ -147,14 +147,14 @@ impl LogFile {
     }
 }
 
-/// Of how many files a checkpoint consists, and which of them this is: `0000000001.0000000003.parquet`.
+/// Parses the number of parts and the part number from a name such as `0000000001.0000000003.parquet`.
 fn part(rest: &str) -> Option<(u32, u32)> {
     let (part, rest) = rest.split_once('.')?;
     let (parts, _) = rest.split_once('.')?;
     Some((parts.parse().ok()?, part.parse().ok()?))
 }
 
-/// Where the commit of `version` lies in the table.
+/// Returns the path of the commit of `version` within the table.
 pub(super) fn commit_path(version: u64) -> Path {
     Path::from_iter([LOG, &format!("{version:020}.json")])
 }
@@ -166,7 +166,7 @@ impl LogStore {
         Self { table, limits, hidden, until: u64::MAX, lists_in_order, notes: Arc::default() }
     }
 
-    /// The same, listed no further than it takes for the commits up to `version`.
+    /// Returns this store with listings that stop after the commit of `version`.
     pub(super) fn until(self, version: u64) -> Self {
         Self { until: if self.lists_in_order { version } else { u64::MAX }, ..self }
     }
@@ -175,7 +175,7 @@ impl LogStore {
         lock(&self.notes)
     }
 
-    /// The first failure that was noted, which is what all later ones follow from.
+    /// Returns the first failure that was recorded; later ones follow from it.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.notes().failure.clone()
     }
@@ -184,47 +184,47 @@ impl LogStore {
         self.notes().failure.get_or_insert(Failure::Log(fault));
     }
 
-    /// Notes that a checkpoint, or a file that it refers to, could not be read.
+    /// Records that a checkpoint, or a file that it refers to, could not be read.
     pub(super) fn note_bad_checkpoint(&self, path: &str) {
         let version = match Path::from_url_path(path).ok().and_then(|path| LogFile::of(&path)) {
             Some(LogFile::Checkpoint(version, _)) => Some(version),
             Some(_) => return,
-            // It lies beside the log, and belongs to the newest.
+            // A file outside the log's naming scheme, such as a sidecar, is attributed to the newest checkpoint.
             None => self.notes().checkpoints.keys().next_back().copied(),
         };
         let mut notes = self.notes();
         notes.bad_checkpoint = notes.bad_checkpoint.into_iter().chain(version).min();
     }
 
-    /// The oldest checkpoint that could not be read.
+    /// Returns the oldest checkpoint that could not be read.
     pub(super) fn bad_checkpoint(&self) -> Option<u64> {
         self.notes().bad_checkpoint
     }
 
-    /// Notes the text of a schema; the first is the newest.
+    /// Records the text of a schema. The first one is the newest; later calls are ignored.
     pub(super) fn note_schema(&self, text: &str) {
         self.notes().schema.get_or_insert_with(|| text.to_owned());
     }
 
-    /// The text of the newest schema that was read, whether or not it could be understood.
+    /// Returns the text of the newest schema that was read, valid or not.
     pub(super) fn schema(&self) -> Option<String> {
         self.notes().schema.clone()
     }
 
-    /// The file that proves `version`, if it was listed.
+    /// Returns the file that proves `version`, if it was listed.
     pub(super) fn tip_at(&self, version: u64) -> Option<LogTip> {
         let notes = self.notes();
         let mark = notes.commits.get(&version).or_else(|| notes.checkpoints.get(&version))?.clone();
         Some(LogTip { version, mark })
     }
 
-    /// Whether no commit and no checkpoint was listed.
+    /// Returns whether neither commits nor checkpoints were listed.
     pub(super) fn saw_nothing(&self) -> bool {
         let notes = self.notes();
         notes.commits.is_empty() && notes.checkpoints.is_empty()
     }
 
-    /// Takes the listed commits, and the oldest listed checkpoint.
+    /// Takes the listed commits, and returns the version of the oldest listed checkpoint.
     pub(super) fn take_commits(&self) -> (BTreeMap<u64, FileMark>, Option<u64>) {
         let mut notes = self.notes();
         let oldest_checkpoint = notes.checkpoints.keys().next().copied();
@@ -239,8 +239,8 @@ impl LogStore {
         self.tip_at(newest?)
     }
 
-    /// Whether the listed files make up a whole log until `version`: its commits from the first one on, or from those that
-    /// follow a checkpoint.
+    /// Returns whether the listed files form a complete log up to `version`: all commits from the first one on, or from
+    /// the one after a complete checkpoint.
     pub(super) fn holds_all_until(&self, version: u64) -> bool {
         let notes = self.notes();
         let mut missing = Some(version);
@@ -253,20 +253,20 @@ impl LogStore {
         missing.is_none_or(|missing| notes.complete.range(missing..=version).next().is_some())
     }
 
-    /// The newest listed checkpoint, of `version` or one before it, that lacks none of its files.
+    /// Returns the newest complete checkpoint listed at or before `version`.
     pub(super) fn checkpoint_until(&self, version: u64) -> Option<u64> {
         self.notes().complete.range(..=version).next_back().copied()
     }
 
-    /// Lists the log from the version `from` on, or all of it: the newest version there is, and what `known` looks like
-    /// now.
+    /// Lists the log, from version `from` on if given. Returns the newest version, and the file that now proves
+    /// `known`.
     pub(super) async fn probe(
         &self,
         from: Option<u64>,
         known: Option<u64>,
     ) -> Result<(Option<LogTip>, Option<LogTip>)> {
         let folder = Path::from(LOG);
-        // Every name that belongs to the version sorts after the version alone.
+        // The offset sorts before every name that belongs to the version.
         let offset = folder.clone().join(from.map_or_else(|| "0".to_owned(), |version| format!("{version:020}")));
         self.table_list(Some(&folder), Some(&offset)).try_for_each(|_| future::ready(Ok(()))).await?;
         Ok((self.newest(), known.and_then(|version| self.tip_at(version))))
@@ -278,7 +278,7 @@ impl LogStore {
             None => self.table.list(prefix),
         };
         let (hidden, limit, until, notes) = (self.hidden, self.limits.entries, self.until, self.notes.clone());
-        // Local folders are listed in no order, and the kernel needs one.
+        // Local folders are listed in arbitrary order, but the kernel needs sorted entries.
         let sorted = async move {
             let mut entries = Vec::new();
             let mut listed = listed;
@@ -324,7 +324,8 @@ fn refused(reason: impl Into<Box<dyn Error + Send + Sync>>) -> object_store::Err
     object_store::Error::Generic { store: "log", source: reason.into() }
 }
 
-/// A body that is an error unless it has exactly `length` bytes: half a commit is a commit of fewer files.
+/// Passes a body through, and fails unless it has exactly `length` bytes: half a commit would parse as a smaller
+/// commit.
 fn whole(body: BoxStream<'static, Result<Bytes>>, length: u64) -> impl Stream<Item = Result<Bytes>> {
     let step = |(mut body, left): (BoxStream<'static, Result<Bytes>>, u64)| async move {
         match body.try_next().await? {
@@ -339,7 +340,7 @@ fn whole(body: BoxStream<'static, Result<Bytes>>, length: u64) -> impl Stream<It
     stream::try_unfold((body, length), step).fuse()
 }
 
-/// Object store errors cannot be cloned; the kernel gets the original, the notes its text.
+/// Records a storage error. Object store errors cannot be cloned, so the notes keep only its text.
 fn note_storage(notes: &Mutex<Notes>, error: &object_store::Error) {
     let failure = match error {
         object_store::Error::NotFound { .. } => Failure::Log(LogFault::MissingFile),
@@ -359,7 +360,7 @@ impl ObjectStore for LogStore {
             Err(error @ object_store::Error::NotFound { .. }) if is_hint => return Err(error),
             other => other.inspect_err(|error| note_storage(&self.notes, error))?,
         };
-        // Commits are parsed as a whole; checkpoints are read row group by row group and need no bound.
+        // Commits are parsed as a whole. Checkpoints are read by row group and need no limit.
         if (is_hint || location.extension() == Some("json")) && result.meta.size > self.limits.commit_bytes {
             self.fail(LogFault::TooLarge);
             return Err(refused("commit over the size limit"));

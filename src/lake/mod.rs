@@ -1,7 +1,7 @@
-//! Delta logs: a table's newest snapshot, its file list and statistics, and the cache that holds them.
+//! Reads Delta logs: a table's newest snapshot, its files and their statistics, its history, and the caches for them.
 //!
-//! Start at [`Lake`], then [`Snapshot`]. Every read of a log goes through the kernel over a store that sees nothing but
-//! one table. Never here: who may read what, what a client understands, or how a file's URL is signed.
+//! Start at [`Lake`], then [`Snapshot`]. The kernel reads a log through a store that sees only that one table. Never
+//! here: access decisions, client capabilities, or signing of URLs.
 
 mod actions;
 mod cache;

@@ -1,17 +1,17 @@
-//! Paths as numbers: a key of each file's path, sorted, so that a file is found without looking at all of them, and pages
-//! go in an order that is the same on every server without all of them being sorted.
+//! Turns paths into sorted numeric keys. A file is found by key without a scan of all files, and pages follow the order
+//! of keys, which is the same on every server, without a sort of all files.
 //!
-//! Keys are no identities: whoever finds a row by one compares the path too.
+//! Keys are not unique: a lookup by key must also compare the path.
 
 use arrow::array::{Array, StringArray};
 use twox_hash::XxHash64;
 
-/// The key of `path`. Page tokens hold keys, so that the function must stay what it is.
+/// Returns the key of `path`. Page tokens contain keys, so this function must never change.
 pub(super) fn path_key(path: &str) -> u64 {
     XxHash64::oneshot(0, path.as_bytes())
 }
 
-/// The keys of some files' paths, in ascending order, and where each file is.
+/// The keys of the paths of some files, in ascending order, each with the row of its file.
 #[derive(Debug)]
 pub(super) struct PathKeys {
     keys: Box<[u64]>,
@@ -19,7 +19,7 @@ pub(super) struct PathKeys {
 }
 
 impl PathKeys {
-    /// The keys of `paths`, of which there are no more than a chunk has.
+    /// Computes the keys of `paths`, which must fit into one chunk.
     pub(super) fn of(paths: &StringArray) -> Self {
         debug_assert!(paths.len() <= usize::from(u16::MAX) + 1);
         let numbered = paths.iter().enumerate();
@@ -29,19 +29,19 @@ impl PathKeys {
         Self { keys: keyed.iter().map(|(key, _)| *key).collect(), rows: keyed.iter().map(|(_, row)| *row).collect() }
     }
 
-    /// The rows whose path may be one of this key.
+    /// Returns the rows whose path may have this key.
     pub(super) fn rows_of(&self, key: u64) -> impl Iterator<Item = usize> {
         let from = self.keys.partition_point(|own| *own < key);
         let same = self.keys[from..].iter().take_while(move |own| **own == key);
         same.zip(&self.rows[from..]).map(|(_, row)| usize::from(*row))
     }
 
-    /// How many keys are at most `key`.
+    /// Returns the number of keys that are at most `key`.
     pub(super) fn position_behind(&self, key: u64) -> usize {
         self.keys.partition_point(|own| *own <= key)
     }
 
-    /// The key at `position` and its row.
+    /// Returns the key at `position` and its row.
     pub(super) fn at(&self, position: usize) -> Option<(u64, usize)> {
         Some((*self.keys.get(position)?, usize::from(*self.rows.get(position)?)))
     }
@@ -55,7 +55,7 @@ impl PathKeys {
 mod tests {
     use super::*;
 
-    /// Tokens of pages are answered by servers of another release.
+    /// Page tokens must also work on servers of other releases.
     #[test]
     fn keys_are_what_they_were() {
         assert_eq!(path_key(""), 0xef46_db37_51d8_e999);

@@ -1,23 +1,24 @@
-//! How many rows a file holds, read from its statistics' text without building a tree of them.
+//! Reads the number of rows of a file from its statistics' text without parsing all of it.
 
 use super::files::FileRef;
 
 impl FileRef<'_> {
-    /// How many rows are live: the file's count less its deleted rows. `None` where its statistics have no count.
+    /// Returns the number of live rows: the file's row count minus deleted rows. `None` if its statistics have no
+    /// count.
     pub fn live_rows(&self) -> Option<u64> {
         let deleted = self.deletion_vector.map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
         Some(self.stats.and_then(num_records)?.saturating_sub(deleted))
     }
 }
 
-/// `numRecords` of one file's statistics (Delta protocol, "Per-file Statistics"); `None` where they do not say.
+/// Reads `numRecords` from one file's statistics (Delta protocol, "Per-file Statistics"); `None` if it is missing.
 fn num_records(stats: &str) -> Option<u64> {
     #[derive(serde::Deserialize)]
     struct Stats {
         #[serde(rename = "numRecords")]
         num_records: Option<u64>,
     }
-    // Writers put `numRecords` first, so that the usual case reads a few bytes; anything else is parsed properly.
+    // Most writers put `numRecords` first, so usually a few bytes are enough; anything else is parsed as JSON.
     if let Some(rest) = stats.strip_prefix("{\"numRecords\":") {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         if digits > 0 && matches!(rest.as_bytes().get(digits), Some(b',' | b'}')) {

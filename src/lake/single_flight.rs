@@ -1,4 +1,4 @@
-//! One look at a time, shared by everyone who was already waiting when it began.
+//! Runs one look at a time, and shares it among the callers that were waiting when it began.
 
 use std::{
     future::Future,
@@ -14,10 +14,10 @@ use tracing::Instrument;
 
 type Ticket<T> = Shared<BoxFuture<'static, Result<T, Arc<JoinError>>>>;
 
-/// Coalesces looks at something that changes, without ever answering from a look that began before the question.
+/// Coalesces looks at a changing value, and never answers from a look that began before the call.
 ///
-/// A caller who arrives while a look is under way may know of a change that this look has missed, so it waits for the
-/// next one, together with everyone else who arrives until then. However many call, at most one look runs and one waits.
+/// A caller that arrives during a look may know of a change that the look missed, so it waits for the next look
+/// together with all other callers that arrive meanwhile. At any time, at most one look runs and one waits.
 #[derive(Debug)]
 pub(super) struct SingleFlight<T> {
     waiting: Mutex<Option<Ticket<T>>>,
@@ -31,8 +31,8 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// Answers from a look that begins after this call. The look is a task of its own: it ends, and serves the others,
-    /// even if the caller goes away. Errors only if the look panicked or the runtime is shutting down.
+    /// Answers from a look that begins after this call. The look runs as its own task, so it completes for the other
+    /// callers even if this caller goes away. Fails only if the look panics or the runtime shuts down.
     pub(super) async fn pass<F>(self: &Arc<Self>, look: F) -> Result<T, Arc<JoinError>>
     where
         F: Future<Output = T> + Send + 'static,

@@ -1,8 +1,8 @@
-//! Which files of a snapshot a client needs, as far as partition values and statistics tell.
+//! Finds the files of a snapshot that a client needs, using partition values and statistics.
 //!
-//! A file is left out only where no row of it can match, or where the files before it hold enough rows; it may be kept
-//! for nothing, never left out wrongly. Hints name columns logically, the log names them physically; the schema knows
-//! both.
+//! A file is left out only if none of its rows can match, or if the files before it hold enough rows. A file may be
+//! kept needlessly, but is never left out wrongly. Hints use logical column names, the log physical ones; the schema
+//! has both.
 
 use std::sync::Arc;
 
@@ -17,41 +17,42 @@ use super::{
     statistics::{BoundTest, ColumnKey},
 };
 
-/// Marks a text column whose order is not that of its bytes.
+/// Marks a text column with a collation, which does not sort by bytes.
 const COLLATIONS: &str = "__COLLATIONS";
-/// Marks a column that had other types before.
+/// Marks a column whose type was changed.
 const TYPE_CHANGES: &str = "delta.typeChanges";
 
-/// The most columns that the hints of one request are looked up in; far beyond those that people filter by.
+/// The most columns that the hints of one request may use, far above real use. Each is read for every file.
 const MOST_COLUMNS: usize = 64;
 
-/// In which order files are listed, which decides the ones that a limit needs.
+/// The order in which files are listed, and so the order in which a limit takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// As the snapshot holds them.
+    /// The order in the snapshot.
     Snapshot,
-    /// By the keys of their paths, which are the same on every server.
+    /// The order of the keys of their paths, which is the same on every server.
     Key,
 }
 
-/// What a predicate comes to for each file of a snapshot.
+/// The outcome of a predicate for each file of a snapshot.
 struct Verdicts {
     outcomes: Vec<Outcomes>,
-    /// Whether columns had to be read, which the snapshot now holds.
+    /// Whether columns had to be read, which are now cached in the snapshot.
     has_read: bool,
 }
 
-/// One leaf of a predicate tied to a snapshot's column.
+/// A leaf of a predicate, bound to a column of a snapshot.
 #[derive(Debug)]
 struct BoundLeaf {
-    /// The column's place among those that the predicate needs.
+    /// The index among the columns that the predicate needs.
     column: usize,
     test: BoundTest,
 }
 
 impl Snapshot {
-    /// The indices of the files that `filter` needs, in `order`, or `None` for all of them; and whether columns had to
-    /// be read for it, which the snapshot now holds. Work that is given up ends soon, with any files.
+    /// Returns the indices of the files that `filter` needs, in `order`, or `None` for all of them; and whether columns
+    /// had to be read, which are now cached in the snapshot. If the work is given up, it ends soon with an arbitrary
+    /// result.
     pub(super) fn select(&self, filter: &Filter, order: Order, given_up: &GivenUp) -> (Option<Vec<u32>>, bool) {
         let Verdicts { outcomes, has_read } = self.judge(filter, given_up);
         let is_kept = |&index: &u32| outcomes.get(index as usize).is_some_and(|outcome| !outcome.cannot_match());
@@ -69,8 +70,8 @@ impl Snapshot {
         0..u32::try_from(self.files().len()).unwrap_or(u32::MAX)
     }
 
-    /// Takes files until `limit` rows match for certain. A file that only may match counts nothing, or else rows of the
-    /// files after it would be lost.
+    /// Takes files until `limit` rows are certain to match. A file that may or may not match does not count, because
+    /// rows of later files could be lost.
     fn until_enough(&self, limit: u64, outcomes: &[Outcomes], files: impl Iterator<Item = u32>) -> Vec<u32> {
         let mut matching = 0u64;
         files
@@ -98,7 +99,7 @@ impl Snapshot {
         verdicts
     }
 
-    /// Ties the hints to this snapshot's columns. A hint about a column that is not there tells nothing.
+    /// Binds the hints to this snapshot's columns. A hint about an unknown column is ignored.
     fn bind(&self, filter: &Filter) -> (Predicate<BoundLeaf>, Vec<ColumnKey>) {
         let mut columns = Vec::new();
         let hints = filter.hints().iter().map(|hint| {
@@ -108,7 +109,7 @@ impl Snapshot {
         (Predicate::All(hints.collect()), columns)
     }
 
-    /// `None` where there is no such column.
+    /// Binds one claim; `None` if there is no such column.
     fn bind_claim(&self, claim: &Claim, columns: &mut Vec<ColumnKey>) -> Option<Predicate<BoundLeaf>> {
         let field = self.find_field(&claim.column)?;
         let unknown = Some(Predicate::Known(Outcomes::ANYTHING));
@@ -117,7 +118,7 @@ impl Snapshot {
             return unknown;
         }
         let (value_type, test) = match (&claim.test, value_type) {
-            // Whether there are nulls does not depend on what the others are.
+            // Whether there are nulls does not depend on the type.
             (Test::IsNull, value_type) => (value_type.unwrap_or(ValueType::Text), BoundTest::IsNull),
             (Test::Compare(comparison, literal), Some(value_type)) => match literal.resolve(value_type) {
                 Some(value) => (value_type, BoundTest::Compare(*comparison, value)),
@@ -130,7 +131,7 @@ impl Snapshot {
         let key = ColumnKey { name, partition, value_type };
         let column = match columns.iter().position(|own| *own == key) {
             Some(column) => column,
-            // Each is read of every file.
+            // Each column is read for every file.
             None if columns.len() == MOST_COLUMNS => return unknown,
             None => {
                 columns.push(key);
@@ -140,7 +141,7 @@ impl Snapshot {
         Some(Predicate::Leaf(BoundLeaf { column, test }))
     }
 
-    /// The top-level column of that name; case counts only where two names differ by nothing else.
+    /// Finds a top-level column by name. An exact match wins; otherwise case is ignored if only one column matches.
     fn find_field(&self, column: &ColumnName) -> Option<StructField> {
         let schema = &self.schema;
         let find = |name: &str| {
@@ -152,27 +153,27 @@ impl Snapshot {
         if !column.is_partition {
             return find(&column.name).cloned();
         }
-        // Unless it is qualified by a struct of that name.
+        // `partitionValues` qualifies a partition column, unless the table has a column of that name.
         let is_partition = |field: &&StructField| self.metadata.partition_columns.contains(field.name());
         let is_struct = find("partitionValues").is_some();
         if is_struct { None } else { find(&column.name).filter(is_partition).cloned() }
     }
 }
 
-/// The type as which a column's bounds can be compared.
+/// Returns the type for comparing a column's bounds; `None` if they cannot be compared.
 fn type_of(field: &StructField) -> Option<ValueType> {
     let value_type = ValueType::from_delta(&field.data_type().to_string())?;
     let has = |key: &str| field.metadata().contains_key(key);
     let is_comparable = match value_type {
         ValueType::Text => !has(COLLATIONS),
-        // The decimal digits that stand for a float stand for another double.
+        // Digits written for a float may parse to a different double.
         ValueType::Double => !has(TYPE_CHANGES),
         _ => true,
     };
     is_comparable.then_some(value_type)
 }
 
-/// What the predicate comes to for each file of a chunk, and whether columns had to be read.
+/// Evaluates the predicate for each file of a chunk. Also returns whether columns had to be read.
 fn evaluate(
     predicate: &Predicate<BoundLeaf>,
     columns: &[ColumnKey],

@@ -1,4 +1,4 @@
-//! One version of one table, as an immutable value.
+//! Holds one version of one table as an immutable value.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use super::{
     log_store::LogTip,
 };
 
-/// One version of one table: what it is, and which files it consists of. Never changes; share it freely.
+/// One version of one table: its protocol, metadata and files. Immutable and freely shareable.
 #[derive(Debug)]
 pub struct Snapshot {
     pub(super) version: u64,
@@ -32,16 +32,16 @@ pub struct Snapshot {
     pub(super) schema: SchemaRef,
     pub(super) mapping: ColumnMappingMode,
     pub(super) required_features: BTreeSet<String>,
-    /// Where in a log it was read; nowhere for what was put together from files.
+    /// Its place in a log; `None` for a snapshot assembled from files.
     pub(super) origin: Option<Origin>,
 }
 
-/// Where in a log a snapshot was read.
+/// The place in a log from which a snapshot was read.
 #[derive(Debug)]
 pub(super) struct Origin {
     /// The commit that proves the version.
     pub(super) tip: LogTip,
-    /// What the next version is advanced from.
+    /// The kernel's snapshot, from which the next version is read.
     pub(super) kernel: SnapshotRef,
 }
 
@@ -59,11 +59,10 @@ pub struct Column {
 }
 
 impl Snapshot {
-    /// A table put together from `files` whose names for columns are the logical ones: no log was read for it, and none
-    /// leads on from it.
+    /// Assembles a snapshot from `files` that use logical column names. It belongs to no log and cannot be advanced.
     ///
     /// # Errors
-    /// [`LakeError::CorruptLog`] where `metadata` holds no schema, or does not hold its partition columns.
+    /// [`LakeError::CorruptLog`] if `metadata` has no valid schema, or the schema lacks one of its partition columns.
     pub fn assembled<'a>(
         version: u64,
         committed_at: i64,
@@ -101,23 +100,23 @@ impl Snapshot {
         })
     }
 
-    /// The table version.
+    /// Returns the table version.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The commit that proves the version, where a log has one.
+    /// Returns the commit that proves the version; `None` if the snapshot was not read from a log.
     pub(super) fn tip(&self) -> Option<&LogTip> {
         self.origin.as_ref().map(|origin| &origin.tip)
     }
 
-    /// The checkpoint or commit that a reader of the log begins with for this version.
+    /// Returns the version of the checkpoint with which a reader starts for this version, or 0 without one.
     pub(super) fn begins(&self) -> u64 {
         self.origin.as_ref().and_then(|origin| origin.kernel.log_segment().checkpoint_version).unwrap_or(0)
     }
 
-    /// Tells this version of this table from every other there ever was at its place: also from one of the same number
-    /// and id that was written in its stead.
+    /// Returns a text that identifies this version among all that ever existed at this location, even if the table was
+    /// replaced by one with the same id and version number.
     pub fn mark(&self) -> String {
         match self.tip() {
             Some(tip) => format!("{} {} {}", self.metadata.id, tip.version, tip.mark),
@@ -125,48 +124,48 @@ impl Snapshot {
         }
     }
 
-    /// When the version was committed, in milliseconds since the epoch: the in-commit timestamp where the table keeps
-    /// one, else the time of the commit's file.
+    /// Returns the commit time in milliseconds since the epoch: the in-commit timestamp if the table has them, else the
+    /// modification time of the commit file.
     pub fn committed_at(&self) -> i64 {
         self.committed_at
     }
 
-    /// The `protocol` action in force.
+    /// Returns the `protocol` action in force.
     pub fn protocol(&self) -> &Protocol {
         &self.protocol
     }
 
-    /// The `metaData` action in force.
+    /// Returns the `metaData` action in force.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Top-level columns, in the table's order.
+    /// Returns the top-level columns, in the table's order.
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
 
-    /// The files that make up the table.
+    /// Returns the files that make up the table.
     pub fn files(&self) -> &Files {
         &self.files
     }
 
-    /// The sum of the files' sizes, in bytes.
+    /// Returns the sum of the file sizes, in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// How many rows are live: the files' counts less their deleted rows. `None` where a file has no count.
+    /// Returns the number of live rows: the files' row counts minus deleted rows. `None` if a file has no count.
     pub fn rows(&self) -> Option<u64> {
         self.files.rows()
     }
 
-    /// The reader features without which this snapshot's files cannot be read correctly.
+    /// Returns the reader features that a client needs to read the files correctly.
     pub fn required_features(&self) -> &BTreeSet<String> {
         &self.required_features
     }
 
-    /// What a client is to read of it.
+    /// Returns the requirements for a client that reads this snapshot.
     pub fn shown(&self) -> ReadNeeds<'_> {
         ReadNeeds {
             needed: &self.required_features,
@@ -176,10 +175,10 @@ impl Snapshot {
         }
     }
 
-    /// Bytes of memory that the snapshot holds, including what it shares with other versions.
+    /// Returns the memory that the snapshot uses, in bytes, including parts shared with other versions.
     pub fn resident_bytes(&self) -> usize {
         let properties: usize = self.metadata.configuration.iter().map(|(key, value)| key.len() + value.len()).sum();
-        // The schema is kept as text, as columns, and parsed several times over by the kernel.
+        // The schema is kept as text and as columns, and the kernel holds several parsed copies.
         size_of::<Self>()
             + properties
             + 8 * self.metadata.schema_string.len()
@@ -188,7 +187,7 @@ impl Snapshot {
     }
 }
 
-/// The top-level columns of `schema`.
+/// Returns the top-level columns of `schema`.
 pub(super) fn columns(schema: &StructType, metadata: &Metadata) -> Vec<Column> {
     let column = |field: &delta_kernel::schema::StructField| Column {
         name: field.name().clone(),

@@ -1,21 +1,22 @@
-//! What is known of the values of one column, file by file, in arrays: bounds, and whether there are nulls.
+//! Reads the bounds of a column's values into arrays, file by file, and whether there are nulls.
 //!
-//! Read from the log's text once, when a predicate first asks for the column, and kept with the chunk of files it
-//! belongs to; versions that share the chunk share the reading. Everything here is an outer bound: where the log is
-//! silent, says something odd or may have been cut, the bound gives way (Delta protocol, per-file statistics), by as much
-//! as any writer is known to be wrong. What they do, type by type:
+//! A column is read from the log's text once, when a predicate first needs it, and cached with its chunk of files;
+//! versions that share the chunk share the result. All bounds are outer bounds: if a bound is missing, invalid or
+//! possibly cut, it is widened (Delta protocol, per-file statistics) by as much as any known writer is wrong. The known
+//! behaviour by type:
 //!
-//! - Integers, booleans: exact. Spark writes no bounds of booleans.
-//! - `float`: with the digits of a `double` (pyarrow), or the fewest that a `float` needs (Spark). `double`: exact.
-//! - NaN: Spark takes it for the largest number and writes `"NaN"`, which is no number here; delta-rs and pyarrow leave
-//!   it out of both bounds, without a word. Readers differ, too: in Spark NaN is larger than every number, in pandas no
-//!   comparison with it is true. So it may be in every file of a column, and may match `>` and `>=`.
-//! - `string`: cut by Spark after 32 characters of UTF-16 or as many as a setting says, a maximum with a character behind
-//!   that most texts do not reach; half of a surrogate pair that is cut becomes `?`. Cut by delta-rs after 64 bytes.
-//! - `date`: exact, but for calendars: see [`GREGORIAN_SINCE`].
-//! - `timestamp`: cut to milliseconds by Spark, towards the epoch or the past; written in the writer's zone with an offset
-//!   that lacks its seconds ([`OFFSET_CUT`]), or without any.
-//! - `decimal`, `binary`, `timestamp_ntz`, and what has parts: hints cannot speak of them.
+//! - Integers, booleans: exact. Spark writes no bounds for booleans.
+//! - `float`: with the digits of a `double` (pyarrow), or as few as a `float` needs (Spark). `double`: exact.
+//! - NaN: Spark treats it as the largest number and writes `"NaN"`, which is not a number here; delta-rs and pyarrow
+//!   leave it out of both bounds without notice. Readers differ too: in Spark, NaN is greater than every number; in
+//!   pandas, no comparison with it is true. So every file of such a column may contain NaN, which may match `>` and
+//!   `>=`.
+//! - `string`: Spark cuts after 32 UTF-16 units, or as configured, and appends to a maximum a character greater than
+//!   most texts contain; half of a cut surrogate pair becomes `?`. delta-rs cuts after 64 bytes.
+//! - `date`: exact, apart from calendars: see [`GREGORIAN_SINCE`].
+//! - `timestamp`: Spark cuts to milliseconds, towards the epoch or the past. Written in the writer's zone, either
+//!   without an offset or with one that lacks its seconds ([`OFFSET_CUT`]).
+//! - `decimal`, `binary`, `timestamp_ntz`, and nested types: hints cannot use them.
 
 use std::{
     collections::HashMap,
@@ -32,65 +33,67 @@ use serde_json::value::RawValue;
 
 use crate::domain::sharing::predicate::{Outcomes, Relation, Scalar, ValueType, read_date, read_instant};
 
-/// Writers cut long texts in statistics at 32 characters or later; a maximum this long may be the beginning of a value.
+/// The shortest length at which writers cut texts in statistics, in characters. A maximum of this many bytes may be
+/// only the beginning of the value.
 const SHORTEST_CUT: usize = 32;
-/// How much a timestamp in statistics may lie below the value, in microseconds: they are cut to milliseconds.
+/// The most by which a timestamp in statistics may differ from the value, in microseconds: writers cut to milliseconds.
 const TIMESTAMP_CUT: i64 = 1_000;
-/// How far a timestamp whose offset is written may lie from the value, in microseconds: until 1972 the clocks of some zones
-/// differed from UTC by seconds, too, and JVM writers leave those away (`+00:53` for `+00:53:28`).
+/// The most that a timestamp with an offset may differ from the value, in microseconds. Until 1972, some zones had
+/// offsets with seconds, which JVM writers omit (`+00:53` for `+00:53:28`).
 const OFFSET_CUT: i64 = 60 * 1_000_000;
-/// When the last of those clocks was set to whole minutes (Monrovia, 7 January 1972), in microseconds since the epoch.
-/// Before, `Z` may stand for an offset of some seconds.
+/// The time when the last such zone changed to whole minutes (Monrovia, 7 January 1972), in microseconds since the
+/// epoch. Before that, `Z` may stand for an offset of some seconds.
 const WHOLE_MINUTES_SINCE: i64 = 63_590_400 * 1_000_000;
-/// When the Gregorian calendar began, in days of the common era. Of days before, some writers and readers mean those of the
-/// Julian one, by the same name.
+/// The start of the Gregorian calendar, in days of the common era. Some writers and readers use the Julian calendar for
+/// earlier dates.
 const GREGORIAN_SINCE: i64 = 577_736;
 /// The same in microseconds since the epoch.
 const GREGORIAN_SINCE_MICROS: i64 = -12_219_292_800 * 1_000_000;
-/// By how many days the two calendars differ at most, from the year 1 on.
+/// The most days by which the two calendars differ, from year 1 on.
 const CALENDARS_DIFFER: i64 = 12;
-/// What writers put behind a maximum that they cut.
+/// The characters that writers append to a maximum that they cut.
 const BEHIND_CUT: [char; 3] = ['\u{7F}', '\u{FFFD}', char::MAX];
-/// Greater than every byte of a text in UTF-8.
+/// Greater than every byte of UTF-8.
 const BEYOND_TEXT: u8 = 0xFF;
-/// How a partition's folder is called whose value is null; as a value it means nothing good.
+/// The name of the folder for null partition values. As a partition value, its meaning is unclear.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Memory that a chunk may spend on columns beside half of its statistics' text, in bytes a file.
+/// The memory per file, in bytes, that a chunk may use for columns, in addition to half the size of its statistics'
+/// text.
 const KEPT_BYTES_PER_FILE: usize = 32;
 
-/// A column as the log knows it, and the type to read its values as.
+/// A column as it is named in the log, and the type of its values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ColumnKey {
     /// The physical name.
     pub(super) name: Arc<str>,
-    /// Its place among the partition columns, if it is one of them.
+    /// The index among the partition columns, if it is one.
     pub(super) partition: Option<usize>,
     pub(super) value_type: ValueType,
 }
 
-/// A condition tied to a column of known type.
+/// A condition on a column of known type.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum BoundTest {
     IsNull,
     Compare(Relation, Scalar),
 }
 
-/// What is known of one column, for each file of a chunk.
+/// The bounds of one column and its possible nulls, for each file of a chunk.
 #[derive(Debug)]
 pub(super) struct ColumnBounds {
-    /// For columns with few values: which entry is each file's. Else every file has its own.
+    /// For columns with few distinct values, the index of each file's entry. Without it, each file has its own entry.
     codes: Option<Vec<u32>>,
     holds: Vec<Holds>,
     bounds: Bounds,
 }
 
-/// What rows of the column may be.
+/// The values that rows of the column may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Holds {
     values: bool,
     nulls: bool,
-    /// Values that are no numbers, which no bounds speak of.
+    /// Whether NaN is possible, which bounds do not cover.
     nan: bool,
 }
 
@@ -100,12 +103,12 @@ impl Holds {
     const NUMBERS: Self = Self { values: true, nulls: false, nan: false };
     const NULLS: Self = Self { values: false, nulls: true, nan: false };
 
-    /// A comparison whose outcomes for values are `compared`.
+    /// Returns the outcomes of a comparison, given the outcomes for non-null values.
     fn with(self, compared: Outcomes) -> Outcomes {
         compared.only_if(self.values).union(Outcomes::NULL_COMPARED.only_if(self.nulls))
     }
 
-    /// The same of a column of floats: NaN is larger than every number to some readers, and to others every comparison
+    /// The same for a column of floats. For some readers NaN is greater than every number; for others, every comparison
     /// with it is false.
     fn with_floats(self, comparison: Relation, compared: Outcomes) -> Outcomes {
         let of_nan = match comparison {
@@ -119,7 +122,7 @@ impl Holds {
 #[derive(Debug)]
 enum Bounds {
     Integer(Vec<(i64, i64)>),
-    /// NaN lies outside of the bounds.
+    /// NaN is outside the bounds.
     Float(Vec<(f64, f64)>),
     Text(Box<TextBounds>),
 }
@@ -131,7 +134,7 @@ struct TextBounds {
 }
 
 impl ColumnBounds {
-    /// What `test` comes to, for each file.
+    /// Returns the outcome of `test` for each file.
     pub(super) fn outcomes(&self, test: &BoundTest) -> Vec<Outcomes> {
         let entries: Vec<Outcomes> = match (test, &self.bounds) {
             (BoundTest::IsNull, _) => {
@@ -179,11 +182,11 @@ impl ColumnBounds {
     }
 }
 
-/// The columns of one chunk that were read so far, the latest used last.
+/// The columns of a chunk read so far, least recently used first.
 #[derive(Debug, Default)]
 pub(super) struct KeptColumns(Mutex<Vec<(ColumnKey, Arc<ColumnBounds>)>>);
 
-/// Where a chunk keeps what columns are read from.
+/// The arrays of a chunk from which columns are read.
 #[derive(Clone, Copy)]
 pub(super) struct Sources<'a> {
     pub(super) stats: &'a StringArray,
@@ -191,7 +194,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl KeptColumns {
-    /// The columns of `keys`, and whether any of them had to be read. Callers who ask at the same time read them once.
+    /// Returns the columns for `keys`, and whether any had to be read. Concurrent callers read a column once.
     pub(super) fn find(
         &self,
         keys: &[ColumnKey],
@@ -232,7 +235,7 @@ fn resident_bytes(kept: &[(ColumnKey, Arc<ColumnBounds>)]) -> usize {
     kept.iter().map(|(_, bounds)| bounds.resident_bytes()).sum()
 }
 
-/// Reads columns; each file's statistics are parsed once, however many columns they are read for.
+/// Reads columns. Each file's statistics are parsed once, regardless of the number of columns.
 fn read(keys: &[ColumnKey], sources: Sources<'_>) -> Vec<(ColumnKey, ColumnBounds)> {
     let (partitions, data): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(|key| key.partition.is_some());
     let partitions = partitions.into_iter().map(|key| {
@@ -265,7 +268,7 @@ fn raw<'a>(values: &[Option<&'a RawValue>], column: usize) -> Option<&'a str> {
     values.get(column).copied().flatten().map(RawValue::get)
 }
 
-/// Many files share a partition's value, so that each is read once.
+/// Reads a partition column. Many files share a value, so each distinct value is read once.
 fn read_partition(values: Option<&StringArray>, count: usize, value_type: ValueType) -> ColumnBounds {
     let mut builder = ColumnBuilder::new(value_type, 16);
     let Some(values) = values else {
@@ -284,7 +287,7 @@ fn read_partition(values: Option<&StringArray>, count: usize, value_type: ValueT
     builder.finish(Some(codes))
 }
 
-/// A bound in the form of its column; texts are UTF-8, or greater than every UTF-8.
+/// A bound in the form of its column. Texts are UTF-8, or greater than all UTF-8.
 enum Bound {
     Integer(i64),
     Float(f64),
@@ -313,8 +316,7 @@ impl ColumnBuilder {
         Self { value_type, holds: Vec::with_capacity(count), bounds }
     }
 
-    /// Adds a file whose rows lie between two bounds; without a bound, there is none. Bounds that contradict each other
-    /// are believed neither.
+    /// Adds a file with its bounds; a missing bound is unlimited. Contradictory bounds are both dropped.
     fn push(&mut self, holds: Holds, low: Option<Bound>, high: Option<Bound>) {
         self.holds.push(holds);
         match &mut self.bounds {
@@ -341,7 +343,7 @@ impl ColumnBuilder {
     fn push_partition_value(&mut self, value: Option<&str>) {
         match value {
             None => self.push(Holds::NULLS, None, None),
-            // An empty text is null to some readers and a text to others.
+            // Readers take an empty text either as null or as a text.
             Some("") => self.push(Holds::ANYTHING, self.exact(""), self.exact("")),
             Some(HIVE_NULL) => self.push(Holds::ANYTHING, None, None),
             Some(value) => {
@@ -370,7 +372,7 @@ impl ColumnBuilder {
         low: Option<&str>,
         high: Option<&str>,
     ) {
-        // Deleted rows are still counted, which leaves "none" and "all" true of the rows that are left.
+        // Deleted rows are still counted, but "none" and "all" remain true for the live rows.
         let null_count = null_count.and_then(|count| count.parse::<u64>().ok());
         let holds = match (null_count, num_records) {
             (Some(0), _) => Holds::VALUES,
@@ -382,7 +384,7 @@ impl ColumnBuilder {
         self.push(holds, low, high);
     }
 
-    /// The bounds that a value of the statistics is when it stands for a minimum, and for a maximum.
+    /// Returns the bounds that a value from the statistics gives as a minimum and as a maximum.
     fn statistic(&self, raw: &str) -> Option<(Option<Bound>, Option<Bound>)> {
         let text: Option<String> = if raw.starts_with('"') { serde_json::from_str(raw).ok() } else { None };
         let both = |value: i64| Some((Some(Bound::Integer(value)), Some(Bound::Integer(value))));
@@ -390,7 +392,7 @@ impl ColumnBuilder {
             (ValueType::Bool, None) => both(raw.parse::<bool>().ok()?.into()),
             (ValueType::Int | ValueType::Long, None) => both(raw.parse().ok()?),
             (ValueType::Float, None) => {
-                // Writers may spell a float with the digits of a double.
+                // Writers may write a float with the digits of a double.
                 let value = finite(raw)?;
                 let [low, high] = [value.next_down(), value.next_up()].map(|value| f64::from(to_float(value)));
                 Some((Some(Bound::Float(low)), Some(Bound::Float(high))))
@@ -406,7 +408,7 @@ impl ColumnBuilder {
             }
             (ValueType::Timestamp, Some(text)) => {
                 let (first, last) = instant(&text)?;
-                // Before the epoch, some cut towards it.
+                // Before the epoch, some writers cut towards it.
                 let first = if first < 0 { first.saturating_sub(TIMESTAMP_CUT) } else { first };
                 Some((Some(Bound::Integer(first)), Some(Bound::Integer(last.saturating_add(TIMESTAMP_CUT)))))
             }
@@ -442,7 +444,7 @@ fn instants(text: &str) -> (Option<Bound>, Option<Bound>) {
     instant(text).map_or((None, None), |(first, last)| (Some(Bound::Integer(first)), Some(Bound::Integer(last))))
 }
 
-/// The first and the last instant that a writer may have meant.
+/// Returns the earliest and latest instants that a writer may have meant.
 fn instant(text: &str) -> Option<(i64, i64)> {
     let (first, last) = read_instant(text)?;
     let is_utc = text.ends_with(['Z', 'z']) && first >= WHOLE_MINUTES_SINCE;
@@ -451,13 +453,13 @@ fn instant(text: &str) -> Option<(i64, i64)> {
     Some((first.saturating_sub(offset + differ), last.saturating_add(offset + differ)))
 }
 
-/// A number that is not too large for its type, which says nothing of how large it is.
+/// Parses a number; `None` if it is not finite, because such a bound says nothing.
 fn finite(raw: &str) -> Option<f64> {
     raw.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
-/// A text that no text is greater than of which `text` is the maximum, or the beginning of the maximum. Of one that was
-/// cut, the last character may be one that was put there, and the one before it half of another.
+/// Returns an upper limit for values whose maximum, possibly cut, is written as `text`. In a text that was cut, the
+/// last character may have been added, and the one before it may be half of another.
 fn highest(text: &str) -> Vec<u8> {
     let is_tied = text.ends_with(BEHIND_CUT);
     if !is_tied && text.len() < SHORTEST_CUT {
@@ -469,7 +471,7 @@ fn highest(text: &str) -> Vec<u8> {
     high
 }
 
-/// One file's statistics for some columns, as they are spelt.
+/// One file's statistics for some columns, as raw JSON.
 #[derive(Default)]
 struct FileStatistics<'a> {
     num_records: Option<u64>,
@@ -479,7 +481,7 @@ struct FileStatistics<'a> {
 }
 
 impl<'a> FileStatistics<'a> {
-    /// Reads a file's statistics; where they are not what they should be, nothing is known.
+    /// Reads a file's statistics; invalid ones count as missing.
     fn read(text: &'a str, names: &[&str]) -> Self {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -508,7 +510,7 @@ impl<'a> FileStatistics<'a> {
     }
 }
 
-/// Picks the values of some keys out of an object, and looks at nothing else.
+/// Picks the values of some keys from an object, and skips the rest.
 struct Picked<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Picked<'_> {
@@ -538,7 +540,7 @@ impl<'de> Visitor<'de> for Picked<'_> {
     }
 }
 
-/// Where a key stands among the names that are asked for.
+/// Finds the index of a key among the requested names.
 struct Position<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Position<'_> {
@@ -581,7 +583,7 @@ mod tests {
         BoundTest::Compare(comparison, value_type.read(value).unwrap())
     }
 
-    /// What `test` comes to for a file with these statistics of column `c`.
+    /// Evaluates `test` for a file with these statistics of column `c`.
     fn outcome(value_type: ValueType, stats: &str, test: &BoundTest) -> Outcomes {
         let columns = find(&[key("c", value_type)], &StringArray::from(vec![stats]), &[]);
         columns[0].outcomes(test)[0]
@@ -615,7 +617,7 @@ mod tests {
             for (comparison, value) in [(Equal, below), (Equal, above), (Less, below), (LessOrEqual, below)] {
                 assert_eq!(at(comparison, value), CANNOT, "{value_type:?} {comparison:?} {value}");
             }
-            // NaN, which bounds may leave out, is greater than everything or than nothing.
+            // NaN, which bounds may leave out, is greater than all values or no value.
             let is_float = matches!(value_type, ValueType::Float | ValueType::Double);
             for comparison in [Greater, GreaterOrEqual] {
                 let expected = if is_float { MUST.union(CANNOT) } else { CANNOT };
@@ -661,7 +663,7 @@ mod tests {
         let after = |value: &str| outcome(ValueType::Text, &stats, &compare(Relation::Greater, ValueType::Text, value));
         assert!(!after(&format!("{cut}yy")).cannot_match());
         assert!(after("y").cannot_match());
-        // A character of two units of UTF-16 is cut in half, and a maximum has another one behind.
+        // A character of two UTF-16 units is cut in half, and a maximum gets another one appended.
         let halved = format!("{}?\u{10FFFF}", "x".repeat(SHORTEST_CUT - 1));
         let value = format!("{}\u{1F600} and more", "x".repeat(SHORTEST_CUT - 1));
         let halved = outcome(
@@ -670,7 +672,7 @@ mod tests {
             &compare(Relation::Equal, ValueType::Text, &value),
         );
         assert!(!halved.cannot_match());
-        // Writers may be told to cut earlier.
+        // Writers may be configured to cut earlier.
         for behind in ["\u{FFFD}", "\u{7F}", "\u{10FFFF}"] {
             let stats = between(r#""a""#, &format!("\"xyz{behind}\""));
             let equal =
@@ -698,11 +700,11 @@ mod tests {
             let test = compare(Relation::Equal, ValueType::Timestamp, value);
             !outcome(ValueType::Timestamp, &between(stats, stats), &test).cannot_match()
         };
-        // 01:01:01 in Stockholm, which was 53 minutes and 28 seconds before UTC, or 44 minutes and 30 seconds behind it in
-        // Monrovia.
+        // 01:01:01 in Stockholm, 53 minutes and 28 seconds ahead of UTC; and midnight in Monrovia, 44 minutes and 30
+        // seconds behind UTC.
         assert!(can_equal(r#""1850-01-01T01:01:01.000+00:53""#, "1850-01-01T00:07:33Z"));
         assert!(can_equal(r#""1971-01-01T00:00:00.000-00:44""#, "1971-01-01T00:44:30Z"));
-        // Offsets of less than a minute are written as none.
+        // An offset of less than a minute is written as none.
         assert!(can_equal(r#""1900-01-01T00:00:00.000Z""#, "1900-01-01T00:00:52Z"));
         for offset in ["+01:00", "-08:00", "+00:00"] {
             let stats = format!("\"2020-06-01T12:00:00.000{offset}\"");
@@ -750,15 +752,15 @@ mod tests {
                 assert_eq!(found.cannot_match(), !of_row, "{comparison:?}");
                 assert!(!found.must_match() && !(!found).cannot_match(), "{comparison:?}");
             }
-            // Whatever is less than the number is so beside NaN, and the opposite may hold, too.
+            // Other values may be less than the number, and NaN may make the opposite true.
             for comparison in [Less, LessOrEqual] {
                 let found = outcome(value_type, &stats, &test(comparison));
                 assert!(!found.cannot_match() && !found.must_match() && !(!found).cannot_match(), "{comparison:?}");
             }
-            // Too large a number says nothing.
+            // A number out of range says nothing.
             let found = outcome(value_type, &between("1e999", "1e999"), &test(Less));
             assert!(!found.cannot_match());
-            // A partition's value is what it is, and nothing but NULL is where all is NULL.
+            // A partition value is exact, and a null partition holds only nulls.
             let key = ColumnKey { name: "p".into(), partition: Some(0), value_type };
             let values = StringArray::from(vec![Some("2.5"), Some("NaN"), None]);
             let column = find(&[key], &StringArray::new_null(3), &[values]).remove(0);

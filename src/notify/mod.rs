@@ -1,7 +1,7 @@
-//! Messages to webhooks, sent: one attempt of one message, signed, bounded in time.
+//! Sends messages to webhooks: one attempt for one message, signed, with a time limit.
 //!
-//! Receivers are the operator's settings and nobody else's choice. No redirect is followed, and nothing of an answer is
-//! read but its status and `Retry-After`. Never here: what is worth telling, whether to try again, or what is kept of it.
+//! Only operators choose receivers, in the settings. Redirects are not followed, and of an answer only the status and
+//! `Retry-After` are read. Never here: the choice of messages, retries, or records of them.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ pub struct Messenger {
 
 struct Receiver {
     url: Url,
-    /// The newest first.
+    /// Newest first.
     secrets: Vec<WebhookSecret>,
     timeout: Duration,
 }
@@ -35,13 +35,13 @@ impl fmt::Debug for Receiver {
     }
 }
 
-/// Why there is no messenger.
+/// Why a messenger cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be created.
     #[error("no HTTP client for webhooks can be made")]
     Client(#[source] reqwest::Error),
-    /// Only for settings that were not checked.
+    /// The url or a secret is invalid; happens only with unchecked settings.
     #[error("the webhook `{0}` has no valid url or secret; see `weir config check`")]
     Webhook(String),
 }
@@ -50,16 +50,16 @@ pub enum NotifyError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Failure {
-    /// In words, without the URL.
+    /// The reason, without the URL.
     pub why: String,
-    /// Whether the receiver says that it never wants this.
+    /// Whether the receiver permanently refuses messages.
     pub is_final: bool,
-    /// How long it asks to be left alone.
+    /// The delay that the receiver requests.
     pub retry_after: Option<Duration>,
 }
 
 impl Messenger {
-    /// A messenger to these webhooks.
+    /// Creates a messenger for these webhooks.
     pub fn new(webhooks: &[WebhookSettings]) -> Result<Self, NotifyError> {
         let http = reqwest::Client::builder()
             .redirect(Policy::none())
@@ -73,12 +73,12 @@ impl Messenger {
         Ok(Self { http, receivers: Arc::new(receivers.collect::<Result<_, NotifyError>>()?) })
     }
 
-    /// How long an attempt to reach `webhook` takes at most; `None` where there is no such webhook.
+    /// Returns the longest time for an attempt to reach `webhook`; `None` if it does not exist.
     pub fn timeout(&self, webhook: &str) -> Option<Duration> {
         self.receivers.get(webhook).map(|receiver| receiver.timeout)
     }
 
-    /// Sends the message `id` to `webhook` at `now`. A receiver that answers 2xx has it.
+    /// Sends the message `id` to `webhook` at `now`. A 2xx status means that the receiver has accepted it.
     pub async fn send(&self, webhook: &str, id: Uuid, body: &str, now: DateTime<Utc>) -> Result<(), Failure> {
         let Some(receiver) = self.receivers.get(webhook) else {
             let why = "the settings name no such webhook".to_owned();
@@ -119,13 +119,13 @@ impl Receiver {
     }
 }
 
-/// `Retry-After` in seconds; the form with a date is not worth a parser.
+/// Reads `Retry-After` in seconds; the form with a date is not supported.
 fn retry_after(answer: &Response) -> Option<Duration> {
     let value = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// What kept a message from its receiver. What lies below may repeat addresses, so it goes no deeper.
+/// Describes why a message was not delivered. Omits the error's sources, which may contain addresses.
 fn said(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         "the receiver did not answer in time".to_owned()

@@ -1,7 +1,7 @@
-//! Use cases: what operators and recipients can do, one file per capability.
+//! The use cases: what operators and recipients can do, one file per capability.
 //!
-//! The only floor that decides, opens a transaction or writes to the audit trail. Never here: HTTP, SQL, how a log is
-//! read. Start with [`sharing`], the way of a recipient's request.
+//! Only this layer decides, opens transactions and writes to the audit trail. Never here: HTTP, SQL, reading Delta
+//! logs. Start with [`sharing`], which handles recipients' requests.
 
 pub mod access;
 pub mod audit;
@@ -28,7 +28,7 @@ use self::{
     audit::{seal::AuditSealer, write::AuditWriter},
     catalog::schema_holds::SchemaHolds,
     core::{
-        clock::Clock, context::OperatorContext, error::ServiceError, lookup_batcher::LookupBatcher,
+        clock::Clock, context::OperatorContext, error::ServiceError, leases::Leases, lookup_batcher::LookupBatcher,
         rate_limiter::RateLimiter, vitals::Vitals,
     },
     insight::signals::Signals,
@@ -37,7 +37,7 @@ use self::{
     sharing::{first_reads::FirstReads, stream::Preparers},
 };
 
-/// The use cases. Cheap to clone, as every layer around a request does.
+/// The use cases. Cheap to clone, since every layer around a request clones them.
 #[derive(Clone, Debug)]
 pub struct Service(Arc<Parts>);
 
@@ -55,20 +55,20 @@ impl Deref for Service {
     }
 }
 
-/// Everything that use cases work with, built once by `app` and handed down.
+/// Everything the use cases work with; built once by `app`.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    /// What is kept.
+    /// The database.
     pub db: Db,
-    /// Delta logs.
+    /// Reads Delta tables.
     pub lake: Lake,
-    /// Object stores.
+    /// The object stores.
     pub storages: Arc<Storages>,
-    /// What makes and keeps the copies of views.
+    /// Makes and keeps the copies of views.
     pub materializer: Materializer,
-    /// The audit trail.
+    /// Writes the audit trail.
     pub audit_writer: AuditWriter,
-    /// What requests are decided from, looked up together.
+    /// Looks up the facts for decisions, for concurrent requests together.
     pub lookups: LookupBatcher<Sought, Reached>,
     /// Prepares the chunks of large answers.
     pub preparers: Preparers,
@@ -78,68 +78,75 @@ pub struct Parts {
     pub files: Sealer,
     /// The file URLs whose first read is already recorded.
     pub first_reads: Arc<FirstReads>,
-    /// What callers did in this minute.
+    /// Counts requests and refusals in this server's memory.
     pub rate_limiter: Arc<RateLimiter>,
     /// The objects whose recipients are not served their table's newest version.
     pub schema_holds: Arc<SchemaHolds>,
-    /// Issuers of OpenID Connect that are believed.
+    /// The trusted OpenID Connect issuers.
     pub identities: Identities,
-    /// How operators sign in.
+    /// Authenticates operators.
     pub sign_in: Arc<SignIn>,
-    /// Who wants to be told what.
+    /// Queues signals for the webhooks that want them.
     pub signals: Arc<Signals>,
-    /// The settings of sharing.
+    /// The sharing settings.
     pub settings: Arc<SharingSettings>,
-    /// The settings of usage.
+    /// The usage settings.
     pub usage: UsageSettings,
-    /// The settings of reports.
+    /// The report settings.
     pub reports: ReportSettings,
-    /// Seals the audit trail, and signs what is made of it.
+    /// Seals the audit trail and signs reports.
     pub audit_sealer: AuditSealer,
+    /// Which tasks and jobs this server has taken.
+    pub leases: Leases,
     /// The address that clients know the server by, without a trailing slash.
     pub public_url: Arc<str>,
     /// Tells the time.
     pub clock: Clock,
-    /// What has to run for as long as the server does.
+    /// Watches the tasks that must run as long as the server does.
     pub vitals: Vitals,
-    /// Counts what happens.
+    /// Counts events for monitoring.
     pub metrics: Arc<Metrics>,
 }
 
-/// How often a change is begun that finds what it stands on changed meanwhile.
+/// How many times a change is attempted if the facts it rests on keep changing.
 const ATTEMPTS: usize = 3;
 
-/// What a change comes to that was begun so often.
+/// The error after that many attempts.
 fn unsettled() -> ServiceError {
     ServiceError::conflict("others change what this stands on at the same time; repeat it")
 }
 
 impl Service {
-    /// Where recipients find the sharing protocol; written into profiles.
+    /// The address of the sharing protocol, as written into profiles.
     pub fn endpoint(&self) -> String {
         format!("{}{}", self.public_url, self.settings.prefix)
     }
 
-    /// Opens the transaction of an operator's change, or of its dry run, which reads alone and that nobody waits for. A
-    /// change holds the audit chain's lock from its first moment: changes
-    /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true. The
-    /// change's time is read under the lock, so that times follow that order, too; and so is who the operator is, so that
-    /// nothing is changed by one that may not any more.
+    /// Opens the transaction of an operator's change or dry run. A dry run only reads, and no request waits for it. A
+    /// change holds the audit chain's lock from the start, so changes and the decisions of the data plane follow one
+    /// order, and the facts that a change rests on stay true. The time is read and the operator is authorized under the
+    /// lock: times follow that order, and an operator that lost its rights changes nothing.
     async fn begin_change(&self, ctx: &OperatorContext) -> Result<(Tx, OperatorContext), ServiceError> {
         if ctx.is_dry() {
             let mut tx = self.db.rehearse().await?;
             let now = self.clock.now();
-            let actor = self.admit_again(&mut tx, ctx, now).await?;
-            return Ok((tx, OperatorContext { actor, now, ..ctx.clone() }));
+            let (actor, principal) = self.admit_again(&mut tx, ctx, now).await?;
+            return Ok((tx, OperatorContext { actor, principal, now, ..ctx.clone() }));
         }
+        let mut tx = self.begin_locked().await?;
+        let now = self.clock.now();
+        let (actor, principal) = self.admit_again(&mut tx, ctx, now).await?;
+        Ok((tx, OperatorContext { actor, principal, now, ..ctx.clone() }))
+    }
+
+    /// Opens a transaction that holds the audit chain's lock.
+    async fn begin_locked(&self) -> Result<Tx, ServiceError> {
         // The turn is for the lock alone, which SQLite takes with the transaction.
         let early = self.db.locks_at_begin().then(|| self.audit_writer.take_turn());
         let mut tx = self.db.begin_change().await?;
         let turn = early.unwrap_or_else(|| self.audit_writer.take_turn());
         tx.lock_audit_head().await?;
         drop(turn);
-        let now = self.clock.now();
-        let actor = self.admit_again(&mut tx, ctx, now).await?;
-        Ok((tx, OperatorContext { actor, now, ..ctx.clone() }))
+        Ok(tx)
     }
 }

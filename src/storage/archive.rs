@@ -1,7 +1,7 @@
-//! A folder or an object-store prefix that files are added to, and never changed in: what leaves the server for good.
+//! Adds files, which never change afterwards, to a folder or an object-store prefix: the place for data that leaves the
+//! server for good.
 //!
-//! Lakes are read only here; this is the one place that is written, under credentials of its own. Never here: what the
-//! files say.
+//! Lakes are only read; an archive is written, with its own credentials. Never here: the contents of the files.
 
 use std::{
     fmt,
@@ -33,23 +33,23 @@ use crate::config::StorageSettings;
 /// The longest wait for one call; a file is a few megabytes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where files are added.
+/// A place to which files are added.
 #[derive(Clone)]
 pub struct Archive {
     store: Arc<dyn ObjectStore>,
     root: Path,
     url: String,
-    /// The folder, where it is one.
+    /// The folder, if the archive is in one.
     directory: Option<PathBuf>,
 }
 
 impl Archive {
-    /// Opens the folder (made if absent) or prefix that `settings` name, without a network call.
+    /// Opens the folder or prefix in `settings`, without a network call. Creates the folder if it is absent.
     pub fn open(settings: &StorageSettings) -> Result<Self, Vec<StorageError>> {
         Self::open_in(settings, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// [`Self::open`] with the environment passed in.
+    /// Like [`Self::open`], with the environment passed in.
     pub fn open_in(
         settings: &StorageSettings,
         environment: &dyn Fn(&str) -> Option<String>,
@@ -57,7 +57,7 @@ impl Archive {
         Self::opened(settings, environment, true)
     }
 
-    /// [`Self::open`] of a folder that has to be there, for whoever only reads.
+    /// Like [`Self::open`], but the folder must exist; for callers that only read.
     pub fn open_existing(settings: &StorageSettings) -> Result<Self, Vec<StorageError>> {
         Self::opened(settings, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()), false)
     }
@@ -92,12 +92,12 @@ impl Archive {
         Ok(Self { store: Arc::new(store), root: Path::default(), url, directory: Some(directory) })
     }
 
-    /// What [`Self::open`] would refuse, without making anything.
+    /// Returns the problems that [`Self::open`] would report, without creating anything.
     pub fn check(settings: &StorageSettings) -> Result<(), Vec<StorageError>> {
         if check_folder(settings)? { Ok(()) } else { Self::open_existing(settings).map(drop) }
     }
 
-    /// Where it is, for messages.
+    /// Returns the URL, for messages.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -106,14 +106,14 @@ impl Archive {
         self.root.clone().join(folder).join(PathPart::from(name))
     }
 
-    /// Adds a file. One that is there with the same content is left as it is; one with another content is
+    /// Adds a file. If it exists with the same content, nothing happens; with different content, this fails with
     /// [`StorageError::Changed`].
     pub async fn add(&self, folder: &str, name: &str, content: Bytes) -> Result<(), StorageError> {
         let path = self.path(folder, name);
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match patient(self.store.put_opts(&path, PutPayload::from(content.clone()), create)).await {
             Err(Error::AlreadyExists { .. }) => {}
-            // A store without conditional writes: looking first is the best that can be done.
+            // For stores without conditional writes, the best is to check first.
             Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
                 if self.read(folder, name).await?.is_none() {
                     patient(self.store.put(&path, PutPayload::from(content))).await?;
@@ -129,7 +129,7 @@ impl Archive {
         }
     }
 
-    /// Makes a file that was written into a folder survive a crash of the machine; object stores do so by themselves.
+    /// Flushes a file in a folder to disk, so that it survives a crash of the machine. Object stores need no such step.
     async fn sync(&self, folder: &str, name: &str) -> Result<(), StorageError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let folder = directory.join(folder);
@@ -142,7 +142,7 @@ impl Archive {
         synced.map_err(|error| Error::Generic { store: "archive", source: error.into() }.into())
     }
 
-    /// A file's content; `None` where there is no such file.
+    /// Returns a file's content; `None` if the file does not exist.
     pub async fn read(&self, folder: &str, name: &str) -> Result<Option<Bytes>, StorageError> {
         let path = self.path(folder, name);
         let read = async { self.store.get(&path).await?.bytes().await };
@@ -153,27 +153,28 @@ impl Archive {
         }
     }
 
-    /// The names of the files in a folder, sorted.
+    /// Returns the names of the files in a folder, sorted.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>, StorageError> {
         let listing = self.store.list(Some(&self.root.clone().join(folder)));
         self.gather(folder, listing).await
     }
 
-    /// The names of the files in a folder that come behind `name`, sorted; the others are not even looked at.
+    /// Returns the names of the files in a folder that sort after `name`, sorted. The others are not listed.
     pub async fn list_behind(&self, folder: &str, name: &str) -> Result<Vec<String>, StorageError> {
         let prefix = self.root.clone().join(folder);
         let listing = self.store.list_with_offset(Some(&prefix), &self.path(folder, name));
         self.gather(folder, listing).await
     }
 
-    /// The names of the files that lie anywhere but in one of `folders`, with the folders that they lie in.
+    /// Returns the paths of files outside of `folders`. Of each other folder, and of each folder nested in one of
+    /// `folders`, only one file is returned.
     pub async fn list_outside(&self, folders: &[&str]) -> Result<Vec<String>, StorageError> {
         let prefix = Some(&self.root).filter(|root| !root.as_ref().is_empty());
         let top = patient(self.store.list_with_delimiter(prefix)).await?;
         let mut found: Vec<Path> = top.objects.into_iter().map(|meta| meta.location).collect();
         for folder in top.common_prefixes {
             match folder.filename() {
-                // What file systems keep for themselves at their root.
+                // File systems create this folder at their root.
                 Some("lost+found") => {}
                 Some(name) if folders.contains(&name) => {
                     let within = patient(self.store.list_with_delimiter(Some(&folder))).await?;
@@ -191,7 +192,7 @@ impl Archive {
         Ok(found.iter().filter_map(below).collect())
     }
 
-    /// Some file below `folder`; an empty folder is none of a store's.
+    /// Returns one file below `folder`; `None` if it is empty.
     async fn first_in(&self, folder: &Path) -> Result<Option<Path>, StorageError> {
         let mut listing = self.store.list(Some(folder));
         Ok(patient(listing.try_next()).await?.map(|meta| meta.location))
@@ -214,8 +215,8 @@ impl Archive {
         Ok(names)
     }
 
-    /// Whether access to a folder is refused: listings of object stores fail in one way for every reason, and only
-    /// single files say it. A credential to be mended must not look like an outage.
+    /// Checks whether access to a folder is denied. Object stores' listings fail the same way for every reason, and
+    /// only requests for single files tell. A wrong credential must not look like an outage.
     async fn refused(&self, folder: &str) -> Option<StorageError> {
         let asked = patient(self.store.head(&self.path(folder, "any"))).await;
         asked.err().map(StorageError::from).filter(|error| matches!(error, StorageError::Denied { .. }))

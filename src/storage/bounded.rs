@@ -1,8 +1,8 @@
-//! Patience with a cloud store, and its end: an outage shows within seconds, not minutes.
+//! Limits the wait for a cloud store, so that an outage shows within seconds, not minutes.
 //!
-//! object_store's own request timeout covers a whole body, which would cut off a large file on a slow line. So it is off,
-//! and this wrapper bounds what matters instead: the time to an answer, retries included, and the silence within one. It
-//! is read only as well: Weir changes nobody's lake.
+//! object_store's request timeout covers a whole body, which would cut off a large file on a slow line. It is therefore
+//! off, and this wrapper limits the time to an answer, including retries, and the silence within one. It also refuses
+//! writes, because Weir never changes a lake.
 
 use std::{fmt, time::Duration};
 
@@ -18,17 +18,17 @@ use object_store::{
 };
 use tokio::time::timeout;
 
-/// The longest wait for the beginning of an answer, or for the next page of a listing.
+/// The longest wait for the start of an answer, or for the next page of a listing.
 const ANSWER: Duration = Duration::from_secs(10);
 /// The longest silence within an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// What every cloud store's client begins with; a storage's options may say otherwise.
+/// Returns the default options of cloud clients; a storage's own options override them.
 pub(super) fn client_options() -> ClientOptions {
     ClientOptions::new().with_timeout_disabled().with_connect_timeout(Duration::from_secs(3))
 }
 
-/// Few retries, soon: the caller of a table that does not answer gets a 503 and tries again itself.
+/// Returns few retries with short waits. If a table does not answer, the caller gets a 503 and retries itself.
 pub(super) fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
@@ -86,7 +86,7 @@ impl<S: ObjectStore> ObjectStore for Bounded<S> {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        // Pages of a directory with very many entries come one after the other.
+        // The pages of a very large directory are fetched one after the other.
         timeout(self.silence, self.store.list_with_delimiter(prefix)).await.map_err(|_| silent(self.silence))?
     }
 
@@ -107,7 +107,7 @@ impl<S: ObjectStore> ObjectStore for Bounded<S> {
     }
 }
 
-/// The same stream, ended by an error when the next item takes longer than `patience`.
+/// Passes items through, and ends with an error if the next one takes longer than `patience`.
 fn impatient<T: Send + 'static>(
     items: BoxStream<'static, Result<T>>,
     patience: Duration,
@@ -119,7 +119,7 @@ fn impatient<T: Send + 'static>(
             Err(_) => Some((Err(silent(patience)), None)),
         }
     })
-    // The reader of Delta logs polls listings beyond their end, which an unfolded stream takes for a mistake.
+    // The reader of Delta logs polls listings after their end, which `unfold` does not allow.
     .fuse()
     .boxed()
 }

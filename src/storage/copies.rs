@@ -1,6 +1,6 @@
-//! Where the governed copies of views live: a place of the server's own that it writes, reads, signs for and deletes in.
+//! Stores the governed copies of views: the server's own place, where it writes, reads, signs and deletes.
 //!
-//! Beside [`super::Archive`] the only place that is written. Never here: which copies there should be.
+//! Together with [`super::Archive`], the only place that is written. Never here: the choice of copies.
 
 use std::{fmt, fs::File, io, path::PathBuf, sync::Arc};
 
@@ -18,29 +18,29 @@ use super::{
     storages::{check_folder, open_cloud},
 };
 
-/// The place of copies. Cheap to clone.
+/// The place for copies. Cheap to clone.
 #[derive(Clone)]
 pub struct CopyRoot {
     location: TableLocation,
     parsed: Location,
-    /// Writes; the location's own store only reads.
+    /// The store for writes; the location's own store is read-only.
     writer: Arc<dyn ObjectStore>,
-    /// The folder, where it is one.
+    /// The folder, if the place is one.
     directory: Option<PathBuf>,
 }
 
 impl CopyRoot {
-    /// Opens the folder (made if absent) or prefix that `settings` name, without a network call.
+    /// Opens the folder or prefix in `settings`, without a network call. Creates the folder if it is absent.
     pub fn open(settings: &StorageSettings) -> Result<Self, Vec<StorageError>> {
         Self::open_in(settings, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// [`Self::open`] of a folder that has to be there, for whoever only looks.
+    /// Like [`Self::open`], but the folder must exist; for callers that only read.
     pub fn open_existing(settings: &StorageSettings) -> Result<Self, Vec<StorageError>> {
         Self::opened(settings, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()), false)
     }
 
-    /// [`Self::open`] with the environment passed in.
+    /// Like [`Self::open`], with the environment passed in.
     pub fn open_in(
         settings: &StorageSettings,
         environment: &dyn Fn(&str) -> Option<String>,
@@ -78,32 +78,32 @@ impl CopyRoot {
         Ok(Self { location, parsed, writer: Arc::new(writer), directory: Some(directory) })
     }
 
-    /// What [`Self::open`] would refuse, without making anything.
+    /// Returns the problems that [`Self::open`] would report, without creating anything.
     pub fn check(settings: &StorageSettings) -> Result<(), Vec<StorageError>> {
         if check_folder(settings)? { Ok(()) } else { Self::open_existing(settings).map(drop) }
     }
 
-    /// The place as files are read and signed for there.
+    /// Returns the location for reading and signing.
     pub fn location(&self) -> &TableLocation {
         &self.location
     }
 
-    /// The store that writes.
+    /// Returns the store for writes.
     pub fn writer(&self) -> &Arc<dyn ObjectStore> {
         &self.writer
     }
 
-    /// The object of `key`, in either store.
+    /// Returns the path of the object for `key`, valid in either store.
     pub fn path(&self, key: &str) -> Path {
         Path::from_iter(self.location.path().parts().chain(Path::from(key).parts()))
     }
 
-    /// Whether `location`, a table's, lies under this place, or this place under it.
+    /// Returns whether the table location `location` is under this place, or this place under it.
     pub fn meets(&self, location: &str) -> bool {
         Location::parse(location).is_ok_and(|other| other.covers(&self.parsed) || self.parsed.covers(&other))
     }
 
-    /// Makes the file of `key` survive a crash of the machine; object stores do so by themselves.
+    /// Flushes the file for `key` to disk, so that it survives a crash of the machine. Object stores need no such step.
     pub async fn settle(&self, key: &str) -> Result<(), StorageError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let file = directory.join(key);
@@ -115,7 +115,7 @@ impl CopyRoot {
         synced.map_err(|error| Error::Generic { store: "copies", source: error.into() }.into())
     }
 
-    /// Deletes the object of `key`; one that is gone already is no error.
+    /// Deletes the object for `key`; succeeds if it is already gone.
     pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
         match self.writer.delete(&self.path(key)).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
@@ -123,7 +123,7 @@ impl CopyRoot {
         }
     }
 
-    /// The keys of all objects, with when each was last written.
+    /// Lists the keys of all objects, each with the time of its last write.
     pub fn list(&self) -> BoxStream<'static, Result<(String, chrono::DateTime<chrono::Utc>), StorageError>> {
         let root = self.location.path().clone();
         let keyed = move |meta: object_store::ObjectMeta| {

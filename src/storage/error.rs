@@ -1,48 +1,48 @@
-//! Every way a storage can fail, told apart so that callers can tell "missing" from "refused" from "down".
+//! Defines the failures of a storage, so that callers can tell "missing" from "refused" and "down".
 
 use std::{error::Error, path::PathBuf};
 
-/// What went wrong between a location and its bytes.
+/// A failure between a location and its bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The object does not exist.
     #[error("`{path}` does not exist in its storage")]
     NotFound {
-        /// The object's path inside the store.
+        /// The object's path in the store.
         path: String,
     },
-    /// The storage refused our credential, or a path led out of a local root.
+    /// The storage refused the credential, or a path led outside a local root.
     #[error("the storage refused access to `{path}`; check the storage's credential and the object's permissions")]
     Denied {
-        /// The object's path inside the store.
+        /// The object's path in the store.
         path: String,
-        /// What the store said.
+        /// The store's error.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The object is no longer the one that was opened.
+    /// The object was replaced since it was opened.
     #[error("`{path}` was replaced while it was read; open it again")]
     Changed {
-        /// The object's path inside the store.
+        /// The object's path in the store.
         path: String,
     },
-    /// The storage does not answer, or not usefully: an outage, to be tried again later.
+    /// The storage gave no usable answer: an outage, so the request may succeed later.
     #[error("the storage is unavailable; try again later")]
     Unavailable {
-        /// What the store said.
+        /// The store's error.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The storage cannot do what was asked of it.
+    /// The storage does not support the operation.
     #[error("the storage cannot do this: {what}")]
     Unsupported {
-        /// What was asked.
+        /// The operation.
         what: String,
     },
-    /// A location that cannot be understood or is not safe.
+    /// A location that is invalid or unsafe.
     #[error("location `{location}` is not usable: {reason}")]
     BadLocation {
-        /// The location as it was written.
+        /// The location as written.
         location: String,
-        /// What to write instead.
+        /// The problem, or what to write instead.
         reason: &'static str,
     },
     /// A location in a service or bucket that no storage covers.
@@ -56,17 +56,17 @@ pub enum StorageError {
     /// A path from a table's log that does not stay under the table.
     #[error("path `{path}` in the table's log is refused: {reason}")]
     Escapes {
-        /// The path as the log writes it.
+        /// The path as written in the log.
         path: String,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         reason: &'static str,
     },
-    /// The moment at which a URL should die has already passed.
+    /// The requested expiry of a URL has already passed.
     #[error("a URL that ends at {expires_at} cannot be signed at {now}")]
     Expired {
-        /// When the URL should have died.
+        /// The requested expiry.
         expires_at: chrono::DateTime<chrono::Utc>,
-        /// The moment of signing.
+        /// The time of signing.
         now: chrono::DateTime<chrono::Utc>,
     },
     /// A configured storage that cannot be opened.
@@ -74,10 +74,10 @@ pub enum StorageError {
     Configuration {
         /// The storage's name.
         name: String,
-        /// What is wrong and what to do.
+        /// The problem and its solution.
         reason: String,
     },
-    /// A local root that would put a secret or the database within reach of a table.
+    /// A local root that contains a secret or the database, which a table could then reach.
     #[error("storage `{name}`: `{}` lies inside its root; move it, or serve a directory that does not hold it", guarded.display())]
     GuardedInside {
         /// The storage's name.
@@ -88,12 +88,12 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Whether trying again later may help: the caller answers 503 with `Retry-After`.
+    /// Returns whether a retry may help; the caller then answers 503 with `Retry-After`.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// An outage with its cause.
+    /// Builds an outage with its cause.
     pub(crate) fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unavailable { source: source.into() }
     }
@@ -110,7 +110,7 @@ impl From<object_store::Error> for StorageError {
             Store::Precondition { path, .. } | Store::NotModified { path, .. } => Self::Changed { path },
             Store::NotSupported { source } => Self::Unsupported { what: source.to_string() },
             Store::NotImplemented { operation, .. } => Self::Unsupported { what: operation },
-            // Whatever is left is no statement about the object: no answer, a broken answer, a 5xx after retries.
+            // Other errors say nothing about the object: no answer, an invalid answer, or a 5xx after retries.
             other => Self::unavailable(other),
         }
     }

@@ -1,7 +1,7 @@
 //! Google Cloud Storage.
 //!
-//! URLs are signed only with a service account's private key, which takes one RSA operation each. Without one, Google signs
-//! by a network call for every URL; files are delivered proxied instead.
+//! URLs are signed only with a service account's private key, which takes one RSA operation each. Without one, Google
+//! needs a network call to sign each URL, so files are delivered proxied instead.
 
 use std::{fs, sync::Arc};
 
@@ -21,20 +21,20 @@ use super::{
     window,
 };
 
-/// The variable in which platforms name the credential's file.
+/// The variable in which platforms name the credential file.
 const ENVIRONMENT: &str = "GOOGLE_APPLICATION_CREDENTIALS";
-/// The only host that object_store's signatures are valid for.
+/// The only host for which object_store's signatures are valid.
 const SIGNED_HOST: &str = "https://storage.googleapis.com";
 
-/// What an object's name may hold as it is in a URL's path, and in the canonical request that is signed.
+/// The characters that are percent-encoded in an object's name, in URLs and in the canonical request.
 const OBJECT_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// Whether object_store has an option of this name for GCS.
+/// Returns whether object_store has an option of this name for GCS.
 pub(super) fn knows(option: &str) -> bool {
     option.parse::<Key>().is_ok()
 }
 
-/// Opens a bucket. Nothing is sent yet.
+/// Opens a bucket. Sends no request yet.
 pub(super) fn open(
     bucket: &str,
     options: Options,
@@ -56,7 +56,8 @@ pub(super) fn open(
     Ok(Opened { store: Arc::new(store), signer })
 }
 
-/// Whether the credential that object_store will choose is a service account's private key, for the host it signs for.
+/// Returns whether object_store will use a service account's private key, for the host that its signatures are valid
+/// for.
 fn has_private_key(builder: &GoogleCloudStorageBuilder) -> bool {
     #[derive(Deserialize)]
     struct Credential {
@@ -93,12 +94,12 @@ impl GcsSigner {
     ) -> Result<Vec<String>, StorageError> {
         let mut urls = Vec::with_capacity(paths.len());
         for path in paths {
-            // object_store's signer writes the name into the URL as it is: `%2e%2e` in it would lead out of the table,
-            // and `x=A%2FA` would name another object. So it is given the name as a URL writes it.
+            // object_store's signer puts the name into the URL unencoded: `%2e%2e` in it would lead outside the table,
+            // and `x=A%2FA` would name another object. So it gets the percent-encoded name.
             let name = utf8_percent_encode(path.as_ref(), OBJECT_NAME).to_string();
             let name = Path::parse(name).map_err(object_store::Error::from)?;
             urls.push(window::sign_one(&self.store, &name, expires_at, now).await?);
-            // An RSA signature is long work for a thread that serves others too.
+            // An RSA signature takes long, so other tasks on this thread get a turn.
             tokio::task::yield_now().await;
         }
         Ok(urls)

@@ -1,8 +1,8 @@
-//! Local directories as an object store that cannot be led outside its root, nor from one place in it to another.
+//! Serves local directories as an object store that never leads outside its root, nor between places within it.
 //!
-//! Lives here: reads below one directory handle, opened name by name without following a link, so that neither a symbolic
-//! link nor a race with whoever writes the lake reaches another table, a log, or a file outside. Never here: writes; Weir
-//! changes nobody's lake. Object paths are raw names: a `%` in one is a `%` on the disk.
+//! Reads start at one directory handle, and each name is opened without following links. So neither a symbolic link nor
+//! a race with a writer of the lake leads to another table, a log, or a file outside. Never here: writes, because Weir
+//! never changes a lake. Object paths are raw names: a `%` in one is a `%` on disk.
 
 use std::{fmt, fs::File, io, path::PathBuf, sync::Arc, vec};
 
@@ -22,21 +22,21 @@ use object_store::{
 };
 use rustix::fs::{Mode, OFlags, openat};
 
-/// How many objects one trip to a blocking thread lists.
+/// The number of objects listed per call on a blocking thread.
 const PAGE: usize = 1000;
-/// No directory tree is listed deeper.
+/// The greatest depth of a directory tree that is listed.
 const MAX_DEPTH: usize = 64;
 
 /// A read-only object store over one directory.
 #[derive(Clone)]
 pub struct LocalDirectory {
     root: Arc<Dir>,
-    /// For messages only; nothing is ever opened by it again.
+    /// Only for messages; never used to open anything.
     name: PathBuf,
 }
 
 impl LocalDirectory {
-    /// Opens `directory`; whatever happens to its path afterwards, this directory is the one that is read.
+    /// Opens `directory`. Even if its path changes later, the same directory is read.
     pub fn open(directory: PathBuf) -> io::Result<Self> {
         let root = Dir::open_ambient_dir(&directory, ambient_authority())?;
         Ok(Self { root: Arc::new(root), name: directory })
@@ -140,18 +140,18 @@ impl ObjectStore for LocalDirectory {
     }
 }
 
-/// A listing in progress, in the byte order of full paths, as object stores list: the kernel relies on it. It holds the
-/// directories on the way down, never the objects already given out.
+/// A listing in progress, in the byte order of full paths, as in object stores; the kernel relies on this order. Holds
+/// the open directories down to the current one, but not the objects already returned.
 struct Walk {
     prefix: Path,
     /// Only objects after it are listed.
     offset: Option<Path>,
-    /// The rest of each directory on the way down, innermost last; `None` before the first page.
+    /// The remaining entries of each directory down to the current one; `None` before the first page.
     levels: Option<Vec<Level>>,
 }
 
 impl Walk {
-    /// The next objects; empty at the end.
+    /// Returns the next objects; empty at the end.
     fn next_page(&mut self, root: &Dir) -> Result<Vec<ObjectMeta>> {
         let levels = match &mut self.levels {
             Some(levels) => levels,
@@ -186,7 +186,7 @@ impl Walk {
 struct Entry {
     path: Path,
     is_directory: bool,
-    /// Where it stands in a listing of full paths: what lies below a directory begins with its name and a slash.
+    /// The sort key in a listing of full paths: everything in a directory begins with the directory's name and a slash.
     key: String,
 }
 
@@ -196,7 +196,7 @@ impl Entry {
         Self { path, is_directory, key }
     }
 
-    /// Whether nothing at or below it comes after `offset`.
+    /// Returns whether the entry and everything below it sort at or before `offset`.
     fn ends_by(&self, offset: &Path) -> bool {
         let offset = offset.as_ref();
         self.key.as_str() <= offset && !(self.is_directory && offset.starts_with(&self.key))
@@ -206,13 +206,13 @@ impl Entry {
 /// A directory that is being listed.
 struct Level {
     directory: Dir,
-    /// What is left of it, in listing order.
+    /// The remaining entries, in listing order.
     entries: vec::IntoIter<Entry>,
 }
 
 impl Level {
-    /// Reads a directory's names; `None` where it is not there, as a prefix without objects is not. No name is listed that
-    /// no object path can spell.
+    /// Reads the names in a directory; `None` if it does not exist, like a prefix without objects. Names that are not
+    /// valid in object paths are left out.
     fn open(root: &Dir, path: &Path) -> Result<Option<Self>> {
         let failed = |source| store_error(path, source);
         let directory = match open_directory(root, path.as_ref(), OFlags::RDONLY) {
@@ -233,7 +233,8 @@ impl Level {
         Ok(Some(Self { directory, entries: entries.into_iter() }))
     }
 
-    /// A listed file's metadata; `None` if it vanished meanwhile or is no file, which a link is not.
+    /// Returns a listed file's metadata; `None` if it is gone meanwhile or not a regular file. Links are not regular
+    /// files.
     fn find_object(&self, path: Path) -> Result<Option<ObjectMeta>> {
         match self.directory.symlink_metadata(path.filename().unwrap_or_default()) {
             Ok(metadata) if metadata.is_file() => Ok(Some(object_meta(path, &metadata))),
@@ -244,16 +245,16 @@ impl Level {
     }
 }
 
-/// Enough of a directory to go on from; whoever may pass through it need not be allowed to list it.
+/// The flags to open a directory only for passing through, which needs no permission to list it.
 #[cfg(target_os = "linux")]
 const PASS: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const PASS: OFlags = OFlags::RDONLY;
 
-/// Opens the directory at `path` below `root` name by name; a link on the way is refused.
+/// Opens the directory at `path` below `root`, name by name; fails at a link.
 fn open_directory(root: &Dir, path: &str, how: OFlags) -> io::Result<Dir> {
     let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
-    // A handle of its own, whose place in a listing nobody shares.
+    // A new handle, because the position in a listing belongs to the handle.
     let mut directory = step(root, ".", if names.peek().is_some() { PASS } else { how })?;
     while let Some(name) = names.next() {
         let how = if names.peek().is_some() { PASS } else { how };
@@ -267,7 +268,7 @@ fn step(directory: &Dir, name: &str, how: OFlags) -> io::Result<Dir> {
     Ok(Dir::from_std_file(File::from(openat(directory, name, flags, Mode::empty())?)))
 }
 
-/// Opens the file at `path` below `root`; neither it nor a directory on the way is a link.
+/// Opens the file at `path` below `root`; fails if the file or a directory on the way is a link.
 fn open_file(root: &Dir, path: &Path) -> io::Result<(File, Metadata)> {
     let (folder, name) = path.as_ref().rsplit_once('/').unwrap_or(("", path.as_ref()));
     if name.is_empty() {
@@ -275,7 +276,7 @@ fn open_file(root: &Dir, path: &Path) -> io::Result<(File, Metadata)> {
     }
     let directory = open_directory(root, folder, PASS)?;
     let is_file = |metadata: Metadata| metadata.is_file().then_some(metadata).ok_or(io::ErrorKind::NotFound);
-    // Opening a named pipe would wait for its other end, so what is no file is never opened.
+    // Only regular files are opened; opening a named pipe would wait for its other end.
     let found = directory.symlink_metadata(name)?;
     is_file(found).map_err(|kind| explain(&directory, name, kind.into()))?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -285,7 +286,7 @@ fn open_file(root: &Dir, path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// Says that `name` is a link, where that is why it could not be opened.
+/// Turns the error into one about links if `name` is a link.
 fn explain(directory: &Dir, name: &str, error: io::Error) -> io::Error {
     match directory.symlink_metadata(name) {
         Ok(metadata) if metadata.is_symlink() => io::Error::new(
@@ -314,7 +315,7 @@ fn store_error(path: &Path, source: io::Error) -> Error {
     let source = Box::new(source);
     match kind {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotFound { path, source },
-        // A link, too.
+        // Includes links.
         io::ErrorKind::PermissionDenied => Error::PermissionDenied { path, source },
         _ => Error::Generic { store: "LocalDirectory", source },
     }

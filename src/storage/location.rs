@@ -1,8 +1,8 @@
-//! Locations: the many spellings of one place, brought to one; and paths from a log, held under their table.
+//! Normalises locations, and resolves paths from a log under their table.
 //!
-//! Lives here: pure text. Never here: opening anything. Both inputs are hostile: a location comes from whoever registers
-//! a table, a path from whoever can write to the lake. Percent-encoding is undone exactly once, before any rule is
-//! applied, so that no rule can be passed encoded.
+//! Works on text alone. Never here: opening anything. Both inputs are hostile: an operator registers a table with a
+//! location, and anyone who can write to the lake can write a path. Percent-encoding is decoded exactly once, before
+//! any rule is applied, so encoding cannot bypass a rule.
 
 use std::fmt;
 
@@ -11,15 +11,16 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use super::StorageError;
 
-/// No location is longer, in bytes.
+/// The longest location, in bytes.
 const MAX_LOCATION: usize = 2048;
-/// No path in a log is longer, in bytes. Object keys end at 1,024 bytes everywhere; encoding may triple that.
+/// The longest path in a log, in bytes. Object keys have at most 1,024 bytes in every service; encoding may triple
+/// that.
 const MAX_LOG_PATH: usize = 4096;
 
 /// The folder of a table's log.
 const LOG: &str = "_delta_log";
 
-/// What a normalised URL writes percent-encoded in a path segment: whatever a URL parser would read as something else.
+/// Characters percent-encoded in a path segment of a normalised URL, because URL parsers treat them specially.
 const SEGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -37,15 +38,15 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// A place in a service, in its one normal form. Its text ([`fmt::Display`]) is a URL that parses to the same value.
+/// A place in a service, in its only normal form. Its text ([`fmt::Display`]) is a URL that parses to the same value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     pub(super) service: Service,
-    /// The path inside the bucket or container; for local files the absolute path without its first slash.
+    /// The path inside the bucket or container; for local files, the absolute path without the leading slash.
     pub(super) path: Path,
 }
 
-/// Whose namespace a path belongs to.
+/// The service and bucket to which a path belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     S3 { bucket: String },
@@ -54,7 +55,7 @@ pub(super) enum Service {
     File,
 }
 
-/// An Azure storage account: its name and the cloud that it lives in (`core.windows.net`, …).
+/// An Azure storage account: its name and its cloud (`core.windows.net`, …).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
     pub name: String,
@@ -62,13 +63,16 @@ pub(super) struct Account {
 }
 
 impl Location {
-    /// Understands `text`, or says why not.
+    /// Parses `text`.
+    ///
+    /// # Errors
+    /// [`StorageError::BadLocation`] with the reason.
     pub fn parse(text: &str) -> Result<Self, StorageError> {
         read(text).map_err(|reason| StorageError::BadLocation { location: printable(text), reason })
     }
 
-    /// Whether `other` is this place or lies under it, by whole path segments: `lake` never covers `lakehouse`. An Azure
-    /// location that names no account is covered by any account's container of that name.
+    /// Returns whether `other` is this place or under it, by whole path segments: `lake` does not cover `lakehouse`. An
+    /// Azure location without an account is covered by a container of the same name in any account.
     pub fn covers(&self, other: &Self) -> bool {
         let same_service = match (&self.service, &other.service) {
             (Service::Azure { container: mine, .. }, Service::Azure { container, account: None }) => mine == container,
@@ -77,12 +81,12 @@ impl Location {
         same_service && other.path.prefix_matches(&self.path)
     }
 
-    /// How many path segments it has: of two locations that cover a third, the deeper is the longer prefix.
+    /// Returns the number of path segments: if two locations cover a third, the deeper one is the longer prefix.
     pub fn depth(&self) -> usize {
         self.path.parts_count()
     }
 
-    /// The local directory that it names, if it is a `file://` location.
+    /// Returns the local directory of a `file://` location.
     pub fn directory(&self) -> Option<std::path::PathBuf> {
         matches!(self.service, Service::File).then(|| std::path::Path::new("/").join(self.path.as_ref()))
     }
@@ -106,15 +110,14 @@ impl fmt::Display for Location {
     }
 }
 
-/// The bytes that most paths in logs have at most, with the separator before them.
+/// The typical maximum length of a path in a log, including the separator before it.
 const MOST_PATHS: usize = 128;
 
-/// A path written in a table's log, as the object it names under `root`, the table's own place.
+/// Resolves a path from a table's log to an object under `root`, the table's path.
 ///
-/// The Delta protocol writes paths as relative URIs, or as absolute ones (shallow clones); absolute ones are refused
-/// here, as is everything that does not name a file strictly below `root` after one percent-decode. A log is no data
-/// either, the table's own or that of a table within its folder: a signed URL for a commit would disclose the history that
-/// is not shared.
+/// The Delta protocol allows relative URIs and absolute ones (shallow clones). Absolute ones are refused, and so is
+/// every path that is not strictly below `root` after one percent-decode. Paths into a log are refused too, even that
+/// of a table in a subfolder: a signed URL for a commit would disclose history that is not shared.
 pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
     if is_plain(log_path)
         && let Ok(path) = under(root, [log_path])
@@ -128,7 +131,7 @@ pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
         .map_err(|reason| StorageError::Escapes { path: printable(log_path), reason })
 }
 
-/// Why a path written in a log is not served; `None` where it is.
+/// Returns why a path from a log is refused; `None` if it is served.
 pub fn refusal_of(log_path: &str) -> Option<&'static str> {
     if is_plain(log_path) {
         return None;
@@ -151,7 +154,7 @@ fn under<'a>(root: &Path, segments: impl IntoIterator<Item = &'a str>) -> Result
     Path::parse(raw)
 }
 
-/// Whether a path is one that no rule of [`relative`] changes or refuses, as nearly all are.
+/// Returns whether no rule of [`relative`] changes or refuses the path, as is true for nearly all.
 fn is_plain(log_path: &str) -> bool {
     const PLAIN: [bool; 256] = {
         let (mut plain, mut byte) = ([false; 256], 0u8);
@@ -189,14 +192,14 @@ fn relative(log_path: &str) -> Result<Vec<String>, &'static str> {
     if segments.is_empty() {
         return Err("it names no file");
     }
-    // Some file systems tell no case.
+    // Some file systems ignore case.
     if segments.iter().any(|segment| segment.eq_ignore_ascii_case(LOG)) {
         return Err("it points into a table's log");
     }
     Ok(segments)
 }
 
-/// Whether a URI reference begins with a scheme (RFC 3986, section 3.1).
+/// Returns whether a URI reference begins with a scheme (RFC 3986, section 3.1).
 fn has_scheme(text: &str) -> bool {
     text.split_once(':').is_some_and(|(scheme, _)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -233,7 +236,7 @@ fn read(text: &str) -> Result<Location, &'static str> {
     Ok(Location { service, path })
 }
 
-/// Undoes percent-encoding once; a `%` that encodes nothing is refused, because readers differ about it.
+/// Decodes percent-encoding once. An invalid `%` is refused, because readers treat it differently.
 fn decode_once(text: &str) -> Result<String, &'static str> {
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('%') {
@@ -246,8 +249,8 @@ fn decode_once(text: &str) -> Result<String, &'static str> {
     percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| "it is not UTF-8 once decoded")
 }
 
-/// The segments of a decoded path. Empty ones and `.` mean nothing and vanish; `..` is refused wherever it stands, since
-/// object stores and file systems disagree about what it means. So is a backslash, which some read as a separator.
+/// Splits a decoded path into segments. Empty segments and `.` are dropped. `..` is refused anywhere, because object
+/// stores and file systems interpret it differently; so is a backslash, which some treat as a separator.
 fn segments(decoded: &str) -> Result<Vec<String>, &'static str> {
     if decoded.chars().any(char::is_control) {
         return Err("it has a control character");
@@ -268,8 +271,8 @@ fn bucket(authority: &str) -> Result<String, &'static str> {
     if is_name { Ok(authority.to_owned()) } else { Err("it does not begin with a bucket's or container's plain name") }
 }
 
-/// `container` (the account comes from the storage's options) or `container@account.dfs.core.windows.net`; the `blob` and
-/// `dfs` hosts are two doors to one account.
+/// Parses `container` (the account comes from the storage's options) or `container@account.dfs.core.windows.net`. The
+/// hosts `blob` and `dfs` are the same account.
 fn azure(authority: &str) -> Result<Service, &'static str> {
     let Some((container, host)) = authority.split_once('@') else {
         return Ok(Service::Azure { container: bucket(authority)?, account: None });
@@ -287,8 +290,8 @@ fn azure(authority: &str) -> Result<Service, &'static str> {
     Ok(Service::Azure { container: bucket(container)?, account })
 }
 
-/// What may be repeated of a rejected text: no control characters, not much, and nothing that looks like a credential (a
-/// query string, or user information outside Azure's `container@account`).
+/// Returns the part of a refused text that may be repeated: short, without control characters, and without anything
+/// like a credential (a query string, or user information other than Azure's `container@account`).
 fn printable(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let authority = text.split_once("//").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
@@ -489,7 +492,7 @@ mod tests {
         assert!(resolve(&root, &"a/".repeat(MAX_LOG_PATH)).is_err());
     }
 
-    /// Text out of the pieces that path rules trip over.
+    /// Generates text from pieces that are critical for path rules.
     fn nasty() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             Just("..".to_owned()),

@@ -1,7 +1,8 @@
-//! Where bytes live: a location URL becomes an object store, and object paths become URLs that clients can fetch.
+//! Turns a location URL into an object store, and object paths into URLs that clients can fetch.
 //!
-//! Lives here: normalising locations, opening stores, signing URLs, and the two places that are written, [`Archive`] and
-//! [`CopyRoot`]. Never here: what a Delta log means, or whether somebody may read a table. Start reading at [`Storages::locate`] and [`TableLocation::sign`].
+//! Normalises locations, opens stores, signs URLs, and holds the two places that are written, [`Archive`] and
+//! [`CopyRoot`]. Never here: the meaning of Delta logs, or access decisions. Start reading at [`Storages::locate`] and
+//! [`TableLocation::sign`].
 
 mod archive;
 mod azure;

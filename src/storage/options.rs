@@ -1,19 +1,20 @@
-//! A storage's options: object_store's own names, checked.
+//! Checks a storage's options, which have object_store's own names.
 
 use std::collections::BTreeMap;
 
 use super::StorageError;
 use crate::config::StorageSettings;
 
-/// The options of one storage, every name known to its store.
+/// The options of one storage, with names known to its store.
 pub(super) struct Options {
-    /// The storage they belong to, for messages.
+    /// The name of the storage, for messages.
     pub storage: String,
     pub values: BTreeMap<String, String>,
 }
 
 impl Options {
-    /// Reads them, reporting every problem at once. `knows` tells object_store's names.
+    /// Reads the options, and reports all problems at once. `knows` returns whether object_store has an option of that
+    /// name.
     pub fn read(settings: &StorageSettings, knows: fn(&str) -> bool) -> Result<Self, Vec<StorageError>> {
         let mut values = BTreeMap::new();
         let mut problems = Vec::new();
@@ -32,7 +33,7 @@ impl Options {
         if problems.is_empty() { Ok(Self { storage: settings.name.clone(), values }) } else { Err(problems) }
     }
 
-    /// A problem with this storage, ready to be reported.
+    /// Builds the error for a problem with this storage.
     pub fn problem(&self, reason: impl Into<String>) -> Vec<StorageError> {
         vec![StorageError::Configuration { name: self.storage.clone(), reason: reason.into() }]
     }

@@ -1,4 +1,4 @@
-//! Files of the server's own in a local folder, for nobody else: 0600 in folders 0700, whatever the process's umask.
+//! Keeps the server's own files in a local folder private: mode 0600 in folders with 0700, regardless of the umask.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use tokio::task::spawn_blocking;
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
 
-/// A local folder whose files and folders only the server's own user may open.
+/// A local folder whose files and subfolders only the server's user may open.
 #[derive(Debug)]
 pub(super) struct PrivateFolder {
     store: LocalFileSystem,
@@ -28,8 +28,8 @@ pub(super) struct PrivateFolder {
 }
 
 impl PrivateFolder {
-    /// Opens `directory`, made if absent where `is_made` says so. One that is there keeps its mode, whoever opens it; what
-    /// is put into it is private all the same.
+    /// Opens `directory`, and creates it if it is absent and `is_made` is true. An existing folder keeps its mode;
+    /// everything written into it is private anyway.
     pub(super) fn open(directory: &FilePath, is_made: bool) -> io::Result<Self> {
         if is_made {
             if directory.is_dir() {
@@ -44,13 +44,12 @@ impl PrivateFolder {
         Ok(Self { store, root: root.into() })
     }
 
-    /// The folder, without links.
+    /// Returns the folder's path without links.
     pub(super) fn root(&self) -> &FilePath {
         &self.root
     }
 
-    /// Makes the folders on the way to a file that are not there, private before anything is in them; answers where the
-    /// file will be.
+    /// Creates the missing folders for a file, private from the start. Returns the path of the file.
     async fn prepare(&self, location: &Path) -> Result<PathBuf> {
         let file = self.store.path_to_filesystem(location)?;
         let (root, to) = (Arc::clone(&self.root), file.clone());
@@ -68,7 +67,7 @@ impl PrivateFolder {
     }
 }
 
-/// The mode of a folder that others may open, too; nothing where it is private or not there.
+/// Returns the mode of a folder that other users may access; `None` if it is private or absent.
 pub fn mode_if_open(folder: &FilePath) -> Option<u32> {
     let mode = folder.metadata().ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)
@@ -84,7 +83,7 @@ fn warn_if_open(folder: &FilePath) {
     }
 }
 
-/// Makes a folder, private whatever the umask; one that is there stays as it is.
+/// Creates a private folder, regardless of the umask; an existing one stays unchanged.
 fn make(folder: &FilePath) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER).create(folder) {
         Ok(()) => set_permissions(folder, Permissions::from_mode(FOLDER)),

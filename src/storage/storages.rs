@@ -1,4 +1,4 @@
-//! The configured storages: opened once at start, then asked where a location belongs.
+//! Opens the configured storages once at start, and finds the storage for a location.
 
 use std::{
     collections::HashSet,
@@ -23,7 +23,7 @@ use super::{
     s3,
 };
 
-/// The most URLs of one answer that are signed with RSA.
+/// The most URLs that are signed with RSA for one answer.
 const MOST_RSA_SIGNATURES: usize = 50_000;
 
 /// One configured storage, opened.
@@ -35,15 +35,15 @@ pub struct Storage {
     signer: Option<UrlSigner>,
 }
 
-/// What a service's adapter makes of a location and its options.
+/// A store opened by the code for its service.
 pub(super) struct Opened {
-    /// The bare store: it can be written, and waits as long as its client does.
+    /// The bare store: it allows writes, and waits as long as its client does.
     pub store: Arc<dyn ObjectStore>,
-    /// `None` where URLs cannot be signed without a network call for each.
+    /// The signer; `None` if each URL would need a network call.
     pub signer: Option<UrlSigner>,
 }
 
-/// Who signs a storage's URLs.
+/// The signer of a storage's URLs.
 pub(super) enum UrlSigner {
     S3(s3::S3Signer),
     Azure(azure::SasSigner),
@@ -51,12 +51,12 @@ pub(super) enum UrlSigner {
 }
 
 impl Storage {
-    /// A store that no configuration names.
+    /// Wraps a store that is not in the configuration.
     pub(super) fn bare(store: Arc<dyn ObjectStore>) -> Self {
         Self::opened(String::new(), Delivery::Proxied, store, None)
     }
 
-    /// A store that is opened and has its name.
+    /// Wraps an opened store under a name.
     pub(super) fn opened(
         name: String,
         delivery: Delivery,
@@ -66,28 +66,28 @@ impl Storage {
         Self { name, delivery, max_staleness: Duration::ZERO, store, signer }
     }
 
-    /// Its name in the configuration.
+    /// Returns the name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How old a look at a log may be that answers a request.
+    /// Returns the greatest age of a look at a log that may still answer a request.
     pub fn max_staleness(&self) -> Duration {
         self.max_staleness
     }
 
-    /// How it is configured to deliver; local directories are always proxied.
+    /// Returns the configured delivery; local directories are always proxied.
     pub fn delivery(&self) -> Delivery {
         self.delivery
     }
 
-    /// Whether URLs can be signed without a network call for each.
+    /// Returns whether URLs can be signed without a network call for each.
     pub fn can_sign(&self) -> bool {
         self.signer.is_some()
     }
 
-    /// Whether it is worth signing this many URLs for one answer. An RSA signature for each of very many files would
-    /// keep a client waiting and the processor busy; proxied URLs are a thousand times cheaper.
+    /// Returns whether signing this many URLs for one answer is worthwhile. With RSA, signatures for very many files
+    /// would keep the client waiting and the CPU busy; proxied URLs are a thousand times cheaper.
     pub fn can_sign_many(&self, n_urls: usize) -> bool {
         match &self.signer {
             Some(UrlSigner::Gcs(_)) => n_urls <= MOST_RSA_SIGNATURES,
@@ -96,7 +96,7 @@ impl Storage {
         }
     }
 
-    /// The object store below it, for probes.
+    /// Returns the underlying object store, for probes.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
     }
@@ -104,7 +104,7 @@ impl Storage {
     pub(super) async fn signing_until(&self) -> Result<Option<DateTime<Utc>>, StorageError> {
         match &self.signer {
             Some(UrlSigner::S3(signer)) => signer.signing_until().await,
-            // A delegation key is renewed before it ends, and account and service account keys do not end.
+            // Delegation keys are renewed before they end, and account and service account keys do not end.
             Some(UrlSigner::Azure(_) | UrlSigner::Gcs(_)) | None => Ok(None),
         }
     }
@@ -130,23 +130,23 @@ impl fmt::Debug for Storage {
     }
 }
 
-/// Every configured storage.
+/// All configured storages.
 #[derive(Clone, Debug)]
 pub struct Storages {
     entries: Vec<(Location, Arc<Storage>)>,
 }
 
 impl Storages {
-    /// Opens all of them, without a network call, and reports every problem at once.
+    /// Opens all storages without a network call, and reports all problems at once.
     ///
-    /// `guarded` are files that no local root may hold: the configuration, the key files, the database. They need not
-    /// exist yet.
+    /// No local root may contain one of the files in `guarded`: the configuration, the key files, the database. These
+    /// files may be absent.
     pub fn open(settings: &[StorageSettings], guarded: &[PathBuf]) -> Result<Self, Vec<StorageError>> {
         Self::open_in(settings, guarded, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// [`Self::open`] with the environment passed in: cloud platforms hand credentials over in well-known variables
-    /// (`AWS_WEB_IDENTITY_TOKEN_FILE`, …), which stand behind a storage's options.
+    /// Like [`Self::open`], with the environment passed in. Cloud platforms provide credentials in well-known variables
+    /// (`AWS_WEB_IDENTITY_TOKEN_FILE`, …); a storage's options have precedence.
     pub fn open_in(
         settings: &[StorageSettings],
         guarded: &[PathBuf],
@@ -172,7 +172,7 @@ impl Storages {
         if problems.is_empty() { Ok(Self { entries }) } else { Err(problems) }
     }
 
-    /// Normalises `location` and finds the storage whose url is its longest prefix in whole path segments.
+    /// Normalises `location`, and finds the storage whose url is its longest prefix in whole path segments.
     pub fn locate(&self, location: &str) -> Result<TableLocation, StorageError> {
         let mut location = Location::parse(location)?;
         let covering = || self.entries.iter().filter(|(root, _)| root.covers(&location));
@@ -185,14 +185,14 @@ impl Storages {
         }
         location.service = root.service.clone();
         let path = match location.service {
-            // A local store's root is the configured directory; a cloud store's is the whole bucket.
+            // A local store's root is the configured directory; a cloud store's root is the bucket.
             Service::File => location.path.prefix_match(&root.path).map(Path::from_iter).unwrap_or_default(),
             _ => location.path.clone(),
         };
         Ok(TableLocation::in_storage(Arc::clone(storage), path, location.to_string()))
     }
 
-    /// The storages in the order of the configuration.
+    /// Iterates over the storages in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Storage> {
         self.entries.iter().map(|(_, storage)| storage.as_ref())
     }
@@ -232,7 +232,8 @@ pub(super) fn open_cloud(
     }))
 }
 
-/// Whether `setting` names a folder that is yet to be made, which can be; other places have to be opened to be known.
+/// Returns whether `setting` names a folder that does not exist yet and can be created. Returns false for all other
+/// places, which must be opened to be checked.
 pub(super) fn check_folder(setting: &StorageSettings) -> Result<bool, Vec<StorageError>> {
     let location = Location::parse(&setting.url).map_err(|error| vec![error])?;
     let Some(directory) = location.directory().filter(|directory| !directory.exists()) else { return Ok(false) };
@@ -275,7 +276,7 @@ fn absolute(file: &FilePath) -> PathBuf {
     std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
 }
 
-/// Where a file is or would be created: its nearest existing ancestor without links, and the rest.
+/// Returns the real path of a file that may not exist yet: its nearest existing ancestor without links, and the rest.
 fn real_path(file: &FilePath) -> PathBuf {
     let file = absolute(file);
     let found = file.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));

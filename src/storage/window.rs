@@ -1,4 +1,4 @@
-//! How long a URL may live when object_store's signers, which read the wall clock themselves, sign it.
+//! Limits the lifetime of URLs signed by object_store's signers, which read the wall clock themselves.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use url::Url;
 
 use super::StorageError;
 
-/// No presigned URL may live longer, in S3 and GCS alike (Signature Version 4).
+/// The longest lifetime of a presigned URL in S3 and GCS (Signature Version 4).
 const LONGEST: TimeDelta = TimeDelta::days(7);
 
-/// How often a URL is signed before the machine is called too slow to sign.
+/// The number of attempts to sign a URL before the machine counts as overloaded.
 const TRIES: usize = 3;
 
-/// The whole seconds from `now` to `expires_at`, both cut to seconds as signatures write them.
+/// Returns the whole seconds from `now` to `expires_at`, which is cut to whole seconds as in signatures.
 pub(super) fn seconds_left(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Result<u64, StorageError> {
     let left = (expires_at.trunc_subsecs(0) - now).min(LONGEST).num_seconds();
     u64::try_from(left).ok().filter(|left| *left > 0).ok_or(StorageError::Expired { expires_at, now })
 }
 
-/// Signs one GET URL that is dead at `expires_at` at the latest, by its own statement.
+/// Signs one GET URL that states an end no later than `expires_at`.
 ///
-/// The signer dates its signature itself, perhaps a second after we looked at the clock; so the date that it wrote is
-/// read back, and the rare URL that would live too long is signed again.
+/// The signer dates the signature itself, perhaps a second after the clock was read here. So the date in the URL is
+/// read back, and a URL that would live too long, which is rare, is signed again.
 pub(super) async fn sign_one(
     signer: &dyn Signer,
     path: &Path,
@@ -42,7 +42,7 @@ pub(super) async fn sign_one(
     Err(StorageError::unavailable("signing takes longer than a second; the machine is overloaded"))
 }
 
-/// The end that a Signature Version 4 URL states: `X-…-Date` plus `X-…-Expires`.
+/// Returns the end stated in a Signature Version 4 URL: `X-…-Date` plus `X-…-Expires`.
 fn dies_at(url: &Url) -> Option<DateTime<Utc>> {
     let value = |suffix: &str| {
         let mut pairs = url.query_pairs();

@@ -1,9 +1,9 @@
-//! What is kept: tables, shares, recipients, tokens, grants, the audit trail; on SQLite or PostgreSQL.
+//! Stores tables, shares, recipients, tokens, grants and the audit trail, on SQLite or PostgreSQL.
 //!
-//! Lives here: every SQL text, once for both databases, one file per aggregate. A read ([`reads!`]) is a method of
-//! [`Db`] and, inside a transaction, of [`Tx`]; a write is a method of [`Tx`] alone, so that a change and its audit
-//! event commit together. Nothing takes a second connection while a transaction is open.
-//! Never here: deciding anything, reading a clock, or a secret in clear.
+//! Holds every SQL text, written once for both databases, one file per aggregate. A read ([`reads!`]) is a method of
+//! [`Db`] and, inside a transaction, of [`Tx`]. A write is a method of [`Tx`] only, so that a change and its audit
+//! event commit together. Never takes a second connection while a transaction is open. Never here: decisions, clocks,
+//! secrets as text.
 
 mod access;
 mod audit;
@@ -34,6 +34,7 @@ pub use self::{
     core::{
         error::{Cause, Constraint, Result, StoreError},
         idempotency::IdempotencyRecord,
+        jobs::{JOB_LEASE, Job, JobFilter},
         lock::ServerLock,
         sqlite::SqliteTx,
     },
@@ -45,61 +46,64 @@ pub use self::{
     materialize::{CopyFilter, CopySet, EntitlementRow, MadeCopy, MixedFile, MixedScope, Serving, is_held},
 };
 
-/// By how much the clocks of servers may differ. A claim that would end later than it could if it were made now, and by
-/// more than this, was made by a clock that was ahead, and counts no more.
+/// How far the clocks of servers may differ. A claim that ends later than a claim made now could, by more than this,
+/// comes from a clock that was ahead and is ignored.
 pub const CLOCKS_APART: TimeDelta = TimeDelta::seconds(10);
+
+/// Longer than anything rests before its next attempt: what is to wait longer was queued by a clock that was ahead.
+const LONGEST_REST: TimeDelta = TimeDelta::hours(8);
 
 /// How long a change waits for its turn.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(25);
 
-/// A database, through its pooled connections. Cloning shares the pools.
+/// A database with its connection pools. Clones share the pools.
 #[derive(Clone, Debug)]
 pub enum Db {
     /// The embedded default.
     Sqlite {
         /// Connections that only read.
         reader: SqlitePool,
-        /// The one connection that writes.
+        /// The only connection that writes.
         writer: SqlitePool,
     },
-    /// What replicas share.
+    /// The database that replicas share.
     Postgres {
-        /// Connections for everything that has none of its own.
+        /// Connections for everything without a pool of its own.
         pool: PgPool,
-        /// Those of [`PoolRole::LookUps`].
+        /// The connections of [`PoolRole::LookUps`].
         look_ups: PgPool,
-        /// Those of [`PoolRole::AuditWriter`].
+        /// The connections of [`PoolRole::AuditWriter`].
         audit_writer: PgPool,
     },
 }
 
-/// Who has connections apart.
+/// A task with connections of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolRole {
-    /// Whoever looks up what requests are decided from.
+    /// Looking up the facts for decisions.
     LookUps,
-    /// Whoever writes requests to the audit trail.
+    /// Writing the events of requests to the audit trail.
     AuditWriter,
 }
 
-/// An open transaction; rolled back when dropped.
+/// An open transaction. Rolls back when dropped.
 #[derive(Debug)]
 pub struct Tx {
     connection: TxConnection,
-    /// Whether writes are left out, each as if it had changed one row.
+    /// Whether writes are skipped, each as if it had changed one row.
     is_rehearsal: bool,
 }
 
 #[derive(Debug)]
 enum TxConnection {
-    /// The only writer there is.
+    /// The only write transaction at a time.
     Sqlite(SqliteTx),
-    /// One of many, `READ COMMITTED`; what must not race takes [`Tx::lock_audit_head`] first.
+    /// One of several, at `READ COMMITTED`. Work that must not race calls [`Tx::lock_audit_head`] first.
     Postgres(Transaction<'static, Postgres>),
 }
 
-/// Writes each read twice: as a method of [`Db`] on any connection, and as one of [`Tx`] inside the transaction. The
-/// second name in the parentheses is what the body's one query runs on.
+/// Defines each read twice: as a method of [`Db`] on any connection and as a method of [`Tx`] in the transaction. The
+/// second name in the parentheses is the connection for the body's single query.
 macro_rules! reads {
     ($(
         $(#[$attribute:meta])*
@@ -150,8 +154,7 @@ macro_rules! on_tx {
 }
 use on_tx;
 
-/// Writes in the transaction of a [`Tx`], and answers how many rows that changed. A rehearsal writes nothing, and counts one
-/// row.
+/// Writes in the transaction of a [`Tx`] and returns how many rows changed. A dry run writes nothing and returns 1.
 macro_rules! writes {
     ($tx:expr, $db:ident => $body:expr) => {
         if $tx.is_rehearsal { 1 } else { $crate::store::on_tx!($tx, $db => $body) }
@@ -160,7 +163,7 @@ macro_rules! writes {
 use writes;
 
 impl Db {
-    /// Opens a transaction; on SQLite it holds the write lock from its first moment.
+    /// Opens a transaction; on SQLite it holds the write lock from the start.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
             Self::Sqlite { writer, .. } => Tx::new(TxConnection::Sqlite(SqliteTx::begin(writer).await?)),
@@ -168,7 +171,7 @@ impl Db {
         })
     }
 
-    /// Opens the transaction of a change: where others are at it, it waits as long as a statement on PostgreSQL may.
+    /// Opens the transaction of a change. On contention, waits as long as PostgreSQL lets a statement wait.
     pub async fn begin_change(&self) -> Result<Tx> {
         let began = Instant::now();
         loop {
@@ -179,12 +182,12 @@ impl Db {
         }
     }
 
-    /// Whether a transaction holds the audit chain's lock from its beginning.
+    /// Whether every transaction holds the audit chain's lock from the start.
     pub fn locks_at_begin(&self) -> bool {
         matches!(self, Self::Sqlite { .. })
     }
 
-    /// Begins a transaction that only reads: nobody waits for it, and it keeps nothing.
+    /// Opens a read-only transaction, which blocks no other.
     pub async fn begin_reading(&self) -> Result<Tx> {
         Ok(match self {
             Self::Sqlite { reader, .. } => Tx::new(TxConnection::Sqlite(SqliteTx::begin_reading(reader).await?)),
@@ -196,14 +199,14 @@ impl Db {
         })
     }
 
-    /// Begins the transaction of a dry run: it reads, leaves out its writes, takes no lock, and nobody waits for it. What
-    /// it was to write is not read back.
+    /// Opens the transaction of a dry run: it reads, skips its writes, and neither takes a lock nor blocks another. Its
+    /// reads do not see the skipped writes.
     pub async fn rehearse(&self) -> Result<Tx> {
         Ok(Tx { is_rehearsal: true, ..self.begin_reading().await? })
     }
 
-    /// The same database through connections apart. Whoever asks there waits for nobody else, and finds statements prepared
-    /// and connections warm: the common pool hands out all of its connections in turn.
+    /// Returns the same database with the connections of `role`. They wait for no other work, and their statements stay
+    /// prepared: the common pool hands out all of its connections in turn.
     pub fn apart(&self, role: PoolRole) -> Self {
         match self {
             Self::Sqlite { .. } => self.clone(),
@@ -217,12 +220,12 @@ impl Db {
         }
     }
 
-    /// Closes every connection; what is being done is finished first.
+    /// Closes every connection after its current work.
     pub async fn close(&self) {
         match self {
             Self::Sqlite { reader, writer } => {
                 reader.close().await;
-                // The last connection to go leaves one database file behind, so it must be one that can write.
+                // The last connection to close merges SQLite's log into the file, so it must be the writer.
                 writer.close().await;
             }
             Self::Postgres { pool, look_ups, audit_writer } => {
@@ -235,7 +238,7 @@ impl Db {
 }
 
 reads! {
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(self, db) -> Result<()> {
         sqlx::query("SELECT 1").execute(db).await?;
         Ok(())
@@ -247,7 +250,7 @@ impl Tx {
         Self { connection, is_rehearsal: false }
     }
 
-    /// Makes everything done in the transaction last; in a rehearsal there is nothing.
+    /// Commits the transaction; a dry run has nothing to commit.
     pub async fn commit(self) -> Result<()> {
         match self.connection {
             TxConnection::Sqlite(tx) => tx.commit().await,

@@ -1,7 +1,7 @@
-//! Log lines: structured, on stderr, as text or JSON.
+//! Writes structured log lines to stderr, as text or JSON.
 //!
-//! Nobody who logs waits for stderr, or fails with it: one thread writes, from a queue of bounded length. What cannot be
-//! written is counted, and told as soon as a line can be.
+//! Logging never waits for stderr, and never fails because of it: one thread writes from a bounded queue. Lines that
+//! cannot be written are counted, and the count is logged as soon as possible.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -19,17 +19,17 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// How many lines wait to be written.
+/// The most lines in the queue.
 const QUEUE: usize = 8192;
-/// How many bytes of lines wait to be written.
+/// The most bytes of lines in the queue.
 const QUEUE_BYTES: usize = 16 << 20;
-/// How long the end of the process waits for the last lines.
+/// The longest wait for the last lines when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Lines that could not be written since the process began.
+/// The number of lines lost since the process began.
 static LOST: LazyLock<Arc<AtomicU64>> = LazyLock::new(Arc::default);
 
-/// How many lines could not be written since the process began.
+/// Returns the number of lines lost since the process began.
 pub(super) fn lines_lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
@@ -40,21 +40,21 @@ pub enum TelemetryError {
     /// The level cannot be parsed.
     #[error("log.level `{level}` cannot be used: {source}; write `info`, or `info,weir::lake=debug`")]
     Level {
-        /// What was written.
+        /// The level as written.
         level: String,
         /// The cause.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Something else in this process has set up logging.
+    /// Logging is already set up in this process.
     #[error("logging is already set up: {0}")]
     Taken(#[from] tracing_subscriber::util::TryInitError),
-    /// The thread that writes cannot be started.
+    /// The writer thread cannot be started.
     #[error("the thread that writes log lines cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Sends the process's log lines to stderr as `settings` say, those of panics among them. To be called once, before
-/// anything is logged; what it answers is kept until the process ends.
+/// Sends the process's log lines, including panics, to stderr according to `settings`. Call this once, before anything
+/// is logged, and keep the result until the process ends.
 pub fn init(settings: &LogSettings) -> Result<Lines, TelemetryError> {
     let is_terminal = io::stderr().is_terminal();
     let lines = Lines::written_to(io::stderr(), Arc::clone(&LOST))?;
@@ -73,7 +73,7 @@ where
 {
     let filter = EnvFilter::try_new(directives(&settings.level))
         .map_err(|source| TelemetryError::Level { level: settings.level.clone(), source })?;
-    // What the library thinks of a line that it cannot write, it would print, and panic where that cannot be printed.
+    // The library would print its own errors about a line, and panic if it cannot print them.
     let builder = tracing_subscriber::fmt().log_internal_errors(false);
     let builder = builder.with_env_filter(filter).with_writer(writer).with_ansi(colours);
     Ok(match settings.format {
@@ -82,13 +82,13 @@ where
     })
 }
 
-/// The thread that writes log lines. Dropped when the process ends, it waits a moment for the last ones.
+/// The handle of the writer thread. When it is dropped at the end of the process, it waits briefly for the last lines.
 #[derive(Debug)]
 pub struct Lines {
     queue: Queue,
 }
 
-/// Where lines wait. Whoever logs never waits for it.
+/// The queue of lines. Adding a line never blocks.
 #[derive(Clone, Debug)]
 struct Queue {
     lines: SyncSender<Vec<u8>>,
@@ -115,7 +115,7 @@ impl Drop for Lines {
     }
 }
 
-/// Writes lines as they come, for as long as somebody may log.
+/// Writes lines as they arrive, until no sender is left.
 fn write_all(mut output: impl Write, queued: &Receiver<Vec<u8>>, waiting: &AtomicUsize, lost: &AtomicU64) {
     let (mut told, mut is_cut) = (0, false);
     loop {
@@ -131,7 +131,7 @@ fn write_all(mut output: impl Write, queued: &Receiver<Vec<u8>>, waiting: &Atomi
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let lines = lost.load(Ordering::Relaxed);
-        // The whole number, since this line may be lost as well.
+        // Reports the total, because this line may be lost too.
         if lines > told && !is_cut && waiting.load(Ordering::Relaxed) < QUEUE_BYTES / 2 {
             tracing::warn!(lines, "log lines were lost since the start, because they could not be written in time");
             told = lines;
@@ -162,8 +162,8 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// A bare level is ours: libraries stay at `warn` unless named, because HTTP and storage clients log URLs with their
-/// signatures at the finer levels.
+/// Applies a bare level to this server only. Libraries stay at `warn` unless named, because HTTP and storage clients
+/// log signed URLs at finer levels.
 fn directives(level: &str) -> String {
     let directives = level.split(',').map(str::trim).map(|directive| match directive {
         "info" | "debug" | "trace" => format!("warn,weir={directive}"),
@@ -172,7 +172,7 @@ fn directives(level: &str) -> String {
     directives.collect::<Vec<_>>().join(",")
 }
 
-/// An error with its sources, outermost first.
+/// Formats an error with its sources, outermost first.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -233,7 +233,7 @@ mod tests {
         assert!(lines.contains("ours") && lines.contains("theirs") && !lines.contains("Signature"), "{lines}");
     }
 
-    /// An output that fails until it is mended, and then takes everything.
+    /// An output that fails until it is repaired, and then accepts everything.
     #[derive(Clone, Default)]
     struct Failing {
         is_mended: Arc<std::sync::atomic::AtomicBool>,
@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    /// A receiver that takes nothing until it is let go.
+    /// A receiver that accepts nothing until it is released.
     struct Stuck(std::sync::mpsc::Receiver<()>);
 
     impl Write for Stuck {

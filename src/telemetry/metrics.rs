@@ -1,7 +1,7 @@
-//! Every metric, declared once. A value of [`Metrics`] is handed down; there is no global registry.
+//! Declares each metric once. A [`Metrics`] value is passed down; there is no global registry.
 //!
-//! Labels are route templates, fixed words and the names of configured storages and webhooks, so that their number is bounded: a
-//! share, a table or a recipient is never one.
+//! Labels are route templates, fixed words, and the names of configured storages and webhooks, so their number is
+//! bounded. Shares, tables and recipients are never labels.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -22,6 +22,7 @@ use prometheus_client::{
 };
 
 use super::logging::lines_lost;
+use crate::domain::core::job::{JobKind, JobState};
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -67,12 +68,18 @@ struct TaskLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct JobLabels {
+    kind: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StorageLabels {
     storage: String,
 }
 
-/// The server's metrics. Methods say what happened; [`Metrics::encode`] answers the page for Prometheus. Clones count
-/// together.
+/// The server's metrics. Each method reports an event; [`Metrics::encode`] returns the page for Prometheus. Clones
+/// share their counts.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -114,9 +121,10 @@ pub struct Metrics {
     task_failing: Family<TaskLabels, Gauge>,
     task_last_run: Family<TaskLabels, Gauge>,
     task_lag: Family<TaskLabels, Gauge>,
+    jobs: Family<JobLabels, Gauge>,
 }
 
-/// Something that goes on, such as a request that is being served; dropping it, for whatever reason, ends it.
+/// Something in progress, such as a request being served; it ends when this is dropped.
 #[derive(Debug)]
 pub struct InFlight(Gauge);
 
@@ -126,11 +134,12 @@ impl Drop for InFlight {
     }
 }
 
-/// The route of a request that no route template matched: its path is the client's choice, and so no label.
+/// The label for requests without a route template. Their path is chosen by the client, so it must not become a label.
 const UNMATCHED_ROUTE: &str = "unmatched";
 
 impl Metrics {
-    /// All metrics at zero. The names of `storages` are known from the start, so that their absence of errors shows.
+    /// Creates all metrics at zero. The names of `storages` are registered at once, so that storages without errors are
+    /// shown.
     pub fn new<'a>(storages: impl IntoIterator<Item = &'a str>) -> Self {
         let metrics = Self {
             requests: Family::default(),
@@ -171,6 +180,7 @@ impl Metrics {
             task_failing: Family::default(),
             task_last_run: Family::default(),
             task_lag: Family::default(),
+            jobs: Family::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -179,8 +189,7 @@ impl Metrics {
         metrics.registered()
     }
 
-    /// The names of `webhooks` are known from the start, too: a series that begins with the first message that was given up
-    /// would show no increase.
+    /// Registers the names of `webhooks` at once: a series that starts with the first failure would show no increase.
     pub fn expect_webhooks<'a>(&self, webhooks: impl IntoIterator<Item = &'a str>) {
         for webhook in webhooks {
             for outcome in ["delivered", "failed", "dead"] {
@@ -190,7 +199,7 @@ impl Metrics {
         }
     }
 
-    /// The names of background `tasks` are known from the start, too.
+    /// Registers the names of background `tasks` at once.
     pub fn expect_tasks(&self, tasks: impl IntoIterator<Item = &'static str>) {
         for task in tasks {
             drop(self.tasks_failed.get_or_create(&TaskLabels { task }));
@@ -261,27 +270,28 @@ impl Metrics {
         r.register("task_last_run_timestamp_seconds", help, self.task_last_run.clone());
         let help = "How late a background task's last run began";
         r.register("task_lag_seconds", help, self.task_lag.clone());
+        r.register("jobs", "Jobs that are due, running or dead, on all servers together", self.jobs.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
-    /// A request is being served for as long as the answer lives.
+    /// Counts a request as being served while the result lives.
     pub fn request_started(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
     }
 
-    /// A connection is open for as long as the answer lives.
+    /// Counts a connection as open while the result lives.
     pub fn connection_opened(&self) -> InFlight {
         self.connections.inc();
         InFlight(self.connections.clone())
     }
 
-    /// `count` connections were told to close, so that there is room for others.
+    /// Counts `count` connections that were closed to make room for others.
     pub fn connections_closed(&self, count: usize) {
         self.connections_closed.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
-    /// A response began after `took`. `route` is the template that matched, if one did.
+    /// Records a response that began after `took`. `route` is the matching template, if there is one.
     pub fn request_answered(&self, method: &str, route: Option<&str>, status: u16, took: Duration) {
         let (method, route) = (known_method(method), route.unwrap_or(UNMATCHED_ROUTE).to_owned());
         let labels = RouteLabels { method, route: route.clone() };
@@ -289,31 +299,32 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     }
 
-    /// A data request was decided: `operation` is an action of the audit trail, `outcome` is `allow` or `deny`, `reason`
-    /// one of the domain's reason codes.
+    /// Counts a decision on a data request: `operation` is an action of the audit trail, `outcome` is `allow` or
+    /// `deny`, and `reason` is one of the domain's reason codes.
     pub fn decided(&self, operation: &str, outcome: &'static str, reason: &'static str) {
         self.data_requests.get_or_create(&OperationLabels { operation: operation.to_owned(), outcome }).inc();
         self.decisions.get_or_create(&DecisionLabels { outcome, reason }).inc();
     }
 
-    /// So many events of the audit trail are not counted yet.
+    /// Sets the number of audit events that are not in the usage sums yet.
     pub fn usage_waits_for(&self, events: i64) {
         self.usage_waiting_events.set(events);
     }
 
-    /// URLs of `files` files with `bytes` bytes in all were handed out; `delivery` is `presigned` or `proxied`.
+    /// Counts issued URLs for `files` files with `bytes` bytes in total; `delivery` is `presigned` or `proxied`.
     pub fn files_issued(&self, delivery: &'static str, files: u64, bytes: u64) {
         let labels = DeliveryLabels { delivery };
         self.files_issued.get_or_create(&labels).inc_by(files);
         self.bytes_issued.get_or_create(&labels).inc_by(bytes);
     }
 
-    /// The clock turned out to have been ahead.
+    /// Counts a step back of the clock, which had been ahead.
     pub fn clock_went_back(&self) {
         self.clock_steps_back.inc();
     }
 
-    /// A run of the background task `task` that began `lag` after it was due ended at `at`, in seconds since 1970.
+    /// Records a run of the background task `task` that began `lag` after its due time and ended at `at`, in seconds
+    /// since 1970.
     pub fn task_ran(&self, task: &'static str, lag: TimeDelta, at: i64, has_failed: bool) {
         let labels = TaskLabels { task };
         self.task_lag.get_or_create(&labels).set(lag.num_seconds().max(0));
@@ -325,98 +336,112 @@ impl Metrics {
         }
     }
 
+    /// How many jobs there are of each kind and state; of those that are not named there is none. Kinds of a newer server are
+    /// left to that.
+    pub fn jobs_are(&self, counts: &[(String, String, i64)]) {
+        for (kind, state) in
+            JobKind::ALL.iter().flat_map(|kind| JobState::ALL.map(|state| (kind.as_str(), state.as_str())))
+        {
+            let count = counts.iter().find(|count| count.0 == kind && count.1 == state).map_or(0, |count| count.2);
+            self.jobs.get_or_create(&JobLabels { kind, state }).set(count);
+        }
+    }
+
     /// This server sent `bytes` bytes of a file.
     pub fn bytes_proxied(&self, bytes: u64) {
         self.bytes_proxied.inc_by(bytes);
     }
 
-    /// A snapshot was answered from memory.
+    /// Counts a snapshot answered from memory.
     pub fn snapshot_hit(&self) {
         self.snapshot_hits.inc();
     }
 
-    /// A snapshot was not in memory.
+    /// Counts a snapshot that was not in memory.
     pub fn snapshot_missed(&self) {
         self.snapshot_misses.inc();
     }
 
-    /// A snapshot was loaded or advanced in `took`.
+    /// Records that a snapshot was loaded or advanced in `took`.
     pub fn snapshot_loaded(&self, took: Duration) {
         self.snapshot_load_seconds.observe(took.as_secs_f64());
     }
 
-    /// Cached snapshots now hold `bytes` bytes.
+    /// Sets the size of the cached snapshots.
     pub fn snapshot_cache_is(&self, bytes: u64) {
         self.snapshot_cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// A batch of `events` audit events was committed in `took`.
+    /// Records that a batch of `events` audit events was committed in `took`.
     pub fn audit_committed(&self, events: usize, took: Duration) {
         self.audit_batch_events.observe(events as f64);
         self.audit_commit_seconds.observe(took.as_secs_f64());
     }
 
-    /// An event that nobody waits for could not be recorded.
+    /// Counts an audit event without a waiting caller that could not be recorded.
     pub fn audit_event_lost(&self) {
         self.audit_events_lost.inc();
     }
 
-    /// A call to the configured storage `storage` failed.
+    /// Counts a failed call to the configured storage `storage`.
     pub fn storage_failed(&self, storage: &str) {
         self.storage_errors.get_or_create(&StorageLabels { storage: storage.to_owned() }).inc();
     }
 
-    /// So many objects are served a version before their table's newest, because of its schema.
+    /// Sets the number of objects held at a version before their table's newest because of its schema.
     pub fn objects_on_hold_are(&self, count: usize) {
         self.objects_on_hold.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// How long the oldest event waits for a checkpoint, and the oldest checkpoint for its export; 0 where none does.
+    /// Sets how long the oldest event has waited for a checkpoint, and the oldest checkpoint for its export; 0 if none
+    /// waits.
     pub fn audit_waits(&self, unsealed: TimeDelta, unexported: TimeDelta) {
         self.audit_unsealed_seconds.set(unsealed.num_seconds().max(0));
         self.audit_unexported_seconds.set(unexported.num_seconds().max(0));
     }
 
-    /// This server wrote `files` copies with `bytes` bytes in all.
+    /// Counts `files` copies with `bytes` bytes in total that this server wrote.
     pub fn copies_made(&self, files: u64, bytes: u64) {
         self.copies_made.inc_by(files);
         self.copies_made_bytes.inc_by(bytes);
     }
 
-    /// This server deleted `files` copies with `bytes` bytes in all.
+    /// Counts `files` copies with `bytes` bytes in total that this server deleted.
     pub fn copies_deleted(&self, files: u64, bytes: u64) {
         self.copies_deleted.inc_by(files);
         self.copies_deleted_bytes.inc_by(bytes);
     }
 
-    /// A copy could not be made.
+    /// Counts a copy that could not be made.
     pub fn copy_failed(&self) {
         self.copies_failed.inc();
     }
 
-    /// The register of copies and their store were compared: so many objects without a row, rows without an object.
+    /// Sets the result of comparing the register of copies with their store: objects without a row, and rows without an
+    /// object.
     pub fn copies_disagree(&self, orphaned: usize, missing: usize) {
         self.copies_orphaned.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
         self.copies_missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
     }
 
-    /// A query of a view was answered with no row, because of the recipient's properties.
+    /// Counts a query of a view that was answered without rows because of the recipient's properties.
     pub fn query_without_rows(&self) {
         self.queries_without_rows.inc();
     }
 
-    /// A message was sent to a webhook of the settings: `delivered`, `failed` and tried again, or `dead`.
+    /// Counts an attempt to send a message to a configured webhook; `outcome` is `delivered`, `failed` (to be retried)
+    /// or `dead`.
     pub fn notification_attempted(&self, webhook: &str, outcome: &'static str) {
         let labels = NotificationLabels { webhook: webhook.to_owned(), outcome };
         self.notification_attempts.get_or_create(&labels).inc();
     }
 
-    /// The database was asked whether it is there.
+    /// Sets whether the database answers.
     pub fn database_answers(&self, does: bool) {
         self.database_up.set(does.into());
     }
 
-    /// The page that Prometheus reads, in the OpenMetrics text format
+    /// Returns the page for Prometheus, in the OpenMetrics text format
     /// (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         self.log_lines_lost.inner().store(lines_lost(), Ordering::Relaxed);
@@ -426,12 +451,12 @@ impl Metrics {
     }
 }
 
-/// From a millisecond to half a minute and more.
+/// Creates a histogram with buckets from a millisecond to half a minute.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
 
-/// The name of a method: HTTP allows any, which callers make up, so that one that is not known is `other`.
+/// Returns the name of a known method, else `other`: clients can invent methods, which must not become labels.
 pub fn known_method(method: &str) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")

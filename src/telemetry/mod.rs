@@ -1,7 +1,7 @@
-//! What the server tells its operators: log lines on stderr and Prometheus metrics.
+//! Reports to operators: log lines on stderr, and Prometheus metrics.
 //!
-//! Lives here: how lines and metrics look. Never here: what is worth saying, which its own module knows, nor the audit
-//! trail, which is kept in the database and not in a log.
+//! Defines the form of lines and metrics. Never here: the decision to report something, which belongs to each module,
+//! and the audit trail, which is in the database and not in a log.
 
 mod logging;
 mod metrics;

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::access::limits::span,
+    domain::{access::limits::span, core::job::JobKind},
     service::{
         Service,
         core::{
@@ -53,6 +53,8 @@ const ALERTING: Duration = Duration::from_secs(30);
 const REPORTING: Duration = Duration::from_secs(60);
 /// How often the database is pinged for the metrics, with or without requests.
 const LOOKING: Duration = Duration::from_secs(5);
+/// How often it is looked for jobs that are due.
+const WORKING: Duration = Duration::from_secs(2);
 /// How often it is looked for messages that are due.
 const SENDING: Duration = Duration::from_secs(1);
 
@@ -203,7 +205,10 @@ impl Tasks {
             Task::new("endings", ENDINGS, |service| async move { service.tell_endings().await }),
             Task::new("alerts", ALERTING, |service| async move { alert(&service).await }),
         ];
-        // One for each webhook, so that none waits for another.
+        // One for each kind of job and for each webhook, so that none waits for another.
+        for kind in JobKind::ALL {
+            all.push(Task::new("jobs", WORKING, move |service: Service| async move { work(&service, kind).await }));
+        }
         for webhook in service.signals.webhooks() {
             let webhook: Arc<str> = webhook.into();
             all.push(Task::new("notifications", SENDING, move |service: Service| {
@@ -291,6 +296,13 @@ async fn tidy(service: &Service) -> Result<(), ServiceError> {
         tracing::info!(revoked, "revoked tokens that were fetched by a link and never used");
     }
     Ok(())
+}
+
+/// Does the jobs of a kind that are due, and counts those that are left.
+async fn work(service: &Service, kind: JobKind) -> Result<(), ServiceError> {
+    let done = service.run_jobs(kind).await;
+    service.count_jobs().await?;
+    done
 }
 
 /// Tells what goes wrong on its own.

@@ -1,26 +1,28 @@
-//! Holds the floors of `docs/ARCHITECTURE.md`: each module may mention only what stands below it.
+//! Enforces the floors of `docs/ARCHITECTURE.md`: each module may use only the floors below it.
 //!
-//! The check reads text: `crate::…` paths, grouped imports, and `super::` chains at the start of a line that leave a
-//! module. Comments and string literals do not count.
+//! The check works on text: `crate::…` paths, grouped imports, and `super::` chains at the start of a line that leave a
+//! module. Comments and string literals are ignored.
 
 use std::path::{Path, PathBuf};
 
 const BASE: &[&str] = &["config", "domain", "telemetry"];
 const SERVICE: &[&str] =
-    &["config", "domain", "engine", "identity", "lake", "notify", "service", "storage", "store", "telemetry"];
+    &["config", "domain", "engine", "identity", "lake", "notify", "render", "service", "storage", "store", "telemetry"];
 
-/// What each module may mention beside itself. A module that is not here has no floor, and is reported.
+/// The modules that each module may use besides itself. A module without an entry is reported.
 fn below(module: &str) -> Option<&'static [&'static str]> {
     Some(match module {
         "domain" => &[],
-        "config" => &["domain"],
+        "config" | "render" => &["domain"],
         "telemetry" => &["config", "domain"],
         "store" | "storage" | "identity" | "notify" => BASE,
         "lake" => &["config", "domain", "storage", "telemetry"],
         "engine" => &["config", "domain", "lake", "storage", "telemetry"],
-        "service" => &["config", "domain", "engine", "identity", "lake", "notify", "storage", "store", "telemetry"],
+        "service" => {
+            &["config", "domain", "engine", "identity", "lake", "notify", "render", "storage", "store", "telemetry"]
+        }
         "http" | "worker" => SERVICE,
-        // A client of any server, which knows nothing of this one.
+        // A client for any server, which knows nothing about this one.
         "conformance" => &[],
         "app" => &[
             "config",
@@ -30,6 +32,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "identity",
             "lake",
             "notify",
+            "render",
             "service",
             "storage",
             "store",
@@ -46,6 +49,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "identity",
             "lake",
             "notify",
+            "render",
             "service",
             "storage",
             "store",
@@ -57,11 +61,11 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-/// The faces of `http`; they share what is beside them, never each other.
+/// The faces of `http`. They may use what is beside them, but not each other.
 const FACES: [&str; 4] = ["activation", "admin", "console", "sharing"];
 
 /// Crates with one home: a mention elsewhere puts that concern on a second floor.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("sqlx", &["store"]),
     ("deltalake", &["lake"]),
     ("delta_kernel", &["lake"]),
@@ -70,14 +74,15 @@ const HOMES: [(&str, &[&str]); 10] = [
     ("axum", &["http", "app"]),
     ("tower_http", &["http", "app"]),
     ("clap", &["cli"]),
+    ("askama", &["render"]),
     ("prometheus_client", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
 
-/// What pure values have no use for.
+/// Names that pure values must not use.
 const IMPURE: [&str; 6] = ["tokio", "reqwest", "object_store", "std::fs", "std::net::TcpStream", "async fn"];
 
-/// Everything in the file `path` (relative to `src/`) with the content `text` that the floors forbid.
+/// Finds every violation in the file `path` (relative to `src/`) with the content `text`.
 fn violations(path: &str, text: &str) -> Vec<String> {
     let code = without_comments_and_strings(text);
     let file: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
@@ -91,7 +96,7 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     mentioned.extend(super_paths(&code, &file));
     for mention in mentioned {
         let target = mention[0].as_str();
-        // An item of the crate's root is no module.
+        // Items of the crate root are no modules.
         if below(target).is_some() && target != module && !allowed.contains(&target) {
             found.push(format!("{path}: `{module}` stands below `{target}` or beside it, and mentions it"));
         }
@@ -105,7 +110,7 @@ fn violations(path: &str, text: &str) -> Vec<String> {
             found.push(format!("{path}: `{name}` is at home in `{}`", homes.join("`, `")));
         }
     }
-    if module == "domain" {
+    if ["domain", "render"].contains(&module) {
         let impure = IMPURE.iter().filter(|word| mentions(&code, word));
         found.extend(impure.map(|word| format!("{path}: `{word}` has no place among pure values")));
     }
@@ -114,12 +119,12 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// True where `word` stands in `code` and is not the end of a longer name.
+/// Whether `word` occurs in `code` and does not end a longer name.
 fn mentions(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
-/// The first two segments of every path in `code` that begins with `root::`, groups included.
+/// The first two segments of every path in `code` that starts with `root::`, including groups.
 fn paths_from(code: &str, root: &str) -> Vec<Vec<String>> {
     let start = format!("{root}::");
     let starts = code.match_indices(&start).map(|(at, _)| at);
@@ -149,7 +154,7 @@ fn expand(rest: &str) -> Vec<Vec<String>> {
     }
 }
 
-/// The members of a group whose opening brace has just been read.
+/// Splits a group after its opening brace into members.
 fn members(group: &str) -> Vec<&str> {
     let (mut depth, mut from, mut found) = (0, 0, Vec::new());
     for (at, c) in group.char_indices() {
@@ -170,12 +175,12 @@ fn members(group: &str) -> Vec<&str> {
     found
 }
 
-/// The paths from the crate's root that `use super::…` lines of the file's own module mean.
+/// The paths from the crate root that the `use super::…` lines of the file's own module refer to.
 fn super_paths(code: &str, file: &[&str]) -> Vec<Vec<String>> {
     let own: Vec<&str> = file.iter().copied().filter(|segment| *segment != "mod").collect();
     let mut found = Vec::new();
     for (at, _) in code.match_indices("use super::") {
-        // Indented ones belong to a module inside of the file.
+        // Indented lines belong to a module inside the file.
         let line = code[..at].rsplit('\n').next().unwrap_or_default();
         if !matches!(line, "" | "pub " | "pub(super) " | "pub(crate) ") {
             continue;
@@ -193,7 +198,7 @@ fn super_paths(code: &str, file: &[&str]) -> Vec<Vec<String>> {
     found
 }
 
-/// `text` with comments and the insides of string literals removed; line breaks stay.
+/// Removes comments and the contents of string literals from `text`; line breaks stay.
 fn without_comments_and_strings(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -225,7 +230,7 @@ fn without_comments_and_strings(text: &str) -> String {
     code
 }
 
-/// The length of the string literal at the start of `text`, with its quotes.
+/// The length of the string literal at the start of `text`, including its quotes.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -284,6 +289,8 @@ fn pointing_up_is_found() {
         ("service/shares.rs", "fn f() -> sqlx::Result<()>;"),
         ("lake/mod.rs", "use datafusion::physical_expr::PhysicalExpr;"),
         ("domain/token.rs", "use tokio::sync::Mutex;"),
+        ("render/report/mod.rs", "use crate::service::reports;"),
+        ("http/admin/reports.rs", "use askama::Template;"),
         ("utils/mod.rs", ""),
     ] {
         assert_eq!(violations(path, text).len(), 1, "{path}: {text}");
@@ -295,6 +302,7 @@ fn pointing_down_is_allowed() {
     for (path, text) in [
         ("service/sharing/query.rs", "use crate::{domain::{share, token}, lake::Snapshot, service::audit};"),
         ("engine/mod.rs", "use crate::{lake::Snapshot, storage::TableLocation};"),
+        ("service/reports.rs", "use crate::render::report;"),
         ("http/admin/shares.rs", "use crate::http::{admin::problem, middleware}; use super::problem;"),
         ("http/mod.rs", "use self::{admin, sharing}; use crate::http::{admin::x, sharing::y};"),
         (
@@ -330,6 +338,39 @@ fn standard_output_is_written_to_in_one_place() {
     assert_eq!(writers, [Path::new("cli/print.rs")], "a failed write is told from other failures there alone");
 }
 
+/// Every template below `folder`.
+fn templates(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(templates(&path));
+        } else if path.extension().is_some_and(|extension| extension == "html" || extension == "svg") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn templates_escape_all_but_styles_and_charts_of_ours() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/render");
+    let mut unescaped = Vec::new();
+    for template in templates(&folder) {
+        let text = std::fs::read_to_string(&template).unwrap();
+        let printed = text.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+        let name = template.strip_prefix(&folder).unwrap().display();
+        let raw = printed.filter(|printed| printed.contains('|'));
+        unescaped.extend(raw.map(|printed| format!("{name}: {}", printed.trim_matches(['-', ' ']))));
+        assert!(!text.contains("{% filter") && !text.contains("escape"), "{name}");
+    }
+    assert_eq!(
+        unescaped,
+        ["activation/page.html: self::STYLE|safe", "report/page.html: self::STYLE|safe", "report/page.html: days|safe"]
+    );
+}
+
 /// The rooms of the floors that have them; each room has one name on every floor.
 const ROOMS: [&str; 8] = ["access", "audit", "catalog", "core", "insight", "materialize", "operators", "sharing"];
 
@@ -345,7 +386,7 @@ fn floors_have_the_same_rooms_and_nothing_beside_them() {
     }
 }
 
-/// The names of the types that `text` makes public on its own level.
+/// The names of the types that `text` declares public at its top level.
 fn public_types(text: &str) -> Vec<String> {
     let code = without_comments_and_strings(text);
     let names = code.lines().filter_map(|line| {
@@ -359,8 +400,8 @@ fn public_types(text: &str) -> Vec<String> {
     names.collect()
 }
 
-/// The public types of one name on one floor, each with its files. The commands of the command line each have their own
-/// `Arguments`, which nobody names but beside the command.
+/// The public types that share a name on one floor, with their files. Each command of the command line has its own
+/// `Arguments`, which only the command names.
 fn doubled<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<String> {
     let mut homes = std::collections::BTreeMap::<(String, String), Vec<&str>>::new();
     for (path, text) in files {

@@ -1,4 +1,4 @@
-//! What is shipped for those who run it speaks of things that are there: metrics, runbooks, and pods that give up rights.
+//! The files for operators refer only to things that exist: metrics, runbooks, and pods without extra rights.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +21,14 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every `weir_…` in a text.
+/// Every `weir_…` name in a text.
 fn named(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c: char| !is_part(c)).filter(|word| word.starts_with("weir_"));
     words.map(str::to_owned).collect()
 }
 
-/// The samples of a server to which everything has happened once, with the names of their labels.
+/// The samples of a server on which everything has happened once, with the names of their labels.
 fn samples() -> BTreeMap<String, String> {
     let metrics = Metrics::new(["lake"]);
     metrics.request_answered("GET", Some("/readyz"), 503, Duration::from_millis(1));
@@ -51,7 +51,7 @@ fn samples() -> BTreeMap<String, String> {
     samples
 }
 
-/// Sees that an expression names samples that there are, by labels that they have.
+/// Checks that an expression uses existing samples and their labels.
 fn check(expression: &str, samples: &BTreeMap<String, String>) {
     let names = named(expression);
     assert!(!names.is_empty() || expression.starts_with("up{"), "{expression}");
@@ -83,8 +83,8 @@ fn every_alert_names_metrics_and_a_runbook_that_are_there() {
     }
 }
 
-/// Runs Prometheus's own judge of rules, which must find nothing. Where it is not installed, the caller says so, except in
-/// CI, where a silent skip would be a lie.
+/// Runs Prometheus's rule checker, which must report nothing. If it is not installed, this is skipped with a message,
+/// or fails in CI.
 fn promtool(arguments: &[&str]) {
     let run = Command::new("promtool").args(arguments).current_dir(root().join("deploy")).output();
     let Ok(run) = run else {
@@ -115,7 +115,7 @@ fn every_alert_is_tried_firing_and_quiet_and_in_a_rolling_restart() {
     }
 }
 
-/// The whole number behind `key` in a text.
+/// The whole number after `key` in a text.
 fn number(text: &str, key: &str) -> u64 {
     let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
     let digits: String =
@@ -123,7 +123,7 @@ fn number(text: &str, key: &str) -> u64 {
     digits.parse().unwrap()
 }
 
-/// The longest that a stopping server takes: it drains, lets running answers finish, and seals the trail.
+/// The longest time that a stopping server takes: it drains, lets running answers finish, and seals the trail.
 fn stops_within(settings: &str) -> u64 {
     number(settings, "drain_seconds =") + number(settings, "shutdown_grace_seconds =") + 5
 }
@@ -136,7 +136,7 @@ fn orchestrators_give_a_stopping_server_its_time_and_notice_that_it_drains() {
     let noticed = number(probe, "periodSeconds:") * number(probe, "failureThreshold:");
     assert!(noticed < number(&pods, "drain_seconds ="), "a pod is gone before anybody notices");
 
-    // Compose's server has the settings that are given to nobody else, and so has whoever relies on an orchestrator's 30 s.
+    // Compose's server runs with the default settings, like servers that rely on an orchestrator's default of 30 s.
     let own = read("docker/weir.toml");
     assert!(!own.contains("drain_seconds") && !own.contains("shutdown_grace_seconds"));
     assert!(stops_within(DEFAULT) <= 30);

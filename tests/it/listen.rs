@@ -1,4 +1,4 @@
-//! Listeners on real sockets: addresses, TLS, and how serving ends.
+//! Listeners on real sockets: addresses, TLS, and shutdown.
 
 use std::{net::SocketAddr, process::Command, sync::Arc, time::Duration};
 
@@ -47,7 +47,7 @@ fn whoami() -> Router {
     Router::new().route("/peer", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }))
 }
 
-/// A router whose `/stream` sends whatever the test sends.
+/// A router whose `/stream` sends the test's chunks.
 fn streaming() -> (Router, mpsc::UnboundedSender<Bytes>) {
     let (sender, receiver) = mpsc::unbounded_channel::<Bytes>();
     let receiver = std::sync::Arc::new(tokio::sync::Mutex::new(receiver));
@@ -60,7 +60,7 @@ fn streaming() -> (Router, mpsc::UnboundedSender<Bytes>) {
     (Router::new().route("/stream", get(stream)), sender)
 }
 
-/// Waits until nobody listens on `address` any more.
+/// Waits until `address` refuses connections.
 async fn refused(address: SocketAddr) {
     while tokio::net::TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
@@ -114,12 +114,12 @@ async fn idle_connection_does_not_hold_up_the_end() {
     let client = reqwest::Client::new();
     let answer = client.get(format!("http://{}/peer", serving.addresses[0])).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "127.0.0.1");
-    // The client keeps its connection for the next request, which does not come.
+    // The client keeps its connection for another request, which never comes.
     tokio::time::timeout(GRACE / 4, serving.stop()).await.expect("an idle connection is closed").unwrap();
     drop(client);
 }
 
-/// Many more than there is room for: none of them keeps a new one out, and one that is in use is left alone.
+/// Many more idle connections than there is room for: none keeps a new one out, and one in use is left alone.
 #[tokio::test]
 async fn idle_connections_make_room_for_new_ones() {
     let (router, chunks) = streaming();
@@ -139,7 +139,7 @@ async fn idle_connections_make_room_for_new_ones() {
         let body = reqwest::get(format!("http://{address}/peer")).await.unwrap().text().await.unwrap();
         assert_eq!(body, "127.0.0.1");
     }
-    // Closed, with an end or a reset.
+    // Closed, by an end or a reset.
     assert!(!matches!(idle[0].read(&mut [0; 64]).await, Ok(1..)), "the oldest is closed");
     chunks.send(Bytes::from_static(b"still there")).unwrap();
     assert_eq!(in_use.chunk().await.unwrap().unwrap(), "still there");
@@ -155,7 +155,7 @@ async fn address_in_use_is_named() {
     assert!(error.to_string().contains(&format!("cannot listen on `{addr}`")), "{error}");
 }
 
-/// A self-signed certificate for localhost in `folder`.
+/// Creates a self-signed certificate for localhost in `folder`.
 fn certificate(folder: &std::path::Path, name: &str) -> TlsFiles {
     let (cert_file, key_file) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
     let made = Command::new("openssl")
@@ -216,7 +216,7 @@ async fn a_certificate_that_is_renewed_is_served_without_a_restart() {
     };
     let old = trusting(&files);
     old.get(&url).send().await.unwrap();
-    // The certificate comes before its key, and until both are there the old ones are served.
+    // The certificate arrives before its key; until both are there, the old ones are served.
     let renewed = certificate(folder.path(), "renewed");
     let new = trusting(&renewed);
     std::fs::copy(&renewed.cert_file, &files.cert_file).unwrap();

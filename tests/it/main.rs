@@ -1,4 +1,4 @@
-//! The integration tests: one binary, because every further one costs a link of the whole tree.
+//! The integration tests. They are one binary, because each further binary links the whole dependency tree again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -6,6 +6,7 @@ mod activation;
 mod admin;
 mod arch;
 mod audit;
+mod citations;
 mod cli;
 mod config;
 mod conformance;

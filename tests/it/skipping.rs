@@ -1,4 +1,4 @@
-//! Queries with predicates and limits, over HTTP: what is left out, and what is never left out.
+//! Queries with predicates and limits over HTTP: which files are skipped, and which never are.
 
 use axum::body::Body;
 use http::{Request, header};
@@ -28,8 +28,8 @@ on_both_databases!(
     what_is_recorded_is_what_was_selected,
 );
 
-/// A token to a table `t`: file 1 to 4 of that many bytes, with one row each; the days are 1, 1, 2 and none, ids are
-/// 1 to 4, and file 4 has no statistics.
+/// Shares a table `t` and returns a token. Files 1 to 4 have as many bytes and one row each; the days are 1, 1, 2 and
+/// null, the ids 1 to 4, and file 4 has no statistics.
 async fn share_days(app: &TestApp) -> String {
     let columns = [("id", "long"), ("note", "string"), ("day", "date")];
     let mut log = HandWrittenLog::create(&app.folder("t"), protocol(1, 2), metadata("t", &columns, &["day"]));
@@ -114,7 +114,7 @@ async fn check_085_a_limit_takes_as_many_files_as_hold_the_rows(app: TestApp) {
     assert!(selected(&app, &token, json!({"limitHint": 0})).await.is_empty());
     assert_eq!(selected(&app, &token, json!({"limitHint": "4"})).await, [1, 2, 3, 4]);
     assert_eq!(selected(&app, &token, json!({"limitHint": -1})).await, [1, 2, 3, 4]);
-    // The table is what it is, however little of it is wanted.
+    // The first lines are the same, however few rows are wanted.
     let head = |answer: &Answer| lines(answer)[..2].to_vec();
     let (none, all) = (json!({"limitHint": 0}), json!({}));
     assert_eq!(head(&query(&app, &token, &none).await), head(&query(&app, &token, &all).await));
@@ -144,10 +144,10 @@ async fn check_087_a_limit_beside_a_predicate_counts_only_rows_that_match_for_ce
     let with_limit = |tree: Value| json!({"jsonPredicateHints": tree.to_string(), "limitHint": 1});
     let day = compare("equal", "day", "date", "2020-01-01");
     assert_eq!(selected(&app, &token, with_limit(day)).await.len(), 1);
-    // The notes of file 2 are all null; of the others nothing is known.
+    // All notes of file 2 are null; the notes of the others are unknown.
     let may = compare("equal", "note", "string", "x");
     assert_eq!(selected(&app, &token, with_limit(may)).await, [1, 3, 4]);
-    // A hint that cannot be read still says that not every row is wanted.
+    // A hint that cannot be parsed still means that not every row is wanted.
     let unreadable = json!({"predicateHints": ["note LIKE 'x%'"], "limitHint": 1});
     assert_eq!(selected(&app, &token, unreadable).await, [1, 2, 3, 4]);
 }
@@ -187,7 +187,7 @@ async fn check_089_sql_is_fine_on_tables_with_deletion_vectors_and_mapped_column
 async fn what_statistics_leave_out_may_be_in_the_file(app: TestApp) {
     let columns = [("x", "double"), ("at", "timestamp")];
     let mut log = HandWrittenLog::create(&app.folder("t"), protocol(1, 2), metadata("t", &columns, &[]));
-    // NaN, which its writer left out, beside 1; and half a minute of an offset that lacks its seconds.
+    // A NaN that its writer left out beside 1, and a UTC offset that lost its seconds.
     let file = |number: i64, x: f64, at: &str| {
         let mut add = add(number, json!({}));
         let bounds = json!({"x": x, "at": at});
@@ -225,7 +225,7 @@ async fn statistics_tell_of_nothing_but_the_tables_columns(app: TestApp) {
         add["add"]["stats"] = stats.to_string().into();
         add
     };
-    // Like a writer's of today, whose text stays as it is.
+    // Statistics of a current writer are passed on unchanged.
     let clean = r#"{"numRecords":1,"minValues":{"id":3},"maxValues":{"id":3},"nullCount":{"id":0},"tightBounds":true}"#;
     let mut third = add(3, json!({}));
     third["add"]["stats"] = clean.into();
@@ -256,7 +256,7 @@ async fn statistics_tell_of_nothing_but_the_tables_columns(app: TestApp) {
     let first = bounds(r#""gone":"zsecret","#);
     let before = format!(r#"{{"numRecords":1,"minValues":{first},"maxValues":{first},"nullCount":{{"id":0}}}}"#);
     assert_eq!(stats(&query(&app, &token, &json!({})).await), [of(1), of(2), clean.to_owned()]);
-    // What was a column then is one in the past.
+    // A column of that time is a column in older versions.
     assert_eq!(stats(&query(&app, &token, &json!({"version": 1})).await), std::slice::from_ref(&before));
     let changes = query(&app, &token, &json!({"startingVersion": 1})).await;
     assert_eq!(stats(&changes), [before, of(2), clean.to_owned()]);
@@ -286,7 +286,7 @@ async fn check_092_to_093_negations_keep_what_may_match(app: TestApp) {
     let token = share_days(&app).await;
     let equal = compare("equal", "id", "long", "2");
     assert_eq!(selected(&app, &token, hint(&not(&equal))).await, [1, 3, 4]);
-    // Nothing is known of the notes' values, and nothing at all of file 4.
+    // The notes' values are unknown, and so is everything in file 4.
     let equal = compare("equal", "note", "string", "x");
     assert_eq!(selected(&app, &token, hint(&not(&equal))).await, [1, 2, 3, 4]);
     let is_null = json!({"op": "isNull", "children": [column("note", "string")]});

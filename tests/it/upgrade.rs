@@ -1,5 +1,5 @@
-//! What releases left behind is taken over by this one: the folders of `tests/fixtures/releases`, each made by the binary
-//! of its release.
+//! This release takes over what earlier releases left: the folders in `tests/fixtures/releases`, each made by its
+//! release's binary.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,13 @@ use crate::{
     },
 };
 
-/// What moves without anybody's change, or is known only once a table was looked at.
+/// Members that change by themselves, or are known only once a table was looked at.
 const VOLATILE: [&str; 2] = ["last_used_at", "schema_hold"];
-/// When time moves a state, and which ones it moves.
+/// The times that change a state, and the states that they change.
 const ENDS: [&str; 3] = ["valid_until", "expires_at", "activation_expires_at"];
 const MOVING: [&str; 3] = ["active", "scheduled", "pending"];
 
-/// What every release left on one kind of database, the oldest first.
+/// What each release left on one kind of database, oldest first.
 fn left_behind(kind: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/releases");
     let mut releases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().join(kind)).collect();
@@ -36,7 +36,7 @@ fn left_behind(kind: &str) -> Vec<PathBuf> {
     releases
 }
 
-/// An installation on what a release left, with the S3 server that holds its tables, copies and exported trail.
+/// An installation on what a release left, with the S3 server that holds its tables, copies and export.
 struct Left {
     installation: Installation,
     s3: S3Server,
@@ -64,7 +64,7 @@ impl Left {
         Self { installation, s3, made }
     }
 
-    /// Sees that a server serves what was there, under the ids, etags and tokens it had, and that its past is whole.
+    /// Checks that a server serves everything under the same ids, etags and tokens, and that the trail is whole.
     async fn goes_on(&self, mut weir: Weir) {
         self.has_every_noun(&weir).await;
         for (read, files) in self.made["reads"].as_object().unwrap() {
@@ -84,8 +84,72 @@ impl Left {
         weir.admin(Method::POST, &format!("/grants/{grant}/revoke"), json!({"reason": "a test"})).await;
         assert_eq!(self.query(&weir, "acme", "claims").await.unwrap_err(), StatusCode::FORBIDDEN);
 
+        self.finds_what_was_about_an_object(&weir).await;
         let feed = weir.feed().await;
         assert!(feed.iter().enumerate().all(|(at, event)| event["seq"] == json!(at + 1)));
+        weir.stop();
+        assert!(self.installation.run_well(&["audit", "verify"]).contains("the same as"));
+    }
+
+    /// Sees that events about a shared object are found, those that called it a table and those that do not.
+    async fn finds_what_was_about_an_object(&self, weir: &Weir) {
+        let object = weir.admin(Method::GET, "/shares/insurer/objects/claims/claims", Value::Null).await["id"].clone();
+        let id = object.as_str().unwrap();
+        let found = async |about: &str| {
+            let path = format!("/audit?{about}&order=asc&max_results=1000");
+            weir.admin(Method::GET, &path, Value::Null).await["items"].as_array().unwrap().clone()
+        };
+        let events = found(&format!("object={id}")).await;
+        assert_eq!(events[0]["action"], "object.create");
+        assert!(events.is_sorted_by_key(|event| event["seq"].as_i64().unwrap()));
+        assert_eq!(found("share=insurer&table=claims.claims").await, events);
+        let (new, old): (Vec<_>, Vec<_>) = events.iter().partition(|event| event["registered_table"].is_string());
+        assert!(old.iter().all(|event| event["table_id"] == object && event.get("object_id").is_none()));
+        assert!(new.iter().all(|event| event["object_id"] == object && event["table_id"] != object));
+        for (events, kind) in [(old, "table"), (new, "object")] {
+            let reads: Vec<_> = events.iter().filter(|event| event["action"] == "table.query").collect();
+            assert!(!reads.is_empty() && reads.iter().all(|event| event["object"]["kind"] == kind), "{kind}");
+        }
+    }
+
+    /// What sets a release's database back to a checkpoint before partners were suspended and revoked, as a backup of then
+    /// would.
+    fn set_back(release: &Path) -> String {
+        let mut events = Vec::new();
+        let mut checkpoints = Vec::new();
+        for entry in fs::read_dir(release.join("audit/events")).unwrap() {
+            let path = entry.unwrap().path();
+            checkpoints.push(path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap());
+            let text = fs::read_to_string(path).unwrap();
+            events.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone()));
+        }
+        let suspended = events.iter().map(|event| match event {
+            Value::String(text) => serde_json::from_str(text).unwrap(),
+            event => event.clone(),
+        });
+        let suspended = suspended.filter(|event: &Value| event["action"] == "recipient.suspend");
+        let suspended = suspended.map(|event| event["seq"].as_i64().unwrap()).min().unwrap();
+        let seq = checkpoints.into_iter().filter(|seq| *seq < suspended).max().unwrap();
+        format!(
+            "UPDATE tokens SET revoked_at = NULL WHERE id IN \
+             (SELECT token_id FROM audit_events WHERE action = 'token.revoke' AND seq > {seq}); \
+             DELETE FROM audit_personal WHERE seq > {seq}; DELETE FROM audit_events WHERE seq > {seq}; \
+             DELETE FROM audit_checkpoints WHERE seq > {seq}; \
+             UPDATE audit_head SET seq = {seq}, hash = (SELECT hash FROM audit_events WHERE seq = {seq}); \
+             UPDATE recipients SET state = 'active';"
+        )
+    }
+
+    /// Sees that a server starts frozen on a database that was set back, with everything revoked again that its release
+    /// recorded as revoked.
+    async fn is_recovered(&self, mut weir: Weir) {
+        assert_eq!(self.list(&weir, "acme").await, StatusCode::FORBIDDEN, "everything is frozen");
+        weir.admin(Method::POST, "/unfreeze", json!({"reason": "a test"})).await;
+        for (who, status) in [("acme", 200), ("revoked", 401), ("suspended", 403), ("gone", 401)] {
+            assert_eq!(self.list(&weir, who).await.as_u16(), status, "{who}");
+        }
+        let recovered = weir.admin(Method::GET, "/audit?action=audit.recover", Value::Null).await;
+        assert_eq!(recovered["items"][0]["change"]["is_fork"], false);
         weir.stop();
         assert!(self.installation.run_well(&["audit", "verify"]).contains("the same as"));
     }
@@ -116,7 +180,7 @@ impl Left {
         request.send().await.unwrap().status()
     }
 
-    /// The files of a query as `[size, rows]` each.
+    /// The files in a query's answer as `[size, rows]`.
     async fn query(&self, weir: &Weir, who: &str, table: &str) -> Result<Value, StatusCode> {
         let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/{table}/query", weir.url);
         let answer = weir.client.post(url).bearer_auth(self.token(who)).json(&json!({})).send().await.unwrap();
@@ -133,7 +197,7 @@ impl Left {
     }
 }
 
-/// Whether time has moved the state of an item since.
+/// Whether time has changed the state of an item since.
 fn has_moved(item: &Value) -> bool {
     let has_passed = |end: &&str| {
         let end = item[*end].as_str().map(|end| end.parse::<DateTime<Utc>>().unwrap());
@@ -152,7 +216,7 @@ fn time_alone_moves_a_state_and_never_one_that_has_ended() {
     assert!(!has_moved(&json!({"state": "suspended"})));
 }
 
-/// Whether `now` says what `before` said, whatever it says besides.
+/// Whether `now` contains everything that `before` had.
 fn says(now: &Value, before: &Value) -> bool {
     match (now, before) {
         (Value::Object(now), Value::Object(before)) => {
@@ -165,13 +229,13 @@ fn says(now: &Value, before: &Value) -> bool {
     }
 }
 
-/// An inline table of TOML.
+/// An inline table in TOML.
 fn inline(options: &BTreeMap<String, String>) -> String {
     let options: Vec<String> = options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
     format!("{{ {} }}", options.join(", "))
 }
 
-/// Sees that this release leaves a database alone that a newer one has migrated.
+/// Checks that this release leaves a database alone that a newer one has migrated.
 fn refuses_a_newer_one(installation: &Installation) {
     for command in ["serve", "migrate"] {
         let refused = installation.run(&[command]);
@@ -181,7 +245,7 @@ fn refuses_a_newer_one(installation: &Installation) {
     }
 }
 
-/// A migration of a release to come.
+/// A migration of a future release.
 const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
     SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
 
@@ -199,6 +263,30 @@ async fn a_sqlite_database_of_each_release_is_migrated_by_serving() {
         db.close().await.unwrap();
         refuses_a_newer_one(&left.installation);
         drop(left.s3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_each_release_is_brought_up_to_its_export() {
+    for release in left_behind("sqlite") {
+        let installation = Installation::sqlite();
+        let file = installation.folder.path().join("weir.db");
+        fs::copy(release.join("weir.db"), &file).unwrap();
+        let mut db = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&file)).await.unwrap();
+        let set_back = format!("DROP TRIGGER audit_events_no_delete; {}", Left::set_back(&release));
+        sqlx::raw_sql(AssertSqlSafe(set_back)).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+        let left = Left::of(&release, installation).await;
+        left.is_recovered(left.installation.start().await).await;
+    }
+    let Some(cluster) = Cluster::start().await else { return };
+    for release in left_behind("postgres") {
+        let left = refused(&cluster, &release).await;
+        let lifted = "ALTER TABLE audit_events DISABLE TRIGGER USER;";
+        cluster.admin_as("weir_owner", "weir", &format!("{lifted} {}", Left::set_back(&release))).await;
+        left.installation.run_well(&["migrate"]);
+        cluster.admin("weir", GRANTS).await;
+        left.is_recovered(left.installation.start().await).await;
     }
 }
 
@@ -237,13 +325,13 @@ async fn a_postgresql_database_of_each_release_is_migrated_by_a_server_that_is_t
     let Some(cluster) = Cluster::start().await else { return };
     for release in left_behind("postgres") {
         let left = refused(&cluster, &release).await;
-        // The server's own role may do what there was; what is new it is given when all is migrated.
+        // The server's role keeps its rights, and gets those on new tables once everything is migrated.
         cluster.admin("weir", "ALTER DEFAULT PRIVILEGES FOR ROLE weir_owner GRANT ALL ON TABLES TO weir_server").await;
         left.goes_on(left.installation.start_with(&["--migrate"]).await).await;
     }
 }
 
-/// Every row of what operators declare, as the columns that a release reads have it; texts that are JSON as what they say.
+/// Every row of the declared nouns, with the columns that a release reads; JSON texts are parsed.
 async fn declared(cluster: &Cluster) -> Value {
     let mut db = PgConnection::connect(&cluster.url("weir_owner")).await.unwrap();
     let mut declared = json!({});
@@ -262,7 +350,7 @@ async fn declared(cluster: &Cluster) -> Value {
     declared
 }
 
-/// Its servers go on reading while they are exchanged.
+/// Servers of the previous release keep reading while they are replaced.
 #[tokio::test]
 async fn migrations_leave_all_columns_in_place_that_the_release_before_reads() {
     let Some(cluster) = Cluster::start().await else { return };
@@ -276,7 +364,7 @@ async fn migrations_leave_all_columns_in_place_that_the_release_before_reads() {
     }
 }
 
-/// PostgreSQL takes no JSON with a NUL apart, but keeps it as a text.
+/// PostgreSQL cannot parse JSON with a NUL, but stores it as text.
 #[tokio::test]
 async fn a_nul_that_an_earlier_server_took_is_migrated_with_its_text() {
     let Some(cluster) = Cluster::start().await else { return };

@@ -1,4 +1,4 @@
-//! Background tasks by a clock that is driven, and what becomes of them when they fail.
+//! Background tasks on a simulated clock, and what happens when they fail.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use weir::{
     config::{Settings, Sources},
-    domain::audit::{Actor, Event},
+    domain::audit::{Actor, Event, action::Action},
     service::{
         audit::write::AuditWriter,
         core::{clock::Clock, vitals::Vitals},
@@ -32,7 +32,7 @@ on_both_databases!(
     a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_was_ahead,
 );
 
-/// The tasks that ran, all of which did well.
+/// Runs the tasks that are due, all of which must succeed, and returns their names.
 async fn run(tasks: &Tasks) -> Vec<&'static str> {
     let ran = tasks.run_due().await;
     assert!(ran.iter().all(|task| task.failure.is_none()), "{ran:?}");
@@ -71,14 +71,14 @@ async fn a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_w
     app.pass(-3 * 86_400);
     app.grant_acme().await;
     let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
-    // Another server, too, whose tasks begin anew.
+    // Another server too, whose tasks start fresh.
     let other = Tasks::of(&app.replica_set(|_| {}).service);
     for tasks in [&tasks, &other] {
         assert!(run(tasks).await.contains(&"checkpoints"));
     }
     let sealed = app.service.db.find_last_checkpoint().await.unwrap().unwrap();
     assert!(sealed.seq > ahead.seq && sealed.created_at < ahead.created_at, "{sealed:?}");
-    // Windows of a minute begin anew, and so does what counts as a token's use.
+    // Windows of a minute start again, and so does the note of a token's use.
     let patch = json!({"limits": {"requests_per_minute": 1}});
     app.patch("/recipients/acme", patch).await.expect(200);
     assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::OK);
@@ -87,14 +87,14 @@ async fn a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_w
     assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::TOO_MANY_REQUESTS);
     app.pass(-2 * 86_400);
     assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::OK);
-    // It is told, once.
+    // It is reported once.
     let told = app.service.metrics.encode().unwrap();
     assert!(told.contains("weir_clock_steps_back_total 1"), "{told}");
     run(&tasks).await;
 }
 
 fn event() -> Event {
-    Event::new(Actor::system("test"), "test")
+    Event::new(Actor::system("test"), Action::AdminRead)
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_writer_that_ends_is_started_again_and_until_then_nothing_is_ready() {
 async fn a_server_whose_disk_is_full_is_not_ready_until_it_has_room() {
     let app = TestApp::sqlite().await;
     let ready = async || app.send(Request::get("/readyz").body(Body::empty()).unwrap()).await;
-    // The writer may not grow the file; the connection that takes its place may.
+    // The writer cannot extend the file; the connection that replaces it can.
     app.execute("PRAGMA max_page_count = 1").await;
     let answer = ready().await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text);
@@ -165,7 +165,7 @@ async fn a_simulated_year_is_lived_by_lines_of_standard_input() {
     let reports = weir.admin(Method::GET, "/reports", Value::Null).await;
     assert!(reports["items"].as_array().unwrap().len() >= 11, "{reports}");
     weir.stop();
-    // Where others could reach it, time is not simulated.
+    // Where others could reach the server, simulated time is refused.
     let mut exposed = Installation::sqlite();
     exposed.known_as("https://data.example.org");
     let refused = exposed.run(&["serve", "--simulate"]);

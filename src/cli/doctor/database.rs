@@ -1,4 +1,5 @@
-//! The database: whether it is there, of the right schema, durable and writable; what it knows of keys and checkpoints.
+//! Examines the database: reachable, with the right schema, durable and writable; and its records of keys and
+//! checkpoints.
 
 use std::fs::File;
 
@@ -7,14 +8,15 @@ use chrono::{TimeDelta, Utc};
 use crate::{
     cli::failure,
     config::Settings,
+    domain::core::job::JobState,
     store::{Db, StoreError},
 };
 
 use super::{Examined, Fault, Finding, Status, is_sqlite, patiently, spelled};
 
-/// A root key that seals for longer than this should give way to another one.
+/// A root key that has been active for longer should be rotated.
 const OLD_KEY: TimeDelta = TimeDelta::days(730);
-/// How much later than configured a checkpoint may be; a server that restarts is not late.
+/// How late a checkpoint may be beyond the configured interval; a restarting server is not at fault.
 const GRACE: TimeDelta = TimeDelta::seconds(60);
 const UNREACHABLE: &str = "start the database, and check database.url and the network between";
 
@@ -54,12 +56,12 @@ async fn examine(settings: &Settings, db: &Db) -> Examined {
     Ok("SQLite answers, at this weir's schema, durable and writable".to_owned())
 }
 
-/// The server's words name the role or the database, never the password.
+/// The database server's messages name the role or the database, never the password.
 fn fault(error: StoreError) -> Fault {
     Fault::of(failure::said(&error.into()), UNREACHABLE)
 }
 
-/// By how much the database's clock is ahead of this one, with its name; `None` where it has none of its own.
+/// How far the database's clock is ahead of this machine's, with its name; `None` if it has no clock of its own.
 pub(super) async fn skew(db: Option<&Db>) -> Option<(String, TimeDelta)> {
     let before = Utc::now();
     let asked = tokio::time::timeout(super::PATIENCE, db?.find_time()).await;
@@ -67,7 +69,7 @@ pub(super) async fn skew(db: Option<&Db>) -> Option<(String, TimeDelta)> {
     Some(("the database".to_owned(), time - (before + (Utc::now() - before) / 2)))
 }
 
-/// Whether the database's servers know the active key, and for how long.
+/// Whether the servers of this database use the active key, and since when.
 pub(super) async fn keys(db: Option<&Db>, fingerprints: &[String]) -> Option<Finding> {
     const CHECK: &str = "key age";
     let active = fingerprints.first()?;
@@ -101,6 +103,25 @@ pub(super) async fn keys(db: Option<&Db>, fingerprints: &[String]) -> Option<Fin
         }
         _ => finding,
     })
+}
+
+/// Whether work was given up that somebody has to look at.
+pub(super) async fn jobs(db: Option<&Db>) -> Finding {
+    const CHECK: &str = "jobs";
+    let Some(db) = db else { return Finding::new(CHECK, Status::Skipped, "the database cannot be read") };
+    let mut dead = 0;
+    let examined = patiently(UNREACHABLE, async {
+        for (_, state, count) in db.count_jobs().await.map_err(fault)? {
+            dead += if state == JobState::Dead.as_str() { count } else { 0 };
+        }
+        Ok("no job was given up".to_owned())
+    });
+    let finding = Finding::of(CHECK, examined.await);
+    if dead > 0 {
+        let remedy = "`weir job list --state dead` says why; `weir job retry` has one done again";
+        return Finding::warning(CHECK, Fault::new(format!("jobs that were given up: {dead}"), remedy));
+    }
+    finding
 }
 
 /// Whether the trail is sealed, and exported where it should be, as often as configured.

@@ -1,4 +1,4 @@
-//! The machine: files of secrets and who may read them, keys, clocks, disks, addresses and TLS.
+//! Examines the machine: permissions of secret files, keys, clocks, disks, addresses and TLS.
 
 use std::{
     io::ErrorKind,
@@ -24,22 +24,22 @@ use crate::{
 
 use super::{Examined, Fault, Finding, MAX_SKEW, PATIENCE, Status, is_sqlite, patiently, spelled};
 
-/// Certificates are renewed before so little of their life is left.
+/// A certificate should be renewed before less than this is left.
 const RENEWAL: TimeDelta = TimeDelta::days(14);
 
-/// What was found of the root keys.
+/// The result of examining the root keys.
 pub(super) struct Keys {
     pub(super) findings: Vec<Finding>,
-    /// Of those that can be used, the active one first.
+    /// The fingerprints of usable keys, the active one first.
     pub(super) fingerprints: Vec<String>,
 }
 
-/// What the settings say, and who may read the files that they come from.
+/// Reports on the settings, and on who may read their files.
 pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Finding> {
     let told = file.map_or("the defaults and the environment".to_owned(), |file| format!("`{}`", file.display()));
     let mut findings = vec![Finding::new("configuration", Status::Ok, format!("{told} can be used"))];
     const CHECK: &str = "secret files";
-    // Orchestrators mount secrets for all inside of a container, so that these are no failures.
+    // Orchestrators mount secrets readable for everybody inside a container, so this is only a warning.
     let warnings = settings.warnings.iter().map(|text| Fault::of(text, "see docs/configuration.md"));
     findings.extend(warnings.map(|fault| Finding::warning(CHECK, fault)));
     let tls = settings.server.tls().map(|files| files.key_file);
@@ -52,7 +52,7 @@ pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Fin
     findings
 }
 
-/// Whether others may read a file.
+/// Reports a file that other users may read.
 fn exposed(file: &Path) -> Option<Fault> {
     let metadata = std::fs::metadata(file).ok()?;
     // Secrets mounted into a container belong to root and are readable by the container's group.
@@ -63,7 +63,7 @@ fn exposed(file: &Path) -> Option<Fault> {
     (mode & open_to_others != 0).then(|| Fault::new(detail, format!("run `chmod 600 {shown}`")))
 }
 
-/// Whether the root keys can be used.
+/// Checks that the root keys can be used.
 pub(super) fn keys(settings: &Settings) -> Keys {
     const CHECK: &str = "keys";
     match read_keys(&settings.secrets) {
@@ -96,7 +96,7 @@ fn database_exists(settings: &Settings) -> bool {
     settings.database.sqlite_file().is_some_and(|file| file.exists())
 }
 
-/// Whether this clock agrees with those that were read.
+/// Compares this machine's clock with the clocks that were read.
 pub(super) fn clocks(clocks: Vec<Option<(String, TimeDelta)>>) -> Finding {
     const CHECK: &str = "clock";
     let clocks: Vec<(String, TimeDelta)> = clocks.into_iter().flatten().collect();
@@ -113,7 +113,7 @@ pub(super) fn clocks(clocks: Vec<Option<(String, TimeDelta)>>) -> Finding {
     Finding::new(CHECK, Status::Ok, format!("within {} of {}", spelled(MAX_SKEW), names.join(", ")))
 }
 
-/// How many connections of clients the server could hold.
+/// Reports how many client connections the server can hold.
 pub(super) fn connections(settings: &Settings) -> Finding {
     const CHECK: &str = "connections";
     let most = most_connections(usize::try_from(settings.database.max_connections).unwrap_or(usize::MAX));
@@ -127,7 +127,7 @@ pub(super) fn connections(settings: &Settings) -> Finding {
     }
 }
 
-/// Whether there is room where the server writes on this machine.
+/// Checks the free space in the places on this machine where the server writes.
 pub(super) fn disks(settings: &Settings, min_free: u64) -> Vec<Finding> {
     let views = settings.views.target().and_then(|target| target.local_root());
     let export = settings.audit.export.target().and_then(|target| target.local_root());
@@ -156,7 +156,7 @@ fn room(place: &Path, min_free: u64) -> Examined {
     Ok(detail)
 }
 
-/// Whether the server can listen where it should, or already does, and what recipients are told can be right.
+/// Checks that the server can listen on its addresses, or already does, and that the public URL can be right.
 pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
     let server = &settings.server;
     let mut findings = Vec::new();
@@ -180,7 +180,7 @@ pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// What the running server's background tasks come to, by its metrics; skipped where none runs.
+/// Reports the state of a running server's background tasks, from its metrics; skipped if no server runs.
 pub(super) async fn tasks(settings: &Settings) -> Finding {
     const CHECK: &str = "tasks";
     let address = settings.server.admin_listen.unwrap_or(settings.server.listen);
@@ -202,13 +202,13 @@ pub(super) async fn tasks(settings: &Settings) -> Finding {
     }
 }
 
-/// The task that a line of metrics tells of, and whether its last run failed.
+/// Reads a task's name from a line of metrics, and whether its last run failed.
 fn task_state(line: &str) -> Option<(&str, bool)> {
     let (task, value) = line.strip_prefix("weir_task_failing{task=\"")?.split_once("\"}")?;
     Some((task, value.trim() != "0"))
 }
 
-/// Until when the server's certificates are good; nothing where they cannot be read, which is told already.
+/// Reports when the server's certificates expire; `None` if they cannot be read, which is reported elsewhere.
 fn expiry(files: &TlsFiles) -> Option<Finding> {
     const CHECK: &str = "tls expiry";
     const REMEDY: &str = "renew the certificate; a running server reads it again within seconds";
@@ -277,7 +277,7 @@ async fn listens(settings: &Settings, address: SocketAddr) -> Examined {
     }
 }
 
-/// What is answered under `path` by whatever listens on `address`. Nothing is sent that a stranger there should not have.
+/// Fetches `path` from the listener on `address`. The listener may be a stranger, so nothing secret is sent.
 async fn ask(settings: &Settings, address: SocketAddr, path: &str) -> reqwest::Result<reqwest::Response> {
     let client = reqwest::Client::builder().timeout(PATIENCE).tls_danger_accept_invalid_certs(true).build()?;
     let scheme = if settings.server.tls().is_some() { "https" } else { "http" };

@@ -1,7 +1,8 @@
-//! `weir doctor`: examines what a server stands on, from where it stands, and says what to do about each fault.
+//! `weir doctor`: examines everything that a server depends on, from the server's own machine, and says how to fix each
+//! fault.
 //!
-//! One file per thing that is examined. Every examination ends within [`PATIENCE`], changes nothing but a probe that it
-//! takes back, and says no secret.
+//! One file for each kind of thing. Every examination ends within [`PATIENCE`], changes nothing except for a probe that
+//! it removes, and reveals no secret.
 
 mod database;
 mod machine;
@@ -19,8 +20,8 @@ use crate::{config::Settings, store::CLOCKS_APART};
 
 /// How long one examination may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// By how much clocks may differ. Claims of servers, windows of grants and lives of URLs are judged by this server's, and
-/// signatures by the object store's.
+/// The largest tolerated difference between clocks. This server's clock decides about claims of servers, windows of
+/// grants and lifetimes of URLs; the object store's clock decides about signatures.
 const MAX_SKEW: TimeDelta = CLOCKS_APART;
 
 #[derive(Debug, clap::Args)]
@@ -28,23 +29,23 @@ const MAX_SKEW: TimeDelta = CLOCKS_APART;
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// How many MiB must be free where the database, the copies and the export lie, as far as they are on this machine
+    /// How many MiB must be free for the database, the copies and the export, each if it is on this machine
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     min_free_mib: u64,
-    /// How it is printed
+    /// The output format
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
 }
 
-/// What came of one examination.
+/// The result of one examination.
 #[derive(Clone, Debug, Serialize)]
 struct Finding {
-    /// What was examined; the same from run to run.
+    /// The name of the examination; the same in every run.
     check: String,
     status: Status,
     /// What was found.
     detail: String,
-    /// What to do about it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
 }
@@ -53,17 +54,17 @@ struct Finding {
 #[serde(rename_all = "snake_case")]
 enum Status {
     Ok,
-    /// To be looked at; nothing fails of it today.
+    /// Needs attention, but nothing fails because of it today.
     Warning,
     Failed,
-    /// Could not be examined, or there is nothing to examine.
+    /// Could not be examined, or does not exist.
     Skipped,
 }
 
-/// What examinations end with early.
+/// The outcome of one examination: what was found, or a fault.
 type Examined = Result<String, Fault>;
 
-/// What is wrong, and what to do about it.
+/// A fault, and how to fix it.
 #[derive(Debug)]
 struct Fault {
     detail: String,
@@ -75,7 +76,7 @@ impl Fault {
         Self { detail: detail.into(), remedy: remedy.into() }
     }
 
-    /// An error whose text says what is wrong and, behind a semicolon, what to do.
+    /// Splits an error's text at the semicolon into the fault and the remedy.
     fn of(error: impl std::fmt::Display, remedy: &str) -> Self {
         let text = error.to_string();
         match text.split_once("; ") {
@@ -166,6 +167,7 @@ async fn examine(arguments: &Arguments) -> Vec<Finding> {
     findings.push(machine::connections(&settings));
     findings.extend(machine::addresses(&settings).await);
     findings.push(machine::tasks(&settings).await);
+    findings.push(database::jobs(db.as_ref()).await);
     if let Some(db) = db {
         db.close().await;
     }
@@ -178,7 +180,7 @@ async fn patiently(remedy: &str, examined: impl Future<Output = Examined>) -> Ex
     tokio::time::timeout(PATIENCE, examined).await.unwrap_or_else(|_| Err(silent()))
 }
 
-/// A length of time in the unit that people would choose.
+/// Writes a length of time in a convenient unit.
 fn spelled(time: TimeDelta) -> String {
     let seconds = time.num_seconds().abs();
     match seconds {

@@ -1,4 +1,5 @@
-//! What lies elsewhere: every storage listed, signed for and read; the place of copies written; the export reached.
+//! Examines what is elsewhere: lists, signs for and reads every storage; writes to the location of materializations;
+//! reaches the export.
 
 use std::{error::Error, io, path::PathBuf, sync::Arc};
 
@@ -21,19 +22,19 @@ use crate::{
 
 use super::{Fault, Finding, PATIENCE, Status, patiently};
 
-/// What to do where an export is not where it was.
+/// The remedy if an export is no longer where it was.
 const LOST: &str = "put audit.export.url back to where the export is (is a disk not mounted?), and then run \
                     `weir audit verify`; what is lost is evidence, see docs/audit.md";
 
-/// How many tables are looked through for one in each storage.
+/// How many registered tables are searched for one in each storage.
 const TABLES: u32 = 1_000;
-/// The life of a URL that is read at once.
+/// The lifetime of a URL that is fetched immediately.
 const URL_LIFE: TimeDelta = TimeDelta::seconds(300);
 
-/// By how much a clock is ahead of this one, with the name of what has it.
+/// The name of a clock, and how far it is ahead of this machine's.
 type Skew = Option<(String, TimeDelta)>;
 
-/// Examines every storage; answers the clocks of those that tell the time, too.
+/// Examines every storage; also returns the clocks of those that tell the time.
 pub(super) async fn examine(
     settings: &Settings,
     config_file: Option<PathBuf>,
@@ -49,7 +50,7 @@ pub(super) async fn examine(
     join_all(examined).await.into_iter().unzip()
 }
 
-/// Locations of registered tables, as many as are worth a look.
+/// The locations of registered tables, up to [`TABLES`].
 async fn registered(db: Option<&Db>) -> Vec<String> {
     let Some(db) = db else { return Vec::new() };
     let listed = tokio::time::timeout(PATIENCE, db.list_tables(None, TABLES)).await;
@@ -70,7 +71,7 @@ async fn examine_one(settings: &StorageSettings, guarded: &[PathBuf], tables: &[
         let log = table.map(|table| table.path().clone().join("_delta_log"));
         let found = first(&root, log.as_ref().unwrap_or(root.path())).await;
         let signs = root.can_sign() && root.delivery() == Delivery::Presigned;
-        // Also of a storage that refuses to list: it may do so because of the time.
+        // Also done for a storage that refuses to list, because a wrong clock may be the reason.
         let path = found.as_ref().ok().cloned().flatten().unwrap_or_else(|| root.path().clone().join("weir-doctor"));
         let fetched = if root.can_sign() { Some(fetch(&root, &path, &mut skew).await) } else { None };
         let Some(path) = found? else {
@@ -98,13 +99,13 @@ async fn examine_one(settings: &StorageSettings, guarded: &[PathBuf], tables: &[
     (finding, skew.map(|skew| (format!("storage {}", settings.name), skew)))
 }
 
-/// The first object under `prefix`.
+/// Finds the first object under `prefix`.
 async fn first(root: &TableLocation, prefix: &Path) -> Result<Option<Path>, Fault> {
     let mut listing = root.store().list(Some(prefix));
     match listing.try_next().await {
         Ok(found) => Ok(found.map(|meta| meta.location)),
         Err(error) => {
-            // Listings fail in one way for every reason; a single object says whether access is refused.
+            // A failed listing does not tell its reason; a request for a single object shows whether access is refused.
             let asked = root.store().head(&prefix.clone().join("any")).await.map_err(StorageError::from);
             let refused = asked.err().filter(|error| matches!(error, StorageError::Denied { .. }));
             Err(fault(refused.unwrap_or_else(|| error.into())))
@@ -112,7 +113,7 @@ async fn first(root: &TableLocation, prefix: &Path) -> Result<Option<Path>, Faul
     }
 }
 
-/// Reads the first byte of an object through this server.
+/// Reads the first byte of an object as the server would.
 async fn read(root: &TableLocation, path: &Path) -> Result<(), Fault> {
     let object = root.open(path).await.map_err(fault)?;
     let mut bytes = object.read(0..1).await.map_err(fault)?;
@@ -122,7 +123,7 @@ async fn read(root: &TableLocation, path: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Reads the first byte of an object as a recipient would, and the store's clock with it.
+/// Reads the first byte of an object as a recipient would, and the store's clock from the answer.
 async fn fetch(root: &TableLocation, path: &Path, skew: &mut Option<TimeDelta>) -> Result<(), Fault> {
     let now = Utc::now();
     let urls = root.sign(std::slice::from_ref(path), now + URL_LIFE, now).await.map_err(fault)?;
@@ -138,7 +139,7 @@ async fn fetch(root: &TableLocation, path: &Path, skew: &mut Option<TimeDelta>) 
     let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc());
     *skew = date.map(|date| date - (before + (Utc::now() - before) / 2));
     match answer.status() {
-        // An empty object has no first byte.
+        // An empty object has no first byte, so this status is fine.
         status if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE => Ok(()),
         status => Err(Fault::new(
             format!("the store answers a signed URL with {status}"),
@@ -147,7 +148,7 @@ async fn fetch(root: &TableLocation, path: &Path, skew: &mut Option<TimeDelta>) 
     }
 }
 
-/// What a storage's error means to whoever runs it. Stores' own words may hold what they were sent, and stay out.
+/// Explains a storage's error to operators. The store's own message may echo what it was sent, so it is left out.
 fn fault(error: StorageError) -> Fault {
     let cause = cause_of(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     match error {
@@ -166,7 +167,7 @@ fn fault(error: StorageError) -> Fault {
     }
 }
 
-/// The operating system's words, where it was that which failed.
+/// The operating system's message, if that was the cause.
 fn cause_of(error: &StorageError) -> Option<String> {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
@@ -178,7 +179,7 @@ fn cause_of(error: &StorageError) -> Option<String> {
     None
 }
 
-/// Writes, reads and deletes where copies live.
+/// Writes, reads and deletes a probe in the location of materializations.
 pub(super) async fn views(settings: &Settings) -> Finding {
     const CHECK: &str = "views";
     let Some(target) = settings.views.target() else {
@@ -208,8 +209,8 @@ pub(super) async fn views(settings: &Settings) -> Finding {
     closed(Finding::of(CHECK, examined.await), &target)
 }
 
-/// `finding` as a warning where all is in order, and others may open the server's own folder: nobody changes the mode of
-/// one that was there.
+/// Turns `finding` into a warning if it is in order but others may open the server's folder; the server does not change
+/// the mode of a folder that already existed.
 fn closed(finding: Finding, target: &StorageSettings) -> Finding {
     let folder = Location::parse(&target.url).ok().and_then(|location| location.directory());
     let open = folder.and_then(|folder| mode_if_open(&folder).map(|mode| (folder, mode)));
@@ -223,7 +224,7 @@ fn closed(finding: Finding, target: &StorageSettings) -> Finding {
     }
 }
 
-/// Reads where the trail is exported to. Nothing is written: what is exported is never taken back.
+/// Reads the location of the export. Nothing is written, because exports are never taken back.
 pub(super) async fn export(settings: &Settings, db: Option<&Db>) -> Finding {
     const CHECK: &str = "export";
     let Some(target) = settings.audit.export.target() else {
@@ -261,7 +262,7 @@ pub(super) async fn export(settings: &Settings, db: Option<&Db>) -> Finding {
     closed(Finding::of(CHECK, examined.await), &target)
 }
 
-/// The newest checkpoint that was exported, as far as the database tells.
+/// The newest exported checkpoint, as far as the database knows.
 async fn last_exported(db: Option<&Db>) -> Option<StoredCheckpoint> {
     let db = db?;
     let seq = db.find_exported_through().await.ok()??;

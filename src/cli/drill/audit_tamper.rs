@@ -1,4 +1,5 @@
-//! Copies of the export's newest part are tampered with, and verification says where. The export itself is only read.
+//! Tampers with copies of the newest part of the export, and checks that verification finds the place. The export
+//! itself is only read.
 
 use std::{
     fs,
@@ -27,17 +28,17 @@ use crate::{
 
 use super::{Common, Findings, conclude, scratch::Scratch};
 
-/// How many of the newest checkpoints are copied.
+/// The number of newest checkpoints that are copied.
 const CHECKPOINTS: usize = 3;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Tries this export, a folder or a URL, instead of the configured one, and leaves the database aside
+    /// Uses this export, a folder or a URL, instead of the configured one, and leaves out the database
     #[arg(long, value_name = "DIR|URL")]
     export: Option<String>,
-    /// A folder for the copies; where this machine has its temporary files without it
+    /// A folder for the copies; by default the machine's folder for temporary files
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
     #[command(flatten)]
@@ -67,7 +68,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     .await
 }
 
-/// What copies are made of, and where.
+/// The source and the place of the copies.
 struct Copies<'a> {
     settings: &'a Settings,
     keys: &'a [VerifierKey],
@@ -112,7 +113,7 @@ async fn rehearse(copies: &Copies<'_>, database: Option<&Db>, findings: &mut Fin
     expect(findings, "an event cut from the end", seq, found);
 
     let Some(db) = database else { return Ok(()) };
-    // An export that ends earlier, with a checkpoint, is whole by itself; the database knows that there was more.
+    // An export that ends early, at a checkpoint, is valid by itself; only the database knows that there was more.
     let (_, shorter) = segments.split_last().unwrap_or((last, &[]));
     let walk = copies.walk("shorter", shorter).await?;
     let (since, end) = (copies.newest.base.map_or(Since::Beginning, Since::Checkpoint), walk.last());
@@ -123,7 +124,7 @@ async fn rehearse(copies: &Copies<'_>, database: Option<&Db>, findings: &mut Fin
     Ok(())
 }
 
-/// Whether verification named this event.
+/// Checks that verification named this event.
 fn expect(findings: &mut Findings, what: &str, seq: i64, found: Result<Verified, Broken>) {
     match found {
         Err(broken) if broken.seq == seq => {}
@@ -132,7 +133,7 @@ fn expect(findings: &mut Findings, what: &str, seq: i64, found: Result<Verified,
     }
 }
 
-/// What verification found; everything else that may go wrong is no finding.
+/// Separates what verification found from all other errors.
 fn broken(verified: Result<Verified, AuditError>) -> anyhow::Result<Result<Verified, Broken>> {
     match verified {
         Ok(verified) => Ok(Ok(verified)),
@@ -146,7 +147,7 @@ impl Copies<'_> {
         broken(verify_export(self.walk(name, segments).await?, &mut |_| ()).await)
     }
 
-    /// A walk through a new copy.
+    /// Walks through a new copy.
     async fn walk(&self, name: &str, segments: &[[ExportFile; 2]]) -> anyhow::Result<ExportWalk> {
         let root = self.scratch.path().join(name);
         for file in self.newest.ground.iter().chain(segments.iter().flatten()) {
@@ -167,13 +168,13 @@ fn write(root: &Path, file: &ExportFile) -> std::io::Result<()> {
     fs::write(folder.join(&file.name), &file.content)
 }
 
-/// A file of events with one letter changed in one of them, and that event's sequence number.
+/// Changes one letter in an event of the file; also returns that event's sequence number.
 fn with_a_byte_changed(events: &ExportFile) -> anyhow::Result<(ExportFile, i64)> {
     let mut lines = lines(events);
     let middle = lines.len() / 2;
     let line = lines.get_mut(middle).context("the export has a checkpoint without events")?;
     let seq = seq_of(line)?;
-    // Its action, so that it is still JSON, and says something else.
+    // The letter is in the action, so the line is still JSON but says something else.
     let mark = b"\"action\":\"";
     let at = line.windows(mark.len()).position(|window| window == mark);
     let letter =
@@ -182,7 +183,7 @@ fn with_a_byte_changed(events: &ExportFile) -> anyhow::Result<(ExportFile, i64)>
     Ok((joined(events, &lines), seq))
 }
 
-/// A file of events without the last one, and that event's sequence number.
+/// Removes the last event of the file; also returns that event's sequence number.
 fn without_its_last_event(events: &ExportFile) -> anyhow::Result<(ExportFile, i64)> {
     let mut lines = lines(events);
     let last = lines.pop().context("the export has a checkpoint without events")?;

@@ -1,4 +1,4 @@
-//! The canary: a recipient of its own in a share of its own, which reads as any client does.
+//! The canary: a recipient that only drills use, with its own share, which reads as any client does.
 
 use std::time::{Duration, Instant};
 
@@ -17,19 +17,19 @@ use crate::{
 
 use super::Findings;
 
-/// The share and the recipient that are the drills' alone.
+/// The share and the recipient that are reserved for drills.
 pub(super) const SHARE: &str = "weir_drill";
 pub(super) const RECIPIENT: &str = "weir-drill";
 
-/// How long its tokens and grants live, should nobody be able to end them.
+/// How long its tokens and grants live if they cannot be ended.
 const LIFE_SECONDS: u64 = 600;
 /// How long one read may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take until what was just granted is allowed.
+/// How long a new grant may take to be allowed.
 const SETTLING: Duration = Duration::from_secs(10);
 /// The pause between two reads of one replica.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How many refusals in a row are one: behind one address there may be several replicas.
+/// The number of consecutive refusals that count as refused, because several replicas may share an address.
 const CONFIRMED: u32 = 3;
 
 /// A token of the canary.
@@ -37,11 +37,11 @@ pub(super) struct Token {
     pub(super) id: String,
     pub(super) secret: Secret,
     expires_at: String,
-    /// Where its profile has it read.
+    /// The endpoint in its profile.
     endpoint: String,
 }
 
-/// Makes the share and the recipient where they are not there yet, and ends what an earlier drill may have left.
+/// Creates the share and the recipient if they do not exist, and ends what an earlier drill left behind.
 pub(super) async fn prepare(client: &Client) -> anyhow::Result<()> {
     for (kind, name, description) in [
         ("shares", SHARE, "Reserved for `weir drill`, which grants it to its canary"),
@@ -59,7 +59,7 @@ pub(super) async fn prepare(client: &Client) -> anyhow::Result<()> {
     end(client).await
 }
 
-/// Ends every grant and token of the canary. One that cannot be ended keeps none of the others.
+/// Ends every grant and token of the canary. A failure to end one does not stop the others.
 pub(super) async fn end(client: &Client) -> anyhow::Result<()> {
     let grants = Request::new(Method::POST, &["shares", SHARE, "recipients", RECIPIENT, "revoke"]);
     let grants = found(client.call(&grants.with_body(json!({"reason": "the drill is over"}))).await);
@@ -73,7 +73,7 @@ pub(super) async fn end(client: &Client) -> anyhow::Result<()> {
     outcome
 }
 
-/// Where there is no canary, there is nothing to end.
+/// Turns "not found" into `None`: without a canary there is nothing to end.
 fn found<T>(answer: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -89,7 +89,7 @@ pub(super) async fn issue(client: &Client) -> anyhow::Result<Token> {
     Token::read(&client.call(&request).await?.0)
 }
 
-/// Issues a token in the place of another, which goes on for so many seconds.
+/// Issues a token that replaces another, which stays valid for `overlap`.
 pub(super) async fn rotate(client: &Client, id: &str, overlap: Duration) -> anyhow::Result<Token> {
     let body = json!({"existing_token_expire_in_seconds": overlap.as_secs(), "reveal": true});
     let request = Request::new(Method::POST, &["recipients", RECIPIENT, "tokens", id, "rotate"]).with_body(body);
@@ -101,7 +101,7 @@ pub(super) async fn revoke_token(client: &Client, id: &str) -> anyhow::Result<Va
     Ok(client.call(&request.with_body(json!({"reason": "a drill"}))).await?.0)
 }
 
-/// Grants the share for as long as `token` lives, by the server's own clock; answers the grant's id.
+/// Grants the share until `token` expires, by the server's own clock; returns the grant's id.
 pub(super) async fn grant(client: &Client, token: &Token) -> anyhow::Result<String> {
     let body = json!({"share": SHARE, "recipient": RECIPIENT, "valid_until": token.expires_at, "purpose": "drill"});
     let (grant, _) = client.call(&Request::new(Method::POST, &["grants"]).with_body(body)).await?;
@@ -129,42 +129,42 @@ fn text(answer: &Value, at: &str) -> anyhow::Result<String> {
     answer.pointer(at).and_then(Value::as_str).map(str::to_owned).context(unknown)
 }
 
-/// Where the canary is to read.
+/// The replicas at which the canary reads.
 #[derive(Debug, clap::Args)]
 pub(super) struct Named {
-    /// A replica's address, once for each, and with a path where the sharing protocol has another there. Without it the
-    /// canary reads where its profile says
+    /// The address of a replica; repeat it for each one. Add a path if the sharing protocol has another path there. By
+    /// default the canary reads at the address in its profile
     #[arg(long = "replica", value_name = "URL")]
     pub(super) replicas: Vec<Url>,
 }
 
-/// What the canary reads at each replica.
+/// The reads that the canary makes at each replica.
 pub(super) struct Reads {
     pub(super) replicas: Vec<Replica>,
-    /// What the audit trail calls it.
+    /// The action that the audit trail records.
     pub(super) action: &'static str,
 }
 
 /// One place where the canary reads.
 pub(super) struct Replica {
-    /// As it was named.
+    /// The URL as it was given.
     name: String,
     http: reqwest::Client,
     method: Method,
     url: Url,
 }
 
-/// What a replica answers.
+/// The answer of a replica.
 enum Answer {
     Allowed,
     Denied,
-    /// Neither.
+    /// Neither allowed nor denied.
     Other(String),
 }
 
 impl Reads {
-    /// Of the first table in the reserved share; of the share itself where it holds none, as at first. `named` are the
-    /// replicas' addresses; where there are none, it is read where the token's profile says.
+    /// Prepares reads of the first table in the reserved share, or of the share itself if it is still empty. `named`
+    /// are the replicas' addresses; if there are none, the token's endpoint is read.
     pub(super) async fn of(client: &Client, token: &Token, named: &[Url]) -> anyhow::Result<Self> {
         let objects = Request::new(Method::GET, &["shares", SHARE, "objects"]);
         let (objects, _) = client.list(&objects, Some(1)).await?;
@@ -175,7 +175,7 @@ impl Reads {
         Ok(Self { replicas, action: if table.is_some() { "table.query" } else { "share.get" } })
     }
 
-    /// Waits until every replica allows what was just granted, and measures that as `name`.
+    /// Waits until every replica allows the new grant, and records the times as `name`.
     pub(super) async fn until_allowed(&self, token: &Token, findings: &mut Findings, name: &str) -> anyhow::Result<()> {
         let began = Instant::now();
         let times = try_join_all(self.replicas.iter().map(|replica| replica.until_allowed(token, began))).await?;
@@ -199,7 +199,7 @@ impl Replica {
         }
         drop(segments);
         let method = if table.is_some() { Method::POST } else { Method::GET };
-        // Each has its own connections; a redirect would take the token elsewhere.
+        // Each replica has its own connections. Following a redirect would send the token elsewhere.
         let http = client.trust.builder()?.timeout(PATIENCE).redirect(redirect::Policy::none()).build()?;
         Ok(Self { name: named.to_string(), http, method, url })
     }
@@ -223,7 +223,7 @@ impl Replica {
         }
     }
 
-    /// Reads until it is allowed; answers how long after `since` that was.
+    /// Reads until it is allowed; returns the time since `since`.
     pub(super) async fn until_allowed(&self, token: &Token, since: Instant) -> anyhow::Result<Duration> {
         loop {
             let said = match self.read(token).await {
@@ -242,7 +242,8 @@ impl Replica {
         }
     }
 
-    /// Reads until it is refused, and goes on being; answers how long after `since` that was. Not longer than `within`.
+    /// Reads until it is refused several times in a row; returns the time from `since` to the first refusal, which must
+    /// be at most `within`.
     pub(super) async fn until_denied(
         &self,
         token: &Token,
@@ -276,7 +277,7 @@ impl Replica {
         }
     }
 
-    /// Reads with both tokens from their rotation on, until the old one is refused.
+    /// Reads with both tokens after a rotation, until the old one is refused.
     pub(super) async fn watch_rotation(
         &self,
         (old, new): (&Token, &Token),
@@ -308,18 +309,18 @@ impl Replica {
         }
     }
 
-    /// The replica as it was named.
+    /// The replica's URL as it was given.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// What a replica did with two tokens, from their rotation on.
+/// How a replica treated the two tokens of a rotation.
 pub(super) struct Watched {
-    /// When the new one was allowed first.
+    /// When the new token was first allowed.
     pub(super) new_allowed: Option<Duration>,
-    /// When both were seen to be, last.
+    /// When both tokens were last seen to be allowed.
     pub(super) both_allowed: Option<Duration>,
-    /// When the old one was refused first.
+    /// When the old token was first refused.
     pub(super) old_denied: Duration,
 }

@@ -1,8 +1,9 @@
-//! `weir drill`: rehearses what must work on a bad day, on the real thing, with a canary, and records what it measured.
+//! `weir drill`: rehearses what must work on a bad day, on the real system, with a canary, and records the
+//! measurements.
 //!
-//! One file per way that is rehearsed. Whatever happens, the canary's tokens and grants end with the drill. Never here: a
-//! way of its own into the server; everything goes over the admin API, the sharing protocol, or what `weir audit` and
-//! `weir serve` do themselves.
+//! One file for each rehearsal. The canary's tokens and grants always end with the drill. Never here: a private way
+//! into the server; everything uses the admin API, the sharing protocol, or the same functions as `weir audit` and
+//! `weir serve`.
 
 mod audit_tamper;
 mod canary;
@@ -25,38 +26,38 @@ use super::{
     serve::stop_signals,
 };
 
-/// The longest text that is recorded with a drill, in characters.
+/// The longest text recorded with a drill, in characters.
 const MAX_DETAIL: usize = 4_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Revokes a canary's grant, and then its token, and measures until every replica refuses it
+    /// Revokes a canary's grant, then its token, and measures how long each replica takes to refuse it
     #[command(
         after_help = "Example:\n  weir drill revocation --replica http://10.0.0.5:8080 --replica http://10.0.0.6:8080"
     )]
     Revocation(revocation::Arguments),
-    /// Rotates a canary's token, and sees that nothing breaks while the old one goes and the new one comes
+    /// Rotates a canary's token, and checks that access never breaks from the old one to the new
     #[command(after_help = "Example:\n  weir drill rotation")]
     Rotation(rotation::Arguments),
-    /// Tampers with a copy of the audit export, and sees that verification names the place
+    /// Tampers with a copy of the audit export, and checks that verification names the place
     #[command(after_help = "Example:\n  weir drill audit-tamper --config /etc/weir/weir.toml")]
     AuditTamper(audit_tamper::Arguments),
-    /// Restores a backup beside the database, and sees that what was revoked since stays revoked
+    /// Restores a backup beside the database, and checks that what was revoked since stays revoked
     #[command(after_help = "Example:\n  weir drill restore --config /etc/weir/weir.toml")]
     Restore(restore::Arguments),
 }
 
-/// What every drill is told.
+/// The arguments of every drill.
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// How it is printed
+    /// The output format
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
     #[command(flatten)]
     server: Server,
 }
 
-/// What a drill found.
+/// The findings of a drill.
 #[derive(Debug, Default)]
 struct Findings {
     measured: BTreeMap<String, u64>,
@@ -76,7 +77,7 @@ impl Findings {
         self.faults.push(text.into());
     }
 
-    /// One time of each replica: the longest, and each by itself where there are several.
+    /// Records the longest of the replicas' times, and each by itself if there are several.
     fn measure_each(&mut self, name: &str, times: &[Duration]) {
         self.measure(name, times.iter().copied().max().unwrap_or_default());
         if times.len() > 1 {
@@ -96,7 +97,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Runs `rehearse`, ends what it left, and tells and records what came of it.
+/// Runs `rehearse`, ends the canary, and prints and records the outcome.
 async fn conclude(
     kind: DrillKind,
     client: &Client,

@@ -1,4 +1,4 @@
-//! A backup is taken, something is revoked, and the backup restored: beside the database, which goes on.
+//! Takes a backup, revokes something, and restores the backup beside the running database.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ use super::{Common, Findings, canary, conclude, scratch::Scratch};
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// A folder with room for a copy of the database; where this machine has its temporary files without it
+    /// A folder with room for a copy of the database; by default the machine's folder for temporary files
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     .await
 }
 
-/// Where the copy is restored.
+/// The place where the copy is restored.
 enum Place {
     /// A file in the scratch folder.
     Sqlite,
@@ -80,7 +80,7 @@ async fn rehearse(
     }
     findings.measure("backed_up", began.elapsed());
 
-    // Tightened after the backup, which knows nothing of it.
+    // The revocation comes after the backup, which does not contain it.
     canary::revoke_token(client, &token.id).await?;
     let began = Instant::now();
     let (audit_sealer, db) = audit::audit_sealer(settings).await?;
@@ -132,18 +132,18 @@ async fn rehearse(
     Ok(())
 }
 
-/// A database of its own on the server of the one that is backed up; dropped with the value.
+/// A separate database on the server of the backed-up one; dropped with the value.
 struct Postgres {
-    /// The database that is backed up, as its owner reaches it.
+    /// The backed-up database, with its owner's URL.
     source: Url,
-    /// Kept off command lines, which others can see.
+    /// Not part of the URL, because other users can see command lines.
     password: Option<String>,
     name: String,
     is_made: bool,
 }
 
 impl Postgres {
-    /// Makes it, empty.
+    /// Creates it, empty.
     fn create(settings: &Settings) -> anyhow::Result<Self> {
         let url = settings.database.migrate_url.as_ref().unwrap_or(&settings.database.url);
         let mut source = Url::parse(url.expose()).context("database.url is no URL")?;
@@ -219,7 +219,8 @@ impl Drop for Postgres {
     }
 }
 
-/// A URL as PostgreSQL's own programs read it: they know fewer parameters than the server's driver, and one spelling.
+/// Rewrites a URL for PostgreSQL's own programs, which know fewer parameters than the server's driver, and under other
+/// names.
 fn libpq(url: &Url) -> Url {
     let known = url.query_pairs().filter_map(|(name, value)| match name.as_ref() {
         "statement-cache-capacity" => None,
@@ -236,7 +237,7 @@ fn libpq(url: &Url) -> Url {
     url
 }
 
-/// A program of PostgreSQL, of the newest version where several are installed.
+/// Finds a program of PostgreSQL, the newest version if several are installed.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
     let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! A grant and a token are revoked, and every replica refuses: how long after, and never again.
+//! Revokes a grant and a token, and checks that every replica refuses: how soon, and from then on always.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use super::{
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     named: Named,
-    /// How long a replica may go on allowing, in milliseconds
+    /// How long a replica may still allow access after a revocation, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     within_ms: u64,
     #[command(flatten)]
@@ -51,8 +51,8 @@ async fn rehearse(client: &Client, arguments: &Arguments, findings: &mut Finding
     denied(client, &reads, &token, findings, ("token", within), revoked).await
 }
 
-/// Revokes while the canary reads everywhere, and sees that it is refused in time, and that no event allows it behind
-/// the revocation's.
+/// Revokes while the canary reads everywhere. Checks that it is refused in time, and that no event after the
+/// revocation's allows it.
 async fn denied(
     client: &Client,
     reads: &Reads,
@@ -84,7 +84,8 @@ async fn denied(
     Ok(())
 }
 
-/// The canary's newest event of an action that was allowed, behind another event.
+/// Finds the sequence number of an allowed event of the canary with this action: the newest, or the first after
+/// `behind`.
 async fn newest(client: &Client, action: &str, behind: Option<i64>) -> anyhow::Result<Option<i64>> {
     let mut request = Request::new(Method::GET, &["audit"])
         .with_query("recipient", RECIPIENT)

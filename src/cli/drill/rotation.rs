@@ -1,4 +1,4 @@
-//! A token is rotated: both live for a while, then the old one is refused, and the new one goes on.
+//! Rotates a token, and checks that both work for a while, then only the new one.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ use super::{
     conclude,
 };
 
-/// For how long both tokens live.
+/// How long both tokens are valid.
 const OVERLAP: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     named: Named,
-    /// By how much the old token's end may differ from what was asked for, in milliseconds
+    /// By how much the old token may end too early or too late, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     within_ms: u64,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! A folder for what a drill needs once.
+//! A temporary folder for a drill.
 
 use std::{
     fs::DirBuilder,
@@ -15,7 +15,7 @@ use crate::cli::print;
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// In `place`, or where this machine has its temporary files.
+    /// Creates it in `place`, or in the machine's folder for temporary files.
     pub(super) fn new(place: Option<&Path>) -> anyhow::Result<Self> {
         let place = place.map_or_else(std::env::temp_dir, Path::to_owned);
         let place = place.canonicalize().with_context(|| format!("`{}` is no folder", place.display()))?;

@@ -1,6 +1,7 @@
-//! `weir import`: a reference server's configuration becomes tables, shares and objects of a Weir, over its admin API.
+//! `weir import`: creates tables, shares and objects of a Weir from a reference server's configuration, over the admin
+//! API.
 //!
-//! Everything is looked at before anything is made, and what a failed run has made is taken back.
+//! Everything is checked before anything is created, and a failed run removes what it created.
 
 mod reference;
 mod yaml;
@@ -33,40 +34,40 @@ use super::{
     print,
 };
 
-/// The largest file that is read, in bytes: some ten thousand tables.
+/// The largest file that is read, in bytes; enough for some ten thousand tables.
 const MAX_BYTES: u64 = 4 << 20;
-/// How many tables are looked at at a time.
+/// The number of tables that are checked at a time.
 const AT_ONCE: usize = 8;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  weir import delta-sharing-server.yaml --dry-run")]
 pub(super) struct Arguments {
-    /// The reference server's configuration
+    /// The configuration file of the reference server
     #[arg(value_name = "FILE")]
     yaml: PathBuf,
-    /// Shows what would be made, and makes nothing
+    /// Shows what would be created, and creates nothing
     #[arg(long)]
     dry_run: bool,
-    /// Grants every share of the file to this recipient, which is made where it is not there
+    /// Grants every share of the file to this recipient, which is created if it does not exist
     #[arg(long, value_name = "NAME")]
     recipient: Option<String>,
-    /// Until when these grants last; as long as is configured without it
+    /// When these grants end; by default as late as the server allows
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "recipient")]
     valid_until: Option<DateTime<Utc>>,
-    /// What is acknowledged of what raw tables disclose, for every table; see docs/sharing-tables.md
+    /// Disclosures of raw tables to acknowledge, for every table; see docs/sharing-tables.md
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     acknowledge: Vec<String>,
-    /// Does not ask, as it does on a terminal before anything is newly disclosed
+    /// Does not ask before something is newly disclosed; without a terminal it never asks
     #[arg(long, short)]
     yes: bool,
-    /// How it is printed
+    /// The output format
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
     #[command(flatten)]
     server: Server,
 }
 
-/// One thing to be made, or there already.
+/// One thing to create, or that already exists.
 #[derive(Clone, Debug, Serialize)]
 struct Step {
     action: Action,
@@ -74,7 +75,7 @@ struct Step {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
-    /// Where the file has it.
+    /// Its line in the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
     #[serde(skip)]
@@ -83,13 +84,13 @@ struct Step {
     request: Option<Request>,
 }
 
-/// Whom a step may newly show something to; in this order they are made.
+/// Who may see something new because of a step. Steps run in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Nobody,
-    /// Whoever is granted the share already.
+    /// Recipients that already have a grant of the share.
     Granted,
-    /// The recipient of a grant.
+    /// The recipient of a new grant.
     Recipient,
 }
 
@@ -100,11 +101,11 @@ enum Action {
     Keep,
 }
 
-/// What is to be done, in its order.
+/// The steps to take, in order.
 struct Plan {
     steps: Vec<Step>,
     mistakes: Vec<Mistake>,
-    /// Why rules forbid it, where they do.
+    /// The refusal, if a rule forbids the import.
     refusal: Option<anyhow::Error>,
 }
 
@@ -158,14 +159,14 @@ fn read(path: &std::path::Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Every mistake with its line, as one error.
+/// All mistakes with their lines, as one error.
 fn told(file: &str, mistakes: &[Mistake]) -> anyhow::Error {
     let lines = mistakes.iter().map(|Mistake { line, message }| format!("\n  {file}:{line}: {message}"));
     let told: String = lines.collect();
     anyhow::anyhow!("nothing was made; mend the file, or what it names:{}", print::clean(&told, true))
 }
 
-/// Looks at everything that the file names, and finds what is missing. Makes nothing.
+/// Checks everything that the file names, and finds what is missing. Creates nothing.
 async fn plan(client: &Client, arguments: &Arguments, reference: &Reference) -> anyhow::Result<Plan> {
     let mut plan = Plan { steps: Vec::new(), mistakes: Vec::new(), refusal: None };
     let names = plan_tables(client, &mut plan, reference).await?;
@@ -178,7 +179,7 @@ async fn plan(client: &Client, arguments: &Arguments, reference: &Reference) -> 
     Ok(plan)
 }
 
-/// Finds for each location the name that its table has, or is to have.
+/// Finds for each location the name that its table has or will get.
 async fn plan_tables(
     client: &Client,
     plan: &mut Plan,
@@ -221,7 +222,7 @@ async fn plan_tables(
         };
         by_location.insert(location.clone(), name.clone());
         names.insert(table.location.clone(), name.clone());
-        // Two spellings of one place are one table.
+        // Two spellings of one location are one table.
         if !plan.steps.iter().any(|step| step.name == name) {
             plan.add(Some(table.line), "table", name, request);
             plan.detail(location);
@@ -230,7 +231,7 @@ async fn plan_tables(
     Ok(names)
 }
 
-/// Has the server open a table's log without registering it; answers the name that it would have.
+/// Lets the server open a table's log without registering it; returns the name that it would get.
 async fn look_at(client: &Client, share: &Share, table: &SharedTable) -> anyhow::Result<(String, Value)> {
     let name = registered_name(share, table);
     Name::parse(NameKind::RegisteredTable, &name)?;
@@ -239,8 +240,8 @@ async fn look_at(client: &Client, share: &Share, table: &SharedTable) -> anyhow:
     Ok((name, answer))
 }
 
-/// The name that a table is registered under. Where that would be too long, a part of each name and the line that it
-/// stands in tell it from others.
+/// The name under which a table is registered. A name that would be too long is built from a part of each name and the
+/// line number.
 fn registered_name(share: &Share, table: &SharedTable) -> String {
     let name = format!("{}.{}.{}", share.name, table.schema, table.name);
     if name.chars().count() <= MAX_CHARACTERS {
@@ -250,7 +251,7 @@ fn registered_name(share: &Share, table: &SharedTable) -> String {
     format!("{}.{}.{}_{}", part(&share.name), part(&table.schema), part(&table.name), table.line)
 }
 
-/// Notes what the server does not accept; what it does not answer, or forbids, ends the run.
+/// Notes a refusal by the server. A policy refusal becomes the plan's; any other failure ends the run.
 fn misfit(plan: &mut Plan, line: usize, error: anyhow::Error) -> anyhow::Result<()> {
     match error.downcast_ref::<Refusal>() {
         Some(refusal) if refusal.is_policy() => plan.refusal = Some(error),
@@ -277,16 +278,16 @@ async fn plan_share(
     };
     let create = Request::new(Method::PUT, &["shares", &share.name]).with_body(json!({}));
     plan.add(Some(share.line), "share", &share.name, objects.is_none().then_some(create));
-    // Nobody can have been granted a share that is only made now.
+    // A share that does not exist yet has no grants.
     let reach = if objects.is_some() { Reach::Granted } else { Reach::Nobody };
     let objects = objects.unwrap_or_default();
     for table in &share.tables {
-        // A location that cannot be used is a mistake already.
+        // An unusable location is already noted as a mistake.
         let Some(source) = names.get(&table.location) else { continue };
         let shown = format!("{}.{}.{}", share.name, table.schema, table.name);
         let mut body = json!({"source": {"table": source}, "history": false, "cdf": false});
         if let Some(start) = table.history_from {
-            // What the reference server calls shared history includes the change data feed.
+            // In the reference server, shared history includes the change data feed.
             body = json!({"source": {"table": source}, "history": true, "cdf": true, "start_version": start});
         }
         let is_alike = |object: &&Value, member: &str, name: &str| {
@@ -319,7 +320,7 @@ async fn plan_share(
     Ok(())
 }
 
-/// The members of `object` that are not as `body` has them.
+/// The members of `body` that differ in `object`.
 fn differing<'a>(object: &Value, body: &'a Value) -> Vec<&'a str> {
     let members = body.as_object().into_iter().flatten();
     let differs = members.filter(|(member, value)| match member.as_str() {
@@ -368,8 +369,8 @@ async fn plan_grants(
     Ok(())
 }
 
-/// Makes what is missing, what newly discloses something last, and where it `asks` only once that was told and agreed to.
-/// Where that fails before anybody is granted anything, what was made is taken back.
+/// Creates what is missing; steps that newly disclose something come last. If `asks`, these are described first and
+/// need agreement. A failure before the first grant removes everything that was created.
 async fn apply(client: &Client, steps: &[Step], asks: bool) -> anyhow::Result<()> {
     let mut made: Vec<&Request> = Vec::new();
     let mut has_granted = false;
@@ -409,7 +410,8 @@ async fn apply(client: &Client, steps: &[Step], asks: bool) -> anyhow::Result<()
     Ok(())
 }
 
-/// Shows whoever sits at the terminal what these steps would newly disclose, and asks; nothing where nothing would.
+/// Shows what these steps would newly disclose, and asks the person at the terminal; does not ask if they disclose
+/// nothing.
 async fn is_agreed(client: &Client, steps: &[(&Step, &Request)]) -> anyhow::Result<bool> {
     let rehearsals = steps.iter().map(|(_, request)| (*request).clone().with_query("dry_run", "true"));
     let rehearsed: Vec<_> = stream::iter(rehearsals)
@@ -425,7 +427,7 @@ async fn is_agreed(client: &Client, steps: &[(&Step, &Request)]) -> anyhow::Resu
     if told.is_empty() { Ok(true) } else { asked(&told) }
 }
 
-/// Adds what one more step discloses to what others do; what reaches the same recipients is told together.
+/// Adds the disclosure of one more step; disclosures to the same recipients are merged.
 fn join(disclosures: &mut Vec<Value>, mut disclosure: Value) {
     let alike = disclosures.iter_mut().find(|known| known["recipients"] == disclosure["recipients"]);
     match (alike, disclosure["objects"].take()) {
@@ -444,7 +446,7 @@ fn join(disclosures: &mut Vec<Value>, mut disclosure: Value) {
     }
 }
 
-/// Deletes what was made, the last first; says what came of it.
+/// Deletes what was created, the newest first; says what remains.
 async fn take_back(client: &Client, made: &[&Request]) -> String {
     let mut left = Vec::new();
     for request in made.iter().rev() {

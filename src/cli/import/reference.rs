@@ -1,6 +1,7 @@
-//! What a reference server's configuration says: its shares, and what of the rest has to be looked at.
+//! Reads a reference server's configuration: its shares, and notes on the rest.
 //!
-//! The file's format is the reference server's `ServerConfig`, version 1; members that it does not know it ignores.
+//! The format is the reference server's `ServerConfig`, version 1. Unknown members are ignored, as the reference server
+//! does, but noted.
 
 use std::collections::HashMap;
 
@@ -8,11 +9,11 @@ use crate::domain::core::name::{MAX_CHARACTERS, Name, NameKind, name_key};
 
 use super::yaml::{Content, Mistake, Node};
 
-/// What was read.
+/// The result of reading.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Reference {
     pub(super) shares: Vec<Share>,
-    /// What is not taken over, and where the same is said to a Weir.
+    /// Settings that are not taken over, each with the Weir setting for the same.
     pub(super) notes: Vec<Mistake>,
 }
 
@@ -30,11 +31,11 @@ pub(super) struct SharedTable {
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) location: String,
-    /// The oldest version that is shared; `None` where only the newest one is.
+    /// The oldest shared version; `None` if only the newest one is shared.
     pub(super) history_from: Option<i64>,
 }
 
-/// Settings of the reference server, and Weir's for the same.
+/// Settings of the reference server, each with Weir's own for the same.
 const SETTINGS: [(&str, &str); 7] = [
     ("host", "server.listen has the address"),
     ("port", "server.listen has the port"),
@@ -47,7 +48,7 @@ const SETTINGS: [(&str, &str); 7] = [
         "its token is not taken over, and is worth nothing here; `weir token issue` makes each recipient one of its own",
     ),
 ];
-/// What has no counterpart because it is so anyway.
+/// Settings without a counterpart, because Weir needs none.
 const MOOT: [&str; 9] = [
     "temporaryCredentialValiditySeconds",
     "deltaTableCacheSize",
@@ -60,7 +61,7 @@ const MOOT: [&str; 9] = [
     "refreshTokenTtlMs",
 ];
 
-/// Reads `root`, and answers either all of it or everything that is wrong with it.
+/// Reads `root`; the error lists everything that is wrong with it.
 pub(super) fn read(root: &Node) -> Result<Reference, Vec<Mistake>> {
     let mut reader = Reader::default();
     let mut reference = reader.reference(root);
@@ -70,8 +71,8 @@ pub(super) fn read(root: &Node) -> Result<Reference, Vec<Mistake>> {
     if reader.mistakes.is_empty() { Ok(reference) } else { Err(reader.mistakes) }
 }
 
-/// `text` as a name that is allowed and that connectors can write: in `profile#share.schema.table`, of which the parts
-/// become segments of a URL's path. What stands in the way is written as `_`.
+/// Turns `text` into an allowed name that connectors can also write in `profile#share.schema.table`, where the parts
+/// become URL path segments. Other characters become `_`.
 fn usable_name(kind: NameKind, text: &str) -> String {
     let text = if text.is_empty() { "unnamed" } else { text };
     let is_allowed =
@@ -180,7 +181,7 @@ impl Reader {
         }
     }
 
-    /// The items of a list; none where it is not there.
+    /// The items of a list; empty if it is absent.
     fn items<'a>(&mut self, members: &Members<'a>, name: &str) -> &'a [Node] {
         match members.get(name).map(|node| (node.line, &node.value)) {
             Some((_, Content::List(items))) => items,
@@ -206,10 +207,9 @@ impl Reader {
         }
     }
 
-    /// The items of a list, each with a name that is allowed, that connectors can write, and that no other of them has;
-    /// none where that is wrong. One that can stay as it is written stays, wherever in the list it stands: recipients may
-    /// use it today. A name that the reference server takes and the protocol or connectors do not is changed around these,
-    /// and that is told.
+    /// The items of a list, each with a unique name that is allowed and that connectors can write; `None` if its name
+    /// is wrong. Usable names stay unchanged, wherever they are in the list, because recipients may be using them
+    /// today. Names that only the reference server accepts are changed to fit around these, with a note.
     fn named<'a>(&mut self, of: &Members<'a>, list: &str, kind: NameKind) -> Vec<(Members<'a>, Option<String>)> {
         let mut written = Vec::new();
         for node in self.items(of, list) {
@@ -217,7 +217,7 @@ impl Reader {
             let name = self.written_name(&members);
             written.push((members, name));
         }
-        // Where in the list each name is that stays.
+        // The place in the list of each name that stays.
         let mut taken = HashMap::new();
         for (at, (_, name)) in written.iter().enumerate() {
             if let Some((_, text)) = name
@@ -235,7 +235,8 @@ impl Reader {
         named
     }
 
-    /// The name of the item `at` its place that is written as `text`, among those that are `taken` by items in `lines`.
+    /// Finds a free name for the item in place `at`, written as `text`. `taken` maps names to places of items, `lines`
+    /// places to lines.
     fn free_name(
         &mut self,
         kind: NameKind,
@@ -252,7 +253,7 @@ impl Reader {
         }
         let first = first.and_then(|at| lines.get(at));
         let why = match first {
-            // The reference server does not start with two shares of one name.
+            // The reference server does not start with two shares of the same name.
             Some(first) if usable == text && kind == NameKind::Share && text.is_ascii() => {
                 let own = lines.get(at).copied().unwrap_or(line);
                 self.wrong(own, format!("the share `{text}` is there already, in line {first}"));
@@ -274,7 +275,7 @@ impl Reader {
         Some(name)
     }
 
-    /// What stands as `name`, and in which line.
+    /// The item's `name` as written, and its line.
     fn written_name<'a>(&mut self, members: &Members<'a>) -> Option<(usize, &'a str)> {
         match members.get("name").map(|node| (node.line, &node.value)) {
             Some((line, Content::Scalar(text))) => Some((line, text.as_str())),
@@ -372,7 +373,8 @@ mod tests {
                 ("A_B", "c_d_4", "x"),
                 ("A_B", "c_d_2", "y"),
                 ("A_B", "C_D", "y"),
-                // As the reference server compares names, too, the one before it is there alone.
+                // The reference server compares names the same way, so there only the table before this one can be
+                // reached.
                 ("A_B", "c_d_5", "z"),
             ]
         );

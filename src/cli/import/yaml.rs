@@ -1,23 +1,24 @@
-//! YAML as a bounded tree that knows its lines. Aliases are refused: a few lines of them can stand for gigabytes.
+//! Parses YAML into a bounded tree with line numbers. Aliases are refused, because a few lines of them can expand to
+//! gigabytes.
 
 use std::borrow::Cow;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-/// How deep mappings and sequences may stand in each other; a reference server's file needs six.
+/// The deepest nesting of mappings and sequences; a reference server's file needs six.
 const MAX_DEPTH: usize = 16;
-/// How many values a file may have.
+/// The most values in a file.
 const MAX_NODES: usize = 1_000_000;
 
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
-    /// Where it begins, from 1.
+    /// The line where it begins, from 1.
     pub(super) line: usize,
     pub(super) value: Content,
 }
 
-/// What it is.
+/// The content of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
     Null,
@@ -27,7 +28,7 @@ pub(super) enum Content {
     Map(Vec<(String, usize, Node)>),
 }
 
-/// Why a text is no tree, and where.
+/// A mistake in a text, and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub(super) line: usize,
@@ -40,13 +41,13 @@ impl Mistake {
     }
 }
 
-/// A mapping or sequence whose end has not come.
+/// A mapping or sequence that has not ended yet.
 enum Open {
     List(usize, Vec<Node>),
     Map(usize, Vec<(String, usize, Node)>, Option<(String, usize)>),
 }
 
-/// Reads the one document of `text`.
+/// Parses `text`, which must be a single document.
 pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
     let mut parser = Parser::new_from_str(text);
     let (mut open, mut root, mut nodes): (Vec<Open>, Option<Node>, usize) = (Vec::new(), None, 0);

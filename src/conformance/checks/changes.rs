@@ -1,4 +1,4 @@
-//! The change data feed.
+//! Checks the change data feed.
 
 use super::{table_changes::expect_range, version::timestamp};
 use crate::conformance::{
@@ -9,7 +9,7 @@ use crate::conformance::{
 };
 
 const KINDS: &[&str] = &["add", "cdf", "remove"];
-/// How many pages a walk may take.
+/// The most pages of a walk.
 const MAX_PAGES: usize = 100;
 
 pub(super) const CHECKS: &[Check] = &[

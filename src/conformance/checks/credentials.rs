@@ -1,4 +1,4 @@
-//! Temporary credentials: only requests that every server has to refuse, so that none are issued.
+//! Checks temporary credentials, only with requests that every server must refuse, so that no credentials are issued.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! What a file line promises: its URL, size, expiry, partition values and deletion vector.
+//! Checks the contents of file lines: URL, size, expiry, partition values and deletion vector.
 
 use chrono::Utc;
 use serde_json::Value;
@@ -9,11 +9,11 @@ use crate::conformance::{
     file::File,
 };
 
-/// The largest file that is read whole, in bytes.
+/// The largest file that is downloaded, in bytes.
 const MAX_FILE_BYTES: i64 = 16 * 1024 * 1024;
-/// How far the server's clock and ours may be apart, in milliseconds.
+/// The tolerated difference between the server's clock and the local one, in milliseconds.
 const CLOCK_SKEW_MS: i64 = 5 * 60 * 1000;
-/// A life of a URL that only a time in another unit than milliseconds has.
+/// A lifetime of a URL that is only exceeded if the time is not in milliseconds.
 const MAX_LIFE_MS: i64 = 100 * 366 * 24 * 3600 * 1000;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!(112, "API Response Format in Delta", "a deletion vector comes as a URL, with an id of its file", vectors),
 ];
 
-/// A file line that is as new as it can be: URLs end.
+/// Returns a new line of the smallest file, because URLs expire.
 async fn smallest(ctx: &Context, subject: &Subject) -> Outcome<File> {
     let lines = subject.query(&ctx.client, &serde_json::json!({})).send().await?.lines()?;
     let Some(file) = lines.files()?.into_iter().min_by_key(|file| file.size) else {
@@ -77,7 +77,7 @@ async fn partition_values(ctx: &Context) -> Outcome {
     ctx.partitioned()?;
     for subject in ctx.subjects.iter().filter(|subject| subject.n_files() > 0) {
         let n_columns = subject.metadata.partition_columns().len();
-        // The delta format calls mapped columns by their physical names; only their number is known then.
+        // In the delta format, mapped columns have physical names, so only their number can be checked.
         let columns = if subject.mapped() { Vec::new() } else { subject.metadata.partition_columns() };
         for file in subject.files()? {
             let Some(values) = &file.partition_values else { continue };

@@ -1,4 +1,4 @@
-//! Shares, schemas and tables.
+//! Checks the listings of shares, schemas and tables.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::conformance::{
     context::Context,
 };
 
-/// How many pages a walk may take before it is left; what it saw by then is compared.
+/// The most pages of a walk. A longer walk is cut off, and only this part is compared.
 const MAX_PAGES: usize = 60;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -37,7 +37,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!(41, "REST APIs", "percent-encoded names in a path are decoded", encoded_names),
 ];
 
-/// The names of `items`, joined by a character that no name holds.
+/// Returns the names of the items, joined with a character that names cannot contain.
 fn names(page: &Page, keys: &[&str]) -> Outcome<Vec<String>> {
     page.items.iter().map(|item| item_name(item, keys)).collect()
 }
@@ -68,7 +68,8 @@ async fn shares(ctx: &Context) -> Outcome {
     names(&page, &["name"]).map(|_| ())
 }
 
-/// Every name of a listing in the server's order, by pages of at most `max_results`; and whether that is all.
+/// Returns the names of a listing in the server's order, read in pages of at most `max_results`; and whether the walk
+/// reached the end.
 async fn walk(ctx: &Context, path: &str, keys: &[&str], max_results: usize) -> Outcome<(Vec<String>, bool)> {
     let (mut found, mut token, mut seen) = (Vec::new(), None::<String>, BTreeSet::new());
     for _ in 0..MAX_PAGES {
@@ -89,7 +90,7 @@ async fn walk(ctx: &Context, path: &str, keys: &[&str], max_results: usize) -> O
     Ok((found, false))
 }
 
-/// Fails unless the walks in pages of one and in large pages see the same.
+/// Fails unless a walk in pages of one and a walk in large pages give the same result.
 async fn expect_same_walks(ctx: &Context, path: &str, keys: &[&str]) -> Outcome<(Vec<String>, bool)> {
     let (all, complete) = walk(ctx, path, keys, 100).await?;
     let (one_by_one, ended) = walk(ctx, path, keys, 1).await?;
@@ -136,7 +137,7 @@ async fn bad_max_results(ctx: &Context) -> Outcome {
     for text in ["-1", "junk", "1.5"] {
         ctx.client.get("/shares").query("maxResults", text).send().await?.expect(&[400])?;
     }
-    // More than a server likes to give may be refused, or cut.
+    // A server may refuse large values, or return fewer items.
     ctx.client.get("/shares").query("maxResults", 501).send().await?.expect(&[200, 400]).map(|_| ())
 }
 
@@ -147,7 +148,7 @@ async fn garbage_token(ctx: &Context) -> Outcome {
     Ok(())
 }
 
-/// A page token of some listing, and that listing.
+/// Returns the path of a listing, and a page token of it.
 async fn some_token(ctx: &Context) -> Outcome<(String, String)> {
     let mut paths = vec!["/shares".to_owned()];
     for share in ctx.shares.iter().filter_map(|share| share["name"].as_str()).take(5) {
@@ -206,10 +207,10 @@ async fn get_share(ctx: &Context) -> Outcome {
     Ok(())
 }
 
-/// A member, and whether a value is of its type.
+/// A member's name, and the test for its type.
 type Member = (&'static str, fn(&Value) -> bool);
 
-/// Fails where a member is there and is not of its type; answers how many are there.
+/// Fails if an existing member has the wrong type; returns the number of existing members.
 fn expect_types(item: &Value, types: &[Member]) -> Outcome<usize> {
     let mut found = 0;
     for (key, right) in types {
@@ -241,7 +242,7 @@ async fn share_fields(ctx: &Context) -> Outcome {
     if found == 0 { skip("the share has a name only") } else { Ok(()) }
 }
 
-/// `name` with its letters in the other case; skips where it has none.
+/// Returns `name` with its letters in the other case; skips the check if there are no letters.
 fn other_case(name: &str) -> Outcome<String> {
     let upper = name.to_ascii_uppercase();
     let other = if upper == name { name.to_ascii_lowercase() } else { upper };

@@ -1,4 +1,4 @@
-//! The metadata of a table, its format and its two lines.
+//! Checks the metadata of a table: its format and its two lines.
 
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ async fn plain(ctx: &Context) -> Outcome {
     expect_metadata(&lines)
 }
 
-/// Fails where a member is missing that no reader can do without.
+/// Fails if a member is missing that every reader needs.
 fn expect_metadata(lines: &Lines) -> Outcome {
     let shown = &lines.shown;
     ensure!(lines.delta_metadata("id").is_string(), "{shown}: the metaData has no id");
@@ -88,7 +88,7 @@ fn needs_no_features(delta: &Lines) -> bool {
 async fn two_formats(ctx: &Context) -> Outcome {
     let subject = ctx.plain()?;
     for formats in ["delta,parquet", "parquet,delta"] {
-        // That one of the two is named, and that the lines are of that one, is part of reading the lines.
+        // Parsing the lines also checks that exactly one format is named, and that the lines have it.
         expect_two_lines(&metadata(ctx, subject, &format!("responseformat={formats}")).await?.lines()?)?;
         let call = ctx.client.post(subject.path("/query"), &json!({ "limitHint": 1 }));
         call.capabilities(&format!("responseformat={formats}")).send().await?.lines()?;
@@ -104,7 +104,7 @@ async fn advanced(ctx: &Context) -> Outcome {
     expect_two_lines(&lines)
 }
 
-/// A table that nobody can read rightly without knowing mapped columns or deletion vectors.
+/// Returns a table that cannot be read correctly without column mapping or deletion vectors.
 fn demanding(ctx: &Context) -> Outcome<&Subject> {
     ctx.mapped().or_else(|_| ctx.with_vectors().map(|(subject, _)| subject))
 }

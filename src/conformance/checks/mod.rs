@@ -1,4 +1,5 @@
-//! The checks, a file for each part of the protocol. Each is a function with a number, a title and a section.
+//! Groups the checks, with one file for each part of the protocol. Each check is a function with a number, a title and
+//! a section.
 
 mod changes;
 mod credentials;
@@ -15,7 +16,7 @@ mod version;
 
 use super::check::Check;
 
-/// Every group of checks.
+/// All groups of checks.
 pub(super) const GROUPS: &[&[Check]] = &[
     transport::CHECKS,
     listings::CHECKS,

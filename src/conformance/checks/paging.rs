@@ -1,4 +1,4 @@
-//! Pages of an answer, and tokens that pin a version.
+//! Checks the pages of an answer, and tokens that pin a version.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use crate::conformance::{
     context::{Context, Subject, body, query, refused, unmoved},
 };
 
-/// How many pages a walk may take.
+/// The most pages of a walk.
 const MAX_PAGES: usize = 200;
-/// A token that no server gave out.
+/// A token that no server issues.
 const GARBAGE: &str = "no-token-of-this-server";
 
 pub(super) const CHECKS: &[Check] = &[
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!(111, "Read Data from a Table", "a table that needs features comes in pages, too", advanced_pages),
 ];
 
-/// A refresh token, and the answer that it came with.
+/// Returns a refresh token, and the answer with which it came.
 async fn refreshable(ctx: &Context) -> Outcome<(&Subject, Lines, String)> {
     let subject = ctx.any()?;
     let lines = query(ctx, subject, json!({ "includeRefreshToken": true })).await?;
@@ -83,7 +83,7 @@ async fn bad_refresh(ctx: &Context) -> Outcome {
     refused(calls).await
 }
 
-/// `token` with one letter in its middle changed.
+/// Returns `token` with one changed letter in the middle.
 fn changed(token: &str) -> String {
     let mut letters: Vec<char> = token.chars().collect();
     let middle = letters.len() / 2;
@@ -93,7 +93,7 @@ fn changed(token: &str) -> String {
     letters.into_iter().collect()
 }
 
-/// A page size that makes a few pages of a table.
+/// Returns a page size that splits a table into a few pages.
 fn page_size(subject: &Subject) -> usize {
     (subject.n_files() / 5).max(1)
 }
@@ -119,7 +119,7 @@ async fn walk(ctx: &Context, subject: &Subject) -> Outcome<Vec<Lines>> {
     skip(format!("{} comes in more than {MAX_PAGES} pages", subject.table))
 }
 
-/// Fails unless `pages` are one answer in parts.
+/// Fails unless `pages` are parts of one answer.
 fn expect_one_answer(pages: &[Lines]) -> Outcome<BTreeSet<String>> {
     let mut ids = BTreeSet::new();
     for page in pages {

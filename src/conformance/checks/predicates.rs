@@ -1,6 +1,6 @@
-//! JSON predicates: a hint may drop files, never one that holds a matching row.
+//! Checks JSON predicates: a hint may drop files, but never one with a matching row.
 //!
-//! What must be kept is known from the files' own partition values and statistics, so that any server can be asked.
+//! The files to be kept are determined from their own partition values and statistics, so this works with any server.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::conformance::{
     file::File,
 };
 
-/// How many columns, and values of each, are asked about.
+/// The most columns, and the most values of each, that are tested.
 const MAX_COLUMNS: usize = 4;
 const MAX_VALUES: usize = 3;
 
@@ -41,7 +41,7 @@ fn compare(op: &str, name: &str, value: &str, kind: &str) -> Value {
     json!({ "op": op, "children": [column(name, kind), { "op": "literal", "value": value, "valueType": kind }] })
 }
 
-/// The predicate `name = value`.
+/// Returns the predicate `name = value`.
 pub(super) fn equal(name: &str, value: &str, kind: &str) -> Value {
     compare("equal", name, value, kind)
 }
@@ -54,7 +54,7 @@ fn null(name: &str, kind: &str) -> Value {
     json!({ "op": "isNull", "children": [column(name, kind)] })
 }
 
-/// The predicate type of a column whose values can be told from text without doubt.
+/// Returns the predicate type of a column whose text values can be compared safely.
 pub(super) fn literal_type(metadata: &Lines, name: &str) -> Option<&'static str> {
     let field = metadata.fields().into_iter().find(|field| field["name"] == name)?;
     match field["type"].as_str()? {
@@ -69,12 +69,12 @@ pub(super) fn literal_type(metadata: &Lines, name: &str) -> Option<&'static str>
 /// A column with exact statistics.
 struct Column {
     name: String,
-    /// Its name in the statistics.
+    /// The column's name in the statistics.
     physical: String,
     kind: &'static str,
 }
 
-/// The columns whose smallest and largest values are values of rows: strings may be cut, times rounded.
+/// Returns the columns whose minimum and maximum are actual values: strings may be cut and times rounded.
 fn exact_columns(metadata: &Lines) -> Vec<Column> {
     let partition_columns = metadata.partition_columns();
     let fields = metadata.fields().into_iter().filter_map(|field| {
@@ -86,12 +86,12 @@ fn exact_columns(metadata: &Lines) -> Vec<Column> {
     fields.take(MAX_COLUMNS).collect()
 }
 
-/// A statistic as a predicate writes it.
+/// Formats a statistic as in a predicate.
 fn text_of(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned).or_else(|| value.as_i64().map(|number| number.to_string()))
 }
 
-/// Fails unless the files that `predicate` keeps are some of `all`, and all of those that `must` be.
+/// Fails unless `predicate` keeps only files in `all`, including each file for which `must` is true.
 async fn expect_kept(
     ctx: &Context,
     subject: &Subject,
@@ -125,7 +125,7 @@ async fn on_partition(ctx: &Context) -> Outcome {
                 expect_kept(ctx, subject, &all, &compare(op, &name, value, kind), has_it).await?;
             }
             let other = |file: &File| file.partition(&name).and_then(Value::as_str).is_some_and(|v| v != value);
-            // Two texts may be one number.
+            // Different texts may be the same number.
             if kind == "string" {
                 expect_kept(ctx, subject, &all, &not(equal(&name, value, kind)), other).await?;
             }
@@ -134,7 +134,7 @@ async fn on_partition(ctx: &Context) -> Outcome {
     Ok(())
 }
 
-/// A plain table with statistics of exact columns, its files and those columns.
+/// Returns a plain table with statistics of exact columns, its files, and those columns.
 fn with_statistics(ctx: &Context) -> Outcome<(&Subject, Vec<File>, Vec<Column>)> {
     ctx.plain()?;
     for subject in ctx.subjects.iter().filter(|subject| subject.capabilities().is_empty() && !subject.mapped()) {
@@ -147,7 +147,7 @@ fn with_statistics(ctx: &Context) -> Outcome<(&Subject, Vec<File>, Vec<Column>)>
     skip("no plain table has statistics of a column of whole numbers or dates")
 }
 
-/// Fails unless every file is kept whose smallest or largest value is the one compared with.
+/// Fails unless predicates keep each file whose minimum or maximum is the value compared with.
 async fn expect_bounds_kept(ctx: &Context, subject: &Subject, all: &[File], columns: &[Column]) -> Outcome {
     for column in columns {
         let bound = |file: &File, which: &str| text_of(file.stat(which, &column.physical)?);
@@ -205,7 +205,7 @@ async fn is_null(ctx: &Context) -> Outcome {
     let (subject, all, columns) = with_statistics(ctx)?;
     for column in &columns {
         let nulls = |file: &File| file.stat("nullCount", &column.physical).and_then(Value::as_i64);
-        // A server that shows no counts at all may still know them.
+        // A server that does not show counts may still know them.
         let shown = all.iter().any(|file| nulls(file).is_some());
         let may_hold_nulls = |file: &File| nulls(file).map_or(shown, |nulls| nulls > 0);
         expect_kept(ctx, subject, &all, &null(&column.name, column.kind), may_hold_nulls).await?;
@@ -223,7 +223,7 @@ async fn is_null(ctx: &Context) -> Outcome {
 
 async fn other_type(ctx: &Context) -> Outcome {
     let (subject, all, columns) = with_statistics(ctx)?;
-    // A value is equal to its own text, whatever type it is compared as; about order that would not hold.
+    // A value equals its own text, whatever type it is compared as; that is not true for its order.
     for column in &columns {
         for which in ["minValues", "maxValues"] {
             let bound = |file: &File| text_of(file.stat(which, &column.physical)?);
@@ -257,7 +257,7 @@ async fn not_understood(ctx: &Context) -> Outcome {
     ];
     for text in texts {
         let answer = subject.query(&ctx.client, &json!({ "jsonPredicateHints": text })).send().await?;
-        // A server may have a bound on bodies that is smaller than the protocol's on predicates.
+        // A server's limit on bodies may be smaller than the protocol's limit on predicates.
         if answer.status == 413 && text.len() > 1024 * 1024 {
             continue;
         }

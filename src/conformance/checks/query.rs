@@ -1,4 +1,4 @@
-//! Reading the newest version: lines, ids, and the hints that may only save work.
+//! Checks reading the newest version: lines, ids, and hints that may only save work.
 
 use std::collections::BTreeSet;
 
@@ -70,7 +70,7 @@ async fn hashed(ctx: &Context, subject: &Subject, hash: &str) -> Outcome<Answer>
     subject.query(&ctx.client, &json!({})).header("fileidhash", hash).send().await
 }
 
-/// A table of a server that knows the header, which is optional.
+/// Returns a table of a server that supports the `fileidhash` header, which is optional.
 async fn hashing(ctx: &Context) -> Outcome<&Subject> {
     let subject = ctx.any()?;
     let answer = hashed(ctx, subject, "parquet").await?;
@@ -135,7 +135,7 @@ async fn requested_end(ctx: &Context) -> Outcome {
     }
 }
 
-/// Fails where `answered` are fewer than all of `all`, and not known to hold `limit` rows.
+/// Fails if `answered` omits files of `all` and is not known to contain `limit` rows.
 fn expect_enough(shown: &str, all: &[File], answered: &[File], limit: i64) -> Outcome {
     let ids: BTreeSet<&str> = all.iter().map(|file| file.id.as_str()).collect();
     let known = answered.iter().all(|file| ids.contains(file.id.as_str()));
@@ -223,7 +223,7 @@ async fn wait_for(ctx: &Context) -> Outcome<Answer> {
     call.capabilities(&format!("{base};asyncquery=true")).send().await
 }
 
-/// What the server says about a query that it lets wait.
+/// Returns the server's status of a query that must be polled, if it answered with one.
 fn query_status(answer: &Answer) -> Option<Value> {
     let line: Value = serde_json::from_slice(&answer.body).ok()?;
     line.get("queryStatus").cloned()

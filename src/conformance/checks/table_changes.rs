@@ -1,4 +1,4 @@
-//! Queries from a starting version: what was added and removed since.
+//! Checks queries from a starting version, which list the files added and removed since.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!(121, "Request Body", "includeHistoricalProtocol stamps the protocol, in delta format only", protocol),
 ];
 
-/// Fails unless every line after the first two is of a version of the range, with its time.
+/// Fails unless each line after the first two belongs to a version of the range, and each file line has a timestamp.
 pub(super) fn expect_range(lines: &Lines, start: i64, end: i64, kinds: &[&str]) -> Outcome {
     let shown = &lines.shown;
     ensure!(lines.version == start, "{shown}: Delta-Table-Version is {}, not {start}", lines.version);
@@ -53,7 +53,7 @@ async fn since(ctx: &Context) -> Outcome {
     expect_range(&lines, window.start, subject.version(), &["add", "remove"])?;
     let version = &lines.metadata["version"];
     ensure!(*version == window.start, "{}: the metaData's version is {version}, not {}", lines.shown, window.start);
-    // Each part holds what the whole holds of it.
+    // A part of the range must list the same files as the whole range does for it.
     if subject.version() > window.start {
         let middle = window.start + 1;
         let part = range(ctx, subject, middle, subject.version()).await?;

@@ -1,4 +1,4 @@
-//! Reading an older version.
+//! Checks reading an older version.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Authorization, errors, bodies and headers.
+//! Checks authorization, errors, bodies and headers.
 
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ async fn unknown_route(ctx: &Context) -> Outcome {
 
 async fn wrong_method(ctx: &Context) -> Outcome {
     let answer = ctx.client.get(ctx.any()?.path("/query")).send().await?;
-    // A server may also not know the route by that method.
+    // A server may also treat this method on the route as unknown.
     answer.expect(&[405, 404]).map(|_| ())
 }
 
@@ -179,7 +179,7 @@ async fn nonsense(ctx: &Context) -> Outcome {
     Ok(())
 }
 
-/// Every parameter with every kind of nonsense.
+/// Returns calls with invalid values for each parameter.
 fn nonsense_calls(ctx: &Context) -> Vec<Call<'_>> {
     const TEXTS: [&str; 8] = ["", "-1", "junk", "1.5", "99999999999999999999", "null", "\u{0}", "\u{1F9A6}"];
     let client = &ctx.client;
@@ -219,7 +219,7 @@ fn nonsense_calls(ctx: &Context) -> Vec<Call<'_>> {
         "includeRefreshToken",
     ] {
         for value in &values {
-            // A limit keeps the good answers short.
+            // The limit keeps successful answers short.
             let mut body = json!({ "limitHint": 1 });
             body[member] = value.clone();
             calls.push(subject.query(client, &body));

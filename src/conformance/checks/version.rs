@@ -1,4 +1,4 @@
-//! The version of a table, now and at a time.
+//! Checks the version of a table, now and at a given time.
 
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
 
@@ -22,7 +22,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!(53, "Timestamp Format", "a time may have an offset and fractions", offsets),
 ];
 
-/// A time in milliseconds since 1970, as the protocol writes it.
+/// Formats a time in milliseconds since 1970 as in the protocol.
 pub(super) fn timestamp(milliseconds: i64) -> Outcome<String> {
     let time = DateTime::<Utc>::from_timestamp_millis(milliseconds);
     time.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
@@ -40,7 +40,7 @@ async fn version(ctx: &Context) -> Outcome {
         answer.what(),
         subject.version()
     );
-    // A commit may have come in between; a server whose routes differ lags on every one.
+    // A commit may have been made in between. If the routes disagree, the metadata is still older now.
     if version > subject.version() {
         let again = ctx.client.get(subject.path("/metadata")).capabilities(subject.capabilities()).send().await?;
         let metadata = again.lines()?.version;
@@ -94,7 +94,7 @@ async fn junk_timestamp(ctx: &Context) -> Outcome {
     Ok(())
 }
 
-/// The version that `text` means.
+/// Returns the version for the time in `text`.
 async fn version_at(ctx: &Context, subject: &Subject, text: &str) -> Outcome<i64> {
     let answer = ctx.client.get(subject.path("/version")).query("startingTimestamp", text).send().await?;
     answer.expect(&[200, 204])?.version()
@@ -116,7 +116,7 @@ async fn before_first(ctx: &Context) -> Outcome {
     }
 }
 
-/// Fails unless the time of each version's commit means that version.
+/// Fails unless the commit time of each version gives that version.
 async fn expect_exact(ctx: &Context, subject: &Subject, commits: Vec<(i64, i64)>) -> Outcome {
     if commits.is_empty() {
         return skip(format!("the lines of {} do not give away its commit times", subject.table));
@@ -165,7 +165,7 @@ async fn after_latest(ctx: &Context) -> Outcome {
 
 async fn offsets(ctx: &Context) -> Outcome {
     let subject = ctx.with_history()?;
-    // The newest that is known: a server that reads a time without its offset means another version, or none.
+    // Uses the newest known commit: a server that ignores the offset returns another version, or none.
     let Some((_, milliseconds)) = subject.commits().pop_last() else {
         return skip(format!("the lines of {} do not give away its commit times", subject.table));
     };

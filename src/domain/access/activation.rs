@@ -1,6 +1,6 @@
-//! Activation: the link by which a recipient fetches a token itself, so that no operator ever sees it.
+//! Activation: the link by which a recipient fetches its token itself, so that no operator ever sees it.
 //!
-//! Lives here: the code in the link, and whether it still hands out a token. Never here: making the token.
+//! Lives here: the code in the link, and the decision whether the link still works. Never here: making the token.
 
 use std::{fmt, net::IpAddr};
 
@@ -16,29 +16,29 @@ use super::{
     recipient::{RecipientState, network_allows},
 };
 
-/// The code of an activation link: 256 random bits. In the link alone, never kept, never printed.
+/// The code of an activation link: 256 random bits. It exists only in the link, and is never stored or printed.
 #[derive(Clone)]
 pub struct ActivationCode(Zeroizing<String>);
 
 impl ActivationCode {
-    /// A new random code.
+    /// Generates a new random code.
     pub fn generate() -> Self {
         let mut bits = Zeroizing::new([0u8; 32]);
         rand::rng().fill_bytes(bits.as_mut());
         Self(Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bits.as_ref())))
     }
 
-    /// A code that somebody presented; any text is accepted, since only its hash is ever compared.
+    /// Wraps a code that a caller presented. Any text is accepted, because only its hash is compared.
     pub fn presented(text: &str) -> Self {
         Self(Zeroizing::new(text.to_owned()))
     }
 
-    /// The code in clear, for the one answer that holds the link.
+    /// The plain code, for the one answer that contains the link.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of the code.
+    /// The hash, which is stored instead of the code.
     pub fn hash(&self) -> CodeHash {
         CodeHash(Sha256::digest(self.0.as_bytes()).into())
     }
@@ -50,7 +50,7 @@ impl fmt::Debug for ActivationCode {
     }
 }
 
-/// SHA-256 of a code; looking one up by it tells nothing by its time.
+/// SHA-256 of a code. Looking a code up by its hash leaks nothing through timing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CodeHash(pub [u8; 32]);
 
@@ -60,21 +60,21 @@ impl fmt::Debug for CodeHash {
     }
 }
 
-/// The link of a token, as it is kept.
+/// The stored part of a token's link.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Activation {
-    /// The token that it hands out.
+    /// The token that the link hands out.
     pub token_id: Uuid,
-    /// When it stops working by itself.
+    /// When the link expires.
     pub expires_at: DateTime<Utc>,
     /// How long the token lives from its activation, in seconds.
     pub life_seconds: u64,
-    /// The token that ends with the activation: the one that was rotated.
+    /// The token that ends at the activation, if this is a rotation.
     pub ends_token_id: Option<Uuid>,
 }
 
-/// Decides whether a link hands out its token now. The order is the data plane's: the code and its state, freeze, the
-/// recipient's state, the networks of recipient and token.
+/// Decides whether a link may hand out its token now. Checks in the same order as the data plane: the code and its
+/// state, freeze, the recipient's state, the networks of recipient and token.
 pub fn decide_activation(
     found: Option<(&Activation, &Bearer)>,
     address: IpAddr,
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(a.hash(), ActivationCode::presented(a.reveal()).hash());
     }
 
-    /// Each row breaks one thing more than the row above it, so that the order shows too.
+    /// Each row breaks one more thing than the row above, which also tests the order.
     #[test]
     fn the_first_failure_wins_in_the_fixed_order() {
         let (mut activation, mut bearer) = pending();

@@ -1,7 +1,7 @@
-//! The decision: may this caller have this now, and if not, why.
+//! The decision: whether a caller may have something now, and if not, why.
 //!
-//! One pure function that every data route and every file download asks. The first failure wins, in one fixed order;
-//! each outcome has a stable reason code that the audit trail keeps. Never here: looking anything up.
+//! One pure function for every data route and every file download. Checks run in one fixed order and the first failure
+//! wins; each outcome has a stable reason code that the audit trail records. Never here: looking anything up.
 
 use std::net::IpAddr;
 
@@ -17,33 +17,33 @@ use super::{
     token::{Token, TokenState},
 };
 
-/// A presented token that was found, with the recipient that it belongs to.
+/// A presented token that was found, with its recipient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bearer {
     /// The token.
     pub token: Token,
     /// Its recipient.
     pub recipient: Recipient,
-    /// Whether everything is frozen.
+    /// Whether a freeze is in force.
     pub frozen: bool,
 }
 
-/// What a bearer is found by when it is looked at again.
+/// The key by which a bearer is looked up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Credential {
     /// A token of this server.
     Token(Uuid),
-    /// An identity that the recipient is bound to, as long as what was presented for it lasts.
+    /// An identity that the recipient is bound to, valid as long as the presented JWT.
     Identity {
         /// The identity.
         id: Uuid,
-        /// When the JWT ends.
+        /// When the JWT expires.
         until: DateTime<Utc>,
     },
 }
 
 impl Bearer {
-    /// What it is found by. A recipient that is bound to an identity has no tokens of this server.
+    /// The key for looking it up again. A recipient that is bound to an identity has no tokens of this server.
     pub fn credential(&self) -> Credential {
         match (&self.recipient.spec.oidc, self.token.expires_at) {
             (Some(identity), Some(until)) if identity.id == self.token.id => {
@@ -54,58 +54,58 @@ impl Bearer {
     }
 }
 
-/// A share with the recipient's grants on it, past and future ones included.
+/// A share with all grants of one recipient on it, including past and future ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShareAccess {
     /// The share.
     pub share: Share,
-    /// Every grant that the recipient ever had on it.
+    /// All of the recipient's grants on it, past and future ones included.
     pub grants: Vec<Grant>,
 }
 
-/// What a decision is made from.
+/// The access facts: everything that a decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The time that counts.
+    /// The time of the decision.
     pub now: DateTime<Utc>,
-    /// Where the request came from.
+    /// The client's address.
     pub address: IpAddr,
-    /// The token that was presented and found.
+    /// The bearer of the presented token, if it was found.
     pub bearer: Option<&'a Bearer>,
-    /// What is asked for.
+    /// The object of the request.
     pub target: Target<'a>,
 }
 
-/// What a request asks for, as far as deciding goes. What lies below a share exists or not only for those whom the
-/// share is open to, so that it is looked at after the decision.
+/// The object of a request, as far as the decision needs it. Things inside a share are looked up only after the
+/// decision, because only callers with access to the share may learn whether they exist.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
-    /// Something of the recipient's own, such as the list of its shares.
+    /// Something that belongs to the recipient itself, such as the list of its shares.
     Own,
-    /// A share and anything under it; `None` where no such share exists.
+    /// A share or anything in it; `None` if no such share exists.
     Share(Option<&'a ShareAccess>),
 }
 
-/// Why a request is refused. The codes are stable: audit trails and operators' searches rely on them.
+/// Why a request is refused. The codes are stable, because audit trails and operators' searches rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// No token, or none that was ever issued.
+    /// There is no token, or it was never issued.
     TokenUnknown,
-    /// The token's activation is pending, so nobody can hold it.
+    /// The token's activation is pending, so nobody can have it.
     TokenPending,
     /// The token was revoked.
     TokenRevoked,
-    /// The token is past its end.
+    /// The token has expired.
     TokenExpired,
-    /// The token was handed out by a link, and nobody used it in time.
+    /// The token was handed out by a link, but was not used in time.
     TokenUnused,
-    /// A JWT that no issuer signed that is believed here, or not for this server.
+    /// The JWT is not signed by a trusted issuer, or not meant for this server.
     IdentityInvalid,
-    /// A JWT past its end.
+    /// The JWT has expired.
     IdentityExpired,
-    /// A JWT of an issuer that is believed here, whose identity no recipient is bound to.
+    /// The JWT is from a trusted issuer, but no recipient is bound to its identity.
     IdentityUnbound,
-    /// Everything is frozen.
+    /// A freeze is in force.
     Frozen,
     /// The recipient is suspended.
     RecipientSuspended,
@@ -113,61 +113,61 @@ pub enum Reason {
     RecipientOffboarded,
     /// The address is outside the recipient's or the token's networks.
     AddressNotAllowed,
-    /// No such share, or one that the recipient was never granted.
+    /// There is no such share, or the recipient was never granted it.
     ShareNotGranted,
     /// The grant was revoked.
     GrantRevoked,
-    /// The grant's window is over.
+    /// The grant's window has ended.
     GrantExpired,
-    /// The token is not for this share.
+    /// The token is not valid for this share.
     TokenOutOfScope,
-    /// The grant's agreement is over.
+    /// The grant's agreement has ended.
     AgreementEnded,
     /// No activation link has this code.
     ActivationUnknown,
-    /// The link has handed out its token.
+    /// The link has already handed out its token.
     ActivationUsed,
-    /// The link, or its token, was ended before anybody used it.
+    /// The link, or its token, was ended before it was used.
     ActivationCancelled,
-    /// The link is past its end.
+    /// The link has expired.
     ActivationExpired,
-    /// Too many failures from one address, or with one token.
+    /// There were too many failures from one address, or with one token.
     TooManyFailures,
-    /// The recipient has asked as often as it may in a minute.
+    /// The recipient has used up its requests for this minute.
     RequestsPerMinute,
-    /// As many of the recipient's requests are being answered as may at once.
+    /// The recipient already has the most requests that may run at once.
     ConcurrentRequests,
-    /// As many answers are streaming to the recipient as may.
+    /// The recipient already has the most streams that may run at once.
     ConcurrentStreams,
-    /// The recipient would be issued more bytes than it may in a day.
+    /// The answer would exceed the recipient's bytes for the day.
     BytesPerDay,
-    /// What the answer stands on changed while it was prepared; asking again tells what is allowed now.
+    /// The access basis changed while the answer was prepared; a new request gets the current decision.
     AccessChanged,
-    /// The share holds no such schema.
+    /// The share has no such schema.
     SchemaNotFound,
-    /// The schema holds no such table.
+    /// The schema has no such table.
     TableNotFound,
-    /// No file's URL was ever sealed like this.
+    /// The URL of the file was never sealed by this server.
     FileUnknown,
 }
 
-/// How a refusal shows to the caller.
+/// How the caller sees a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The caller is nobody.
+    /// The caller is not authenticated.
     Unauthenticated,
-    /// The caller is known and told that it may not.
+    /// The caller is told that it may not have this.
     Forbidden,
-    /// The caller is not told whether it exists.
+    /// The caller does not learn whether it exists.
     NotFound,
-    /// It was there, and is over.
+    /// It existed, and is over.
     Gone,
-    /// The caller may, but not now.
+    /// The caller is allowed, but not now.
     Limited,
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 30] = [
         Self::TokenUnknown,
         Self::TokenPending,
@@ -237,7 +237,7 @@ impl Reason {
         }
     }
 
-    /// How it shows to the caller.
+    /// How the caller sees it.
     pub fn refusal(self) -> Refusal {
         match self {
             Self::TokenUnknown
@@ -271,7 +271,7 @@ impl Reason {
         }
     }
 
-    /// Whether the caller may ask, and what it asks for is not open to it.
+    /// Whether the caller itself is allowed, but not to this share.
     pub fn is_of_share(self) -> bool {
         matches!(
             self,
@@ -283,7 +283,7 @@ impl Reason {
         )
     }
 
-    /// After how many seconds asking again may help; for what is [`Refusal::Limited`].
+    /// The number of seconds after which a new request may succeed; for reasons that are [`Refusal::Limited`].
     pub fn retry_after_seconds(self, now: DateTime<Utc>) -> u64 {
         match self {
             Self::BytesPerDay => seconds_to_next_day(now),
@@ -294,28 +294,28 @@ impl Reason {
     }
 }
 
-/// How long a client waits for one of its requests or streams to end before it asks again.
+/// How long a client should wait for one of its requests or streams to end before it tries again.
 const TURN_WAIT_SECONDS: u64 = 5;
 
-/// A request that may go on, and what it stands on.
+/// An allowed request, and its basis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowed<'a> {
     /// Who asks.
     pub bearer: &'a Bearer,
-    /// The grant that allows; `None` for what is the recipient's own.
+    /// The grant that allows it; `None` for things of the recipient's own.
     pub grant: Option<&'a Grant>,
 }
 
 impl Allowed<'_> {
-    /// When what this stands on ends by itself: the token's or the grant's end, whichever comes first.
+    /// When this access ends by itself: the end of the token or of the grant, whichever is first.
     pub fn until(&self) -> Option<DateTime<Utc>> {
         [self.bearer.token.expires_at, self.grant.map(Grant::until)].into_iter().flatten().min()
     }
 }
 
-/// Decides. The order is: token known, its state, freeze, recipient's state, networks, share granted now or ever,
-/// grant's window, token's scope, agreement. (Country, view, quality and feature gates take their places in it when
-/// they exist.)
+/// Decides. The order of checks is: token found, its state, freeze, the recipient's state, networks, then for a share:
+/// granted now or ever, the grant's window, the token's scope, the agreement. (Checks of country, view, quality and
+/// feature will be placed in this order when they exist.)
 pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     let bearer = facts.bearer.ok_or(Reason::TokenUnknown)?;
     match bearer.token.state(facts.now) {
@@ -350,20 +350,20 @@ fn decide_share<'a>(token: &Token, access: &'a ShareAccess, now: DateTime<Utc>) 
     if let Some(grant) = in_force(&access.grants, now) {
         return if in_scope(token, access.share.id) { Ok(grant) } else { Err(Reason::TokenOutOfScope) };
     }
-    // Of grants that allow nothing, the one that began last explains best. A window that has not begun is no grant
-    // yet, so that the share does not exist for the recipient.
+    // If no grant allows access, the one that began last is the best explanation. A grant whose window has not begun
+    // does not count, so the share does not exist for the recipient yet.
     let began = access.grants.iter().filter(|grant| grant.valid_from <= now && grant.created_at <= now);
     match began.max_by_key(|grant| (grant.valid_from, grant.created_at)).map(|grant| grant.state(now)) {
         None | Some(GrantState::Scheduled | GrantState::Active) => Err(Reason::ShareNotGranted),
         Some(GrantState::Revoked) => Err(Reason::GrantRevoked),
         Some(GrantState::Expired) => Err(Reason::GrantExpired),
-        // A token for other shares learns nothing of what this one stands on.
+        // A token for other shares must not learn anything about this share's grant.
         Some(GrantState::AgreementEnded) if !in_scope(token, access.share.id) => Err(Reason::TokenOutOfScope),
         Some(GrantState::AgreementEnded) => Err(Reason::AgreementEnded),
     }
 }
 
-/// Whether `token` is for the share with this id.
+/// Whether `token` is valid for the share with this id.
 pub fn in_scope(token: &Token, share_id: Uuid) -> bool {
     token.share_ids.is_empty() || token.share_ids.contains(&share_id)
 }
@@ -448,7 +448,7 @@ pub(in crate::domain) mod tests {
         decide(Facts { now: now(), address, bearer, target: Target::Share(access) }).err()
     }
 
-    /// Each row breaks one thing more than the row below it, so that the order shows too.
+    /// Each row breaks one more thing than the row above, which also tests the order.
     #[test]
     fn the_first_failure_wins_in_the_fixed_order() {
         let (mut caller, mut share) = (bearer(), access());

@@ -1,21 +1,22 @@
-//! How a recipient gets the bytes: straight from the object store, or through the server.
+//! Chooses how a recipient gets a file's bytes: directly from the object store, or through the server.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The way of a file's bytes.
+/// How a file reaches a recipient: `presigned`, from the object store under a presigned URL, or `proxied`, through the
+/// server, which decides anew on every read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// The object store serves the file under a presigned URL.
     #[default]
     Presigned,
-    /// The server streams the file and decides anew on every request.
+    /// The server streams the file, and decides anew on every read.
     Proxied,
 }
 
 impl Delivery {
-    /// The word kept in the database and answered.
+    /// The word that the database stores and the API answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Presigned => "presigned",
@@ -23,41 +24,41 @@ impl Delivery {
         }
     }
 
-    /// The delivery that [`Self::as_str`] named.
+    /// Parses the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Presigned, Self::Proxied].into_iter().find(|delivery| delivery.as_str() == text)
     }
 }
 
-/// The shortest life that a presigned URL is given: Spark takes one of 15 minutes or less for dead (Delta Sharing
-/// protocol 2.5), so less than this left on a token or grant means proxied delivery.
+/// The shortest lifetime of a presigned URL. Spark treats a lifetime of 15 minutes or less as expired (Delta Sharing
+/// protocol 2.5), so if a token or grant has less than this left, delivery is proxied.
 pub const SHORTEST_PRESIGNED: TimeDelta = TimeDelta::minutes(20);
 
-/// What the choice of delivery depends on.
+/// The facts on which the choice of delivery depends.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryFacts {
-    /// What the storage is configured to do.
+    /// The delivery in the storage's configuration.
     pub storage: Delivery,
     /// Whether the storage's credential can sign.
     pub storage_can_sign: bool,
-    /// What the recipient asks for.
+    /// The delivery in the recipient's spec.
     pub recipient: Option<Delivery>,
     /// Whether the recipient is bound to networks.
     pub recipient_has_networks: bool,
-    /// What the object asks for.
+    /// The delivery in the object's spec.
     pub object: Option<Delivery>,
-    /// Whether the object is presigned although a presigned URL knows no address.
+    /// Whether the object is presigned even for such recipients, although a presigned URL works from any address.
     pub presigned_despite_networks: bool,
 }
 
-/// The delivery that storage, recipient and object come to: anything that says proxied wins.
+/// Combines the settings of storage, recipient and object: proxied wins.
 pub fn effective(facts: DeliveryFacts) -> Delivery {
     let asked = [Some(facts.storage), facts.recipient, facts.object].contains(&Some(Delivery::Proxied));
     let network_bound = facts.recipient_has_networks && !facts.presigned_despite_networks;
     if asked || network_bound || !facts.storage_can_sign { Delivery::Proxied } else { Delivery::Presigned }
 }
 
-/// Whether what is left until `until` is too short for a presigned URL.
+/// Whether the time until `until` is too short for a presigned URL.
 pub fn too_short_to_presign(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     until - now < SHORTEST_PRESIGNED
 }

@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The contract that a grant stands on.
+/// The contract behind a grant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
-    /// The reference that both sides know the document by.
+    /// The document's reference, known to both sides.
     #[serde(rename = "ref")]
     pub reference: String,
     /// SHA-256 of the document, in lower-case hex.
@@ -16,16 +16,16 @@ pub struct Agreement {
     pub valid_until: Option<DateTime<Utc>>,
 }
 
-/// How and when a grant was ended before its time.
+/// The early end of a grant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ending {
-    /// From when on it no longer allows.
+    /// When the grant ends.
     pub at: DateTime<Utc>,
-    /// Why, in the operator's words.
+    /// The operator's reason.
     pub reason: Option<String>,
-    /// Who ended it.
+    /// The operator that ended it.
     pub ended_by: String,
-    /// The grant that took its place, if one did.
+    /// The grant that replaced it, if any.
     pub replaced_by: Option<Uuid>,
 }
 
@@ -34,44 +34,44 @@ pub struct Ending {
 pub struct Grant {
     /// Its identity.
     pub id: Uuid,
-    /// The share that it opens.
+    /// The share that may be read.
     pub share_id: Uuid,
-    /// The recipient that it is for.
+    /// The recipient that may read it.
     pub recipient_id: Uuid,
-    /// From when on it allows.
+    /// The start of its window.
     pub valid_from: DateTime<Utc>,
-    /// Until when it allows; exclusive.
+    /// The end of its window; exclusive.
     pub valid_until: DateTime<Utc>,
-    /// What the data may be used for.
+    /// The purpose for which the data may be used.
     pub purpose: Option<String>,
-    /// The contract that it stands on.
+    /// The contract behind it.
     pub agreement: Option<Agreement>,
     /// The operator that granted it.
     pub granted_by: String,
     /// When it was granted.
     pub created_at: DateTime<Utc>,
-    /// How it was ended, if it was.
+    /// Its early end, if it has one.
     pub ending: Option<Ending>,
 }
 
-/// Where a grant stands at one moment.
+/// The state of a grant: `scheduled` (not begun), `active`, `expired`, `revoked`, or `agreement_ended`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantState {
-    /// Its window has not begun.
+    /// It has not begun.
     Scheduled,
-    /// Allows.
+    /// It allows access.
     Active,
-    /// Its window is over.
+    /// It is past its end.
     Expired,
-    /// Somebody ended it.
+    /// It was revoked or replaced.
     Revoked,
-    /// Its agreement is over.
+    /// Its agreement has ended.
     AgreementEnded,
 }
 
 impl Grant {
-    /// Where the grant stands at `now`. Ends are exclusive: at the very moment, it no longer allows.
+    /// The grant's state at `now`. Ends are exclusive: at that very moment it no longer allows.
     pub fn state(&self, now: DateTime<Utc>) -> GrantState {
         if self.ending.as_ref().is_some_and(|ending| ending.at <= now) {
             GrantState::Revoked
@@ -86,7 +86,7 @@ impl Grant {
         }
     }
 
-    /// When the grant stops allowing if nobody does anything.
+    /// When the grant ends if no operator changes it.
     pub fn until(&self) -> DateTime<Utc> {
         self.agreement_end().map_or(self.valid_until, |end| end.min(self.valid_until))
     }
@@ -96,7 +96,7 @@ impl Grant {
     }
 }
 
-/// The grant that allows at `now`, among the grants of one recipient on one share.
+/// The grant in force at `now`, among the grants of one recipient on one share.
 pub fn in_force(grants: &[Grant], now: DateTime<Utc>) -> Option<&Grant> {
     grants.iter().find(|grant| grant.state(now) == GrantState::Active)
 }

@@ -1,7 +1,7 @@
-//! Identities at issuers of OpenID Connect: what a recipient is bound to instead of having tokens.
+//! Identities at OpenID Connect issuers, to which a recipient is bound instead of having tokens.
 //!
-//! A JWT that the issuer signed for a bound identity is a token of the recipient, which ends when the JWT does. Never
-//! here: signatures and keys, which are the adapter's.
+//! A JWT that the issuer signed for a bound identity acts as a token of the recipient that ends when the JWT does.
+//! Never here: signatures and keys, which the adapter checks.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,39 +11,40 @@ use crate::domain::core::spec::FieldError;
 
 use super::{decision::Bearer, recipient::Recipient, token::Token};
 
-/// The credential that such tokens belong to.
+/// The name of the credential for such tokens.
 const CREDENTIAL: &str = "oidc";
 
-/// The longest issuer, audience, claim or value, in bytes: four of them fit into an entry of a database's index.
+/// The longest issuer, audience, claim or value, in bytes: four of them fit into one entry of a database index.
 pub const LONGEST_IDENTITY_TEXT: usize = 500;
 
-/// Claims that are in every token, and tell nobody from others.
+/// Claims that many tokens share, so that they do not identify a recipient.
 const SHARED_CLAIMS: [&str; 2] = ["iss", "aud"];
 
-/// Whose JWTs are a recipient's: those of this issuer, made out to this audience, in which the claim has the value.
+/// The identity of a recipient at an OpenID Connect issuer. The recipient's tokens are JWTs of this issuer for this
+/// audience that have this value in this claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = OidcBody)]
 pub struct Identity {
-    /// Its identity; another one for every binding, so that nothing outlives a change.
+    /// The id of the binding; every change of it makes a new one, so that nothing outlives a change.
     #[serde(skip)]
     pub id: Uuid,
-    /// The issuer, one that the settings name; its tokens' `iss`.
+    /// The issuer's URL, exactly as in the tokens' `iss`; one of `[[identity.issuer]]` in the configuration.
     #[schema(example = "https://login.example.org/realms/partners")]
     pub issuer: String,
-    /// What its tokens are made out to, one of the issuer's audiences in the settings; their `aud`.
+    /// The audience in the tokens' `aud`; one of the issuer's `audiences` in the configuration.
     #[schema(example = "weir")]
     pub audience: String,
-    /// The claim that tells the recipient.
+    /// The claim that identifies the recipient, such as `azp` or `sub`; not `iss` or `aud`.
     #[schema(example = "azp")]
     pub claim: String,
-    /// What the claim is or, where it is a list, holds.
+    /// The value of the claim; if the claim is a list, one of its items.
     #[schema(example = "acme-reader")]
     pub value: String,
 }
 
 impl Identity {
-    /// Adds what is wrong with it as a recipient's.
+    /// Adds the problems of this identity as a field of a recipient.
     pub fn check(&self, problems: &mut Vec<FieldError>) {
         let Self { id: _, issuer, audience, claim, value } = self;
         for (name, text) in [("issuer", issuer), ("audience", audience), ("claim", claim), ("value", value)] {
@@ -58,7 +59,7 @@ impl Identity {
         }
     }
 
-    /// Whether both mean the same JWTs.
+    /// Whether both match the same JWTs.
     pub fn same(&self, other: &Self) -> bool {
         let Self { id: _, issuer, audience, claim, value } = self;
         (issuer, audience, claim, value) == (&other.issuer, &other.audience, &other.claim, &other.value)
@@ -70,17 +71,17 @@ impl Identity {
 pub struct Holder {
     /// The recipient.
     pub recipient: Recipient,
-    /// Whether everything is frozen.
+    /// Whether a freeze is in force.
     pub frozen: bool,
 }
 
 impl Holder {
-    /// The bearer of one of the recipient's own tokens.
+    /// Makes the bearer of one of the recipient's own tokens.
     pub fn with(self, token: Token) -> Bearer {
         Bearer { token, recipient: self.recipient, frozen: self.frozen }
     }
 
-    /// The bearer of a JWT that ends at `until`; nobody where the recipient is bound to nothing any more.
+    /// Makes the bearer of a JWT that expires at `until`; `None` if the recipient is no longer bound to an identity.
     pub fn bearer(self, until: DateTime<Utc>) -> Option<Bearer> {
         let Self { recipient, frozen } = self;
         let token = Token {

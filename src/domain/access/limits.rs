@@ -1,21 +1,24 @@
-//! Limits: how much one recipient may ask for, and when a refused one may ask again.
+//! Limits: how much one recipient may request, and when it may try again after a refusal.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What an operator allows a recipient at most. Of requests and streams what is absent is the settings' to limit; bytes
-/// are not limited then.
+/// How much a recipient may request; what is beyond is refused with 429. Without a value of their own, requests and
+/// streams have the limits of the configuration, and bytes are unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = LimitsBody)]
 pub struct RecipientLimits {
-    /// Requests on the data plane in a minute, on each server.
+    /// Requests of the sharing protocol per minute, counted by each server separately; file reads do not count.
+    /// Default: `sharing.requests_per_minute`.
     #[schema(minimum = 1)]
     pub requests_per_minute: Option<u64>,
-    /// Answers that stream at the same time, on each server: queries, and files that come through it.
+    /// Queries and file reads that stream through a server at the same time, counted by each server separately.
+    /// Default: `sharing.concurrent_streams`.
     #[schema(minimum = 1)]
     pub concurrent_streams: Option<u64>,
-    /// Bytes of files issued in a day (UTC), and of those read again through servers, on all servers together.
+    /// Bytes per day (UTC) of files whose URLs are issued, and of files read again through servers, counted for all
+    /// servers together. Default: unlimited.
     #[schema(minimum = 1)]
     pub bytes_per_day: Option<u64>,
 }
@@ -31,18 +34,18 @@ impl RecipientLimits {
     }
 }
 
-/// The minute of `at`, counted from 1970.
+/// The minute that contains `at`, counted from 1970.
 pub fn minute(at: DateTime<Utc>) -> i64 {
     at.timestamp().div_euclid(60)
 }
 
-/// Whether the minute `current` ends the one that is `open`. A clock that goes back a little must not open a minute a second
-/// time; one that goes back further was ahead, and its minute is over.
+/// Whether moving to the minute `current` ends the minute `open`. A clock that goes back by one minute must not open a
+/// minute again; a clock that goes back further was ahead before, so its minute is over.
 pub fn ends_minute(open: i64, current: i64) -> bool {
     current != open && current + 1 != open
 }
 
-/// The day of `at` in UTC, counted from 1970.
+/// The day that contains `at` in UTC, counted from 1970.
 pub fn day(at: DateTime<Utc>) -> i64 {
     at.timestamp().div_euclid(86_400)
 }
@@ -57,7 +60,7 @@ pub fn seconds_to_next_day(now: DateTime<Utc>) -> u64 {
     u64::try_from(86_400 - now.timestamp().rem_euclid(86_400)).unwrap_or(86_400)
 }
 
-/// `seconds` as a span of time; the longest there is where it is longer.
+/// Converts `seconds` into a time span, capped at the longest possible one.
 pub fn span(seconds: u64) -> TimeDelta {
     i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
 }

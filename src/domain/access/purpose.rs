@@ -1,25 +1,28 @@
-//! Purposes: what data may be used for, as contracts and grants name it.
+//! Purposes: the uses of data that contracts and grants name.
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::core::{
-    declared::{Declared, Plain},
-    name::NameKind,
-    spec::{Effect, FieldError, Spec},
+use crate::domain::{
+    audit::action::{Action, Changes, Kind},
+    core::{
+        declared::{Declared, Plain},
+        name::NameKind,
+        spec::{Effect, FieldError, Spec},
+    },
 };
 
-/// What may be set of a purpose.
+/// The settings of a purpose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PurposeBody)]
 pub struct PurposeSpec {
-    /// What the data is used for, in words that both sides of a contract understand.
+    /// What the data is used for, in words that both parties to a contract understand. Required for a new purpose.
     #[schema(value_type = Option<String>, example = "Detecting fraud in claims of the insurer's own members")]
     pub description: String,
-    /// What law or contract lets it be used so.
+    /// The law or contract that permits this use.
     #[serde(default)]
     #[schema(example = "GDPR Art. 6(1)(f)")]
     pub legal_basis: Option<String>,
-    /// The wider purpose that this one is a part of.
+    /// The name of the broader purpose to which this one belongs.
     #[serde(default)]
     pub parent: Option<String>,
 }
@@ -36,16 +39,18 @@ impl Spec for PurposeSpec {
     }
 
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
-        // No decision asks for it yet.
+        // No decision depends on purposes yet.
         matches!(field, "description" | "legal_basis" | "parent").then_some(Effect::Neutral)
     }
 }
 
 impl Plain for PurposeSpec {
-    const KIND: &'static str = "purpose";
+    const KIND: Kind = Kind::Purpose;
+    const ACTIONS: Changes =
+        Changes { create: Action::PurposeCreate, update: Action::PurposeUpdate, delete: Action::PurposeDelete };
     const NAME: NameKind = NameKind::Purpose;
     const TABLE: &'static str = "purposes";
 }
 
-/// What data may be used for.
+/// A permitted use of data.
 pub type Purpose = Declared<PurposeSpec>;

@@ -1,4 +1,4 @@
-//! Recipients: the partners that read.
+//! Recipients: the partners that read shares.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -8,28 +8,31 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, FieldError, Spec},
+use crate::domain::{
+    audit::action::Kind,
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, FieldError, Spec},
+    },
 };
 
 use super::{delivery::Delivery, identity::Identity, limits::RecipientLimits};
 
-/// Where a recipient stands in its life.
+/// The state of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecipientState {
-    /// Reads what it is granted.
+    /// It can read what it is granted.
     Active,
-    /// Refused for now; may be resumed.
+    /// It is refused for now; an operator can resume it.
     Suspended,
-    /// Ended for good; its history is kept.
+    /// It is ended for good; its history is kept.
     Offboarded,
 }
 
 impl RecipientState {
-    /// The word kept in the database and answered.
+    /// The word that the database stores and the API answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -38,38 +41,41 @@ impl RecipientState {
         }
     }
 
-    /// The state that [`Self::as_str`] named.
+    /// Parses the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Active, Self::Suspended, Self::Offboarded].into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// What may be set of a recipient.
+/// The settings of a recipient.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = RecipientBody)]
 pub struct RecipientSpec {
-    /// A name for people.
+    /// The recipient's name for people.
     pub display_name: Option<String>,
-    /// The legal entity that contracts are made with.
+    /// The legal entity that enters into contracts.
     pub legal_name: Option<String>,
-    /// Contacts by role (`technical`, `security`, …). Kept and shown; nobody is written to, and nothing depends on them.
+    /// Contacts by role (`technical`, `security`, …). Stored and shown only; Weir sends them no messages.
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"security": "soc@acme.example"}))]
     pub contacts: BTreeMap<String, String>,
-    /// Properties that row filters may refer to: texts, numbers, booleans, or lists of these.
+    /// Values that the row filters of views refer to by name: texts, numbers, booleans, or lists of these.
     #[schema(value_type = Option<BTreeMap<String, Value>>)]
     pub properties: BTreeMap<String, Value>,
-    /// The networks that it may come from; anywhere where empty.
+    /// The only networks (CIDR) from which the recipient may connect; any address if empty. With networks, files come
+    /// through the server instead of by presigned URL, unless the object sets `presigned_despite_networks`.
     #[schema(value_type = Option<Vec<String>>, example = json!(["198.51.100.0/24"]))]
     pub allowed_cidrs: Vec<IpNet>,
-    /// `proxied` where its files must always come through the server.
+    /// `proxied` sends all files of the recipient through the server; `presigned` or null leaves the choice to storage
+    /// and object.
     pub delivery: Option<Delivery>,
-    /// The identity at an issuer of OpenID Connect that it is bound to instead of having tokens.
+    /// The identity at an OpenID Connect issuer with which the recipient signs in instead of with tokens; null if it
+    /// has tokens.
     pub oidc: Option<Identity>,
-    /// How much it may ask for.
+    /// How much the recipient may request.
     #[schema(value_type = Option<RecipientLimits>)]
     pub limits: RecipientLimits,
-    /// Free text for operators.
+    /// A note for operators.
     pub description: Option<String>,
 }
 
@@ -97,7 +103,7 @@ impl Spec for RecipientSpec {
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
             "display_name" | "legal_name" | "contacts" | "limits" | "description" => return Some(Effect::Neutral),
-            // What filters make of them is not known here.
+            // Row filters may do anything with properties, so the effect is unknown here.
             "properties" => false,
             "allowed_cidrs" => is_narrower(&before.allowed_cidrs, &after.allowed_cidrs),
             "delivery" => after.delivery == Some(Delivery::Proxied),
@@ -117,13 +123,13 @@ fn is_narrower(before: &[IpNet], after: &[IpNet]) -> bool {
 /// A partner that reads shares.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipient {
-    /// Its identity; what is recorded is recorded under it.
+    /// Its identity, under which events are recorded.
     pub id: Uuid,
     /// Its name.
     pub name: Name,
-    /// Where it stands.
+    /// Its state.
     pub state: RecipientState,
-    /// What was set of it.
+    /// The fields that operators set.
     pub spec: RecipientSpec,
     /// When it was created.
     pub created_at: DateTime<Utc>,
@@ -135,13 +141,13 @@ pub struct Recipient {
 
 impl Resource for Recipient {
     type Spec = RecipientSpec;
-    const KIND: &'static str = "recipient";
+    const KIND: Kind = Kind::Recipient;
 
     resource_fields!();
 }
 
-/// Whether `address` lies in one of `networks`; an empty list allows everywhere, and an IPv4 address that arrives in
-/// IPv6 clothing (RFC 4291, 2.5.5.2) counts as IPv4.
+/// Whether `address` lies in one of `networks`. An empty list allows every address; an IPv4 address mapped to IPv6 (RFC
+/// 4291, 2.5.5.2) counts as IPv4.
 pub fn network_allows(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.is_empty() || networks.iter().any(|network| network.contains(&address))

@@ -1,6 +1,6 @@
-//! Bearer tokens: how they are made, what is kept of them, when they are alive.
+//! Bearer tokens: how they are generated, what is stored, and when they are valid.
 //!
-//! The token itself exists only in [`BearerToken`], which cannot be printed; everything kept is a hash.
+//! The plain token exists only in [`BearerToken`], which cannot be printed; only a hash is stored.
 
 use std::fmt;
 
@@ -12,22 +12,22 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// Every recipient's token begins with this, so that secret scanners can find one that leaked.
+/// The prefix of every recipient's token, by which secret scanners find leaked ones.
 pub const PREFIX: &str = "weir_";
-/// Every operator's token begins with this.
+/// The prefix of every operator's token.
 pub const OPERATOR_PREFIX: &str = "weirop_";
 
-/// A bearer token in clear: 256 random bits. Shown once, never kept, never printed.
+/// A plain bearer token: 256 random bits. Shown once, never stored, never printed.
 #[derive(Clone)]
 pub struct BearerToken(Zeroizing<String>);
 
 impl BearerToken {
-    /// A new random token of a recipient.
+    /// Generates a new random token for a recipient.
     pub fn generate() -> Self {
         Self::random(PREFIX)
     }
 
-    /// A new random token of an operator.
+    /// Generates a new random token for an operator.
     pub fn generate_for_operator() -> Self {
         Self::random(OPERATOR_PREFIX)
     }
@@ -38,17 +38,17 @@ impl BearerToken {
         Self(Zeroizing::new(format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(bits.as_ref()))))
     }
 
-    /// A token that somebody presented; any text is accepted, since only its hash is ever compared.
+    /// Wraps a token that a caller presented. Any text is accepted, because only its hash is compared.
     pub fn presented(text: &str) -> Self {
         Self(Zeroizing::new(text.to_owned()))
     }
 
-    /// The token in clear, for the one answer that shows it.
+    /// The plain token, for the one answer that shows it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of the token.
+    /// The hash, which is stored instead of the token.
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.0.as_bytes()).into())
     }
@@ -60,8 +60,8 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// SHA-256 of a token. A token has 256 random bits, so a plain hash cannot be searched, and looking one up by its
-/// hash tells nothing by its time.
+/// SHA-256 of a token. A token has 256 random bits, so a plain hash cannot be reversed by search, and looking one up by
+/// its hash leaks nothing through timing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash(pub [u8; 32]);
 
@@ -71,7 +71,7 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// A token as it is kept.
+/// The stored part of a token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
     /// Its identity, in answers and audit events.
@@ -80,42 +80,42 @@ pub struct Token {
     pub recipient_id: Uuid,
     /// The name of the recipient's credential that it belongs to.
     pub credential: String,
-    /// Only these shares, by id; all of the recipient's where empty.
+    /// The ids of the shares that it is valid for; empty means all of the recipient's.
     pub share_ids: Vec<Uuid>,
-    /// Only from these networks, besides the recipient's own; anywhere where empty.
+    /// The networks that it may come from, besides the recipient's own; empty means anywhere.
     pub allowed_cidrs: Vec<IpNet>,
     /// When it was issued.
     pub created_at: DateTime<Utc>,
     /// When its secret was handed out; `None` while its activation is pending.
     pub activated_at: Option<DateTime<Utc>>,
-    /// When it stops working by itself; while its activation is pending, when the link does.
+    /// When it expires; while its activation is pending, when the link expires.
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
     /// When it last authenticated a request, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it ends if nobody has used it by then; `None` where an operator has seen it.
+    /// When it ends if it has not been used by then; `None` if an operator has seen it.
     pub unused_until: Option<DateTime<Utc>>,
 }
 
-/// Where a token stands at one moment.
+/// The state of a token at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenState {
-    /// Issued; its secret is not yet handed out.
+    /// Issued, but its secret is not handed out yet.
     Pending,
     /// Authenticates requests.
     Active,
     /// Past its end.
     Expired,
-    /// Handed out by a link, and ended because nobody used it in time.
+    /// Handed out by a link, and ended because it was not used in time.
     Unused,
-    /// Ended by somebody.
+    /// Ended by an operator or a rotation.
     Revoked,
 }
 
 impl Token {
-    /// Where the token stands at `now`. An end is exclusive: at `expires_at` itself it no longer works.
+    /// The token's state at `now`. Ends are exclusive: at `expires_at` itself it no longer works.
     pub fn state(&self, now: DateTime<Utc>) -> TokenState {
         if self.revoked_at.is_some_and(|at| at <= now) {
             TokenState::Revoked

@@ -1,6 +1,6 @@
-//! Walking the audit chain: whether each event is bound to the one before, as it says.
+//! Verifies the audit chain event by event: each must be bound to the one before.
 //!
-//! Lives here: the rules that events, checkpoints and stubs must hold together. Never here: where they come from.
+//! Holds the rules that events must follow. Never here: where events come from.
 
 use std::borrow::Cow;
 
@@ -9,39 +9,39 @@ use serde_json::Value;
 
 use super::{GENESIS, Head, commitment, link_hash, merkle::Frontier};
 
-/// The first place where the trail is not what it should be.
+/// The first fault of the trail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("first bad sequence {seq}: {what}")]
 pub struct Broken {
-    /// The first sequence number that cannot be believed.
+    /// The first sequence number that cannot be trusted.
     pub seq: i64,
-    /// What is wrong with it.
+    /// What is wrong there.
     pub what: String,
 }
 
 impl Broken {
-    /// `what` is wrong at `seq`.
+    /// Creates the fault `what` at `seq`.
     pub fn at(seq: i64, what: impl Into<String>) -> Self {
         Self { seq, what: what.into() }
     }
 }
 
-/// An event as somebody presents it.
+/// An event to verify.
 #[derive(Clone, Copy, Debug)]
 pub struct Presented<'a> {
     /// The place that it claims.
     pub seq: i64,
-    /// The hash of the event before, as it claims.
+    /// The hash of the event before that it claims.
     pub prev_hash: [u8; 32],
-    /// Its own hash, as it claims.
+    /// Its own hash that it claims.
     pub hash: [u8; 32],
     /// Its canonical text.
     pub body: &'a str,
-    /// The salt and the text of its personal part, where that is at hand.
+    /// The salt and the text of its personal part, if available.
     pub personal: Option<(&'a [u8; 16], &'a str)>,
 }
 
-/// A walk along the chain.
+/// Walks along the chain.
 #[derive(Clone, Debug)]
 pub struct Walk {
     head: Head,
@@ -49,22 +49,22 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// A walk from the beginning.
+    /// Starts at the beginning.
     pub fn from_start() -> Self {
         Self { head: Head { seq: 0, hash: GENESIS }, tree: Some(Frontier::default()) }
     }
 
-    /// A walk that goes on behind `head`; `tree` is the Merkle tree up to there, where it is known.
+    /// Continues after `head`; `tree` is the Merkle tree up to there, if known.
     pub fn behind(head: Head, tree: Option<Frontier>) -> Self {
         Self { head, tree }
     }
 
-    /// The last event that was reached.
+    /// The last event reached.
     pub fn head(&self) -> Head {
         self.head
     }
 
-    /// The tree of every event so far, where the walk knows what came before its start.
+    /// The tree of all events so far; `None` if the walk started without one.
     pub fn tree(&self) -> Option<&Frontier> {
         self.tree.as_ref()
     }
@@ -74,17 +74,17 @@ impl Walk {
         self.head.seq.saturating_add(1)
     }
 
-    /// Takes the next event.
+    /// Verifies the next event.
     pub fn step(&mut self, event: Presented<'_>) -> Result<(), Broken> {
         self.take(event, |named: &Named<'_>| (Some(named.seq), named.personal.as_deref())).map(drop)
     }
 
-    /// Takes the next event, and answers what its text says.
+    /// Verifies the next event and returns its parsed text.
     pub fn step_and_read(&mut self, event: Presented<'_>) -> Result<Value, Broken> {
         self.take(event, |body: &Value| (body["seq"].as_i64(), body["personal"].as_str()))
     }
 
-    /// Takes the next event, and answers its text as a `T`, of which `named` are its place and its commitment.
+    /// Verifies the next event and returns its text as a `T`; `named` reads the place and the commitment from it.
     fn take<'e, T: Deserialize<'e>>(
         &mut self,
         event: Presented<'e>,
@@ -121,7 +121,7 @@ impl Walk {
     }
 }
 
-/// What of an event's text binds it to its place.
+/// The members of an event's text that bind it to its place and its personal part.
 #[derive(Deserialize)]
 struct Named<'a> {
     seq: i64,
@@ -134,13 +134,13 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::domain::audit::{Actor, Event, Link, Personal};
+    use crate::domain::audit::{Actor, Event, Link, Personal, action::Action};
 
     fn links(n: i64) -> Vec<Link> {
         let mut head = Head { seq: 0, hash: GENESIS };
         let at = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
         let personal = Personal { client_address: Some("198.51.100.7".into()), ..Personal::default() };
-        let event = Event { personal, ..Event::new(Actor::ANONYMOUS, "shares.list") };
+        let event = Event { personal, ..Event::new(Actor::ANONYMOUS, Action::SharesList) };
         (0..n).map(|_| head.append(&event, at)).collect()
     }
 
@@ -170,7 +170,7 @@ mod tests {
             (4, |links| links[3].personal = Some("{}".into())),
             (1, |links| links[0].prev_hash = [1; 32]),
             (5, |links| {
-                // An edited event whose own hash was made to fit.
+                // An edited event whose own hash was recomputed.
                 links[3].body = links[3].body.replace("shares.list", "shares.lost");
                 links[3].hash = link_hash(&links[3].prev_hash, &links[3].body);
             }),

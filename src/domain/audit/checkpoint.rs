@@ -1,8 +1,8 @@
-//! Checkpoints: signed statements of how long the audit chain is and what it hashes to.
+//! Signs and reads checkpoints: signed statements of how long the audit chain is and what it hashes to.
 //!
-//! The text is that of C2SP tlog-checkpoint, and its signature that of C2SP signed-note (Ed25519), so that tools which
-//! know those can read it. Extension lines name the chain's head, the checkpoint before, and the time. Event hashes are
-//! leaf hashes of RFC 6962, so that the root is that of an ordinary transparency log. Never here: where it is kept.
+//! The text follows C2SP tlog-checkpoint and the signature C2SP signed-note (Ed25519), so that existing tools can read
+//! them. Extension lines name the chain's head, the checkpoint before, and the time. Event hashes are RFC 6962 leaf
+//! hashes, so the root is that of an ordinary transparency log. Never here: where checkpoints are stored.
 
 use std::fmt;
 
@@ -20,57 +20,57 @@ use super::{Head, timestamp};
 const LABEL: &[u8] = b"weir/audit-checkpoint/v1";
 /// The algorithm byte of Ed25519 in signed notes.
 const ED25519_NOTE: u8 = 0x01;
-/// How a signature's line begins.
+/// The start of a signature's line.
 const SIGNATURE_MARK: &str = "\u{2014} ";
-/// The bytes of a signature's line: the key's id, and the signature.
+/// The length of a decoded signature: the key's id and the signature itself.
 const SIGNATURE_LENGTH: usize = 4 + 64;
 
-/// What a checkpoint states.
+/// The content of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which chain it is about; see [`origin`].
+    /// The name of the chain; see [`origin`].
     pub origin: String,
     /// The newest event covered.
     pub head: Head,
     /// The root of the Merkle tree over the hashes of events 1 to `head.seq`.
     pub root: [u8; 32],
-    /// SHA-256 over the text of the checkpoint before, without its signatures; `None` for the first.
+    /// SHA-256 of the text of the checkpoint before, without its signatures; `None` for the first.
     pub previous: Option<[u8; 32]>,
     /// When it was made.
     pub at: DateTime<Utc>,
-    /// The key that signs from here on, where that is another than before. Such a checkpoint is signed by both, so that
-    /// whoever believes the old one may go on with the new.
+    /// The key that signs from now on, if it changes. Such a checkpoint is signed by both keys, so that a verifier that
+    /// trusts the old key can go on to trust the new one.
     pub next_key: Option<VerifierKey>,
 }
 
-/// Why a text is no checkpoint that can be believed.
+/// Why a text is not accepted as a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// It does not read as one.
+    /// It is not the text of a checkpoint.
     #[error("it is not the text of a checkpoint")]
     Malformed,
-    /// None of its signatures is by a key that is believed.
+    /// None of its signatures is by a trusted key.
     #[error("no key that is believed has signed it")]
     Unsigned,
 }
 
-/// The name of the chain that begins with an event of this hash.
+/// Names the chain that begins with an event of this hash.
 pub fn origin(first_hash: &[u8; 32]) -> String {
     format!("weir-audit/{}", hex(&first_hash[..8]))
 }
 
-/// What the next checkpoint names of the one with this text.
+/// Hashes the signed part of a note, as the next checkpoint states it.
 pub fn digest(note: &str) -> [u8; 32] {
     Sha256::digest(signed_part(note).unwrap_or(note)).into()
 }
 
-/// The part of a note that is signed: everything before the empty line.
+/// Finds the signed part of a note: everything before the empty line.
 fn signed_part(note: &str) -> Option<&str> {
     note.find("\n\n").and_then(|at| note.get(..=at))
 }
 
 impl Checkpoint {
-    /// The text that is signed; ends with a newline.
+    /// Writes the text to sign; ends with a newline.
     pub fn text(&self) -> String {
         let encode = |hash: &[u8; 32]| BASE64_STANDARD.encode(hash);
         let next_key = self.next_key.as_ref().map(|key| format!("key {key}\n")).unwrap_or_default();
@@ -85,15 +85,15 @@ impl Checkpoint {
         )
     }
 
-    /// Reads a signed note, if one of `keys` signed it, and so did the key that it names as the next. A note with more
-    /// or other lines than [`SigningKey`] writes is none.
+    /// Reads a signed note. One of `keys` must have signed it, and so must the next key if it names one. A note with
+    /// other lines than [`SigningKey`] writes is refused.
     pub fn open(note: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
         let (checkpoint, signatures) = Self::read(note, keys)?;
         if signatures.contains(&Signature::Known) { Ok(checkpoint) } else { Err(CheckpointError::Unsigned) }
     }
 
-    /// [`Self::open`] for a checkpoint that stands behind one whose key is among `keys`: each of its signatures is by one
-    /// of them, or by the key that it hands on to.
+    /// Does the same as [`Self::open`] for a checkpoint that follows one whose key is among `keys`: each signature must
+    /// be by one of them or by the key that it hands over to.
     pub fn open_next(note: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
         let (checkpoint, signatures) = Self::read(note, keys)?;
         let is_handed_on = |at: usize| at == 0 && checkpoint.next_key.is_some();
@@ -119,7 +119,7 @@ impl Checkpoint {
             return Err(CheckpointError::Unsigned);
         }
         let checkpoint = Self::parse(text).ok_or(CheckpointError::Malformed)?;
-        // The key that goes on signs first, and then the one that hands on to it.
+        // The new key signs first, then the key that hands over to it.
         let is_written_so = match (&checkpoint.next_key, lines.as_slice()) {
             (None, [_]) => true,
             (Some(next), [first, second]) => next.signed(text, first) && signer(second) != Some(next.name()),
@@ -147,23 +147,23 @@ impl Checkpoint {
     }
 }
 
-/// What is known of a signature.
+/// What is known about a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signature {
-    /// It is by a key that is believed.
+    /// It is by a trusted key.
     Known,
-    /// It reads as a signature, by a key that is not at hand.
+    /// It looks like a signature by an unknown key.
     Unknown,
 }
 
-/// The name of the key that `line` says it is the signature of; `None` where it is none.
+/// The name of the key in the signature line `line`; `None` if it is not one.
 fn signer(line: &str) -> Option<&str> {
     let (name, encoded) = line.strip_prefix(SIGNATURE_MARK)?.split_once(' ')?;
     let is_signature = BASE64_STANDARD.decode(encoded).is_ok_and(|signature| signature.len() == SIGNATURE_LENGTH);
     (is_signature && is_key_name(name)).then_some(name)
 }
 
-/// The names of the keys that signed `note`, as it says.
+/// The key names in the signature lines of `note`, unverified.
 pub fn signers(note: &str) -> impl Iterator<Item = &str> {
     let signatures = signed_part(note).and_then(|text| note.get(text.len() + 1..)).unwrap_or_default();
     signatures.lines().filter_map(signer)
@@ -177,19 +177,19 @@ fn hash(text: &str) -> Option<[u8; 32]> {
     BASE64_STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-/// Signs checkpoints; derived from a root key. Cannot be printed.
+/// Signs checkpoints with a key derived from a root key. Its debug output hides the key.
 pub struct SigningKey {
     pair: Ed25519KeyPair,
     verifier: VerifierKey,
 }
 
-/// The root key gave no signing key; its bytes are at fault, or the cryptographic library is.
+/// No signing key could be derived from the root key; a fault of the key's bytes or of the cryptographic library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no signing key can be derived from the root key")]
 pub struct NoSigningKey;
 
 impl SigningKey {
-    /// The signing key of `root`.
+    /// Derives the signing key of `root`.
     pub fn derive(root: &RootKey) -> Result<Self, NoSigningKey> {
         let mut seed = Zeroizing::new([0u8; 32]);
         root.derive(LABEL, seed.as_mut());
@@ -199,29 +199,29 @@ impl SigningKey {
         Ok(Self { pair, verifier: VerifierKey { name, public } })
     }
 
-    /// What verifies its signatures.
+    /// The public key that verifies its signatures.
     pub fn verifier(&self) -> &VerifierKey {
         &self.verifier
     }
 
-    /// The signed note of `checkpoint`.
+    /// Writes the signed note of `checkpoint`.
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         let text = checkpoint.text();
         format!("{text}\n{}", self.signature(&text))
     }
 
-    /// The signed note of another statement. Its text must end with a newline, hold no empty line, and be none that reads
-    /// as a checkpoint.
+    /// Writes the signed note of another statement. Its text must end with a newline, contain no empty line, and not
+    /// read as a checkpoint.
     pub fn sign_statement(&self, text: &str) -> String {
         format!("{text}\n{}", self.signature(text))
     }
 
-    /// `note` with a signature by this key, too.
+    /// Adds a signature by this key to `note`.
     pub fn cosign(&self, note: &str) -> String {
         format!("{note}{}", self.signature(signed_part(note).unwrap_or(note)))
     }
 
-    /// The line that is this key's signature of `text`.
+    /// Writes this key's signature line for `text`.
     fn signature(&self, text: &str) -> String {
         let mut signature = self.verifier.id().to_vec();
         signature.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
@@ -235,7 +235,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Verifies checkpoints; public.
+/// Verifies checkpoints; a public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
@@ -243,12 +243,12 @@ pub struct VerifierKey {
 }
 
 impl VerifierKey {
-    /// Its name, as signatures carry it.
+    /// The key's name, as in signatures.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads a key as [`fmt::Display`] writes it.
+    /// Reads a key as written by [`fmt::Display`].
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.trim().splitn(3, '+');
         let (name, id, key) = (parts.next()?, parts.next()?, parts.next()?);
@@ -258,7 +258,7 @@ impl VerifierKey {
         (is_key_name(name) && hex(&key.id()) == id).then_some(key)
     }
 
-    /// Whether `note` is this key's signed note of the statement `text`, and nothing else.
+    /// Whether `note` is exactly this key's signed note of the statement `text`.
     pub fn has_signed(&self, text: &str, note: &str) -> bool {
         let signature = note.strip_prefix(text).and_then(|rest| rest.strip_prefix('\n')?.strip_suffix('\n'));
         signature.is_some_and(|line| self.signed(text, line))
@@ -273,7 +273,7 @@ impl VerifierKey {
         [digest[0], digest[1], digest[2], digest[3]]
     }
 
-    /// Whether `line` is this key's signature of `text`.
+    /// Whether `line` is this key's signature line for `text`.
     fn signed(&self, text: &str, line: &str) -> bool {
         let signature = || {
             let encoded = line.strip_prefix(SIGNATURE_MARK)?.strip_prefix(&self.name)?.strip_prefix(' ')?;
@@ -284,7 +284,7 @@ impl VerifierKey {
     }
 }
 
-/// As signed notes write verifier keys: `<name>+<id in hex>+<base64 of the algorithm and the key>`.
+/// Writes the key as signed notes do: `<name>+<id in hex>+<base64 of the algorithm and the key>`.
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut key = vec![ED25519_NOTE];
@@ -322,7 +322,7 @@ mod tests {
         }
         assert_eq!(digest(&note), digest(&new.sign(&handed_on)), "signatures are no part of what is chained");
         let known = [old.verifier().clone()];
-        // Neither a key that did not sign, nor one that only says so of itself.
+        // Refused: a note without the new key's signature, and one that only the new key signed.
         assert_eq!(Checkpoint::open(&old.sign(&handed_on), &known), Err(CheckpointError::Unsigned));
         assert_eq!(Checkpoint::open(&new.sign(&handed_on), &known), Err(CheckpointError::Unsigned));
         let garbled = note.replace("\nkey weir-audit-", "\nkez weir-audit-");
@@ -381,7 +381,7 @@ mod tests {
             assert_eq!(Checkpoint::open(&altered, &known), Err(CheckpointError::Unsigned), "{altered}");
         }
         assert!(Checkpoint::open_next(&note, &known).is_ok() && Checkpoint::open_next(&handed_on, &known).is_ok());
-        // The one that handed on is not known to whoever believes the new key alone; behind another checkpoint it is.
+        // A verifier that trusts only the new key does not know the old one; after another checkpoint it does.
         let replaced = handed_on.replace(handed_on.lines().last().unwrap(), foreign);
         assert!(Checkpoint::open(&handed_on, &known[1..]).is_ok());
         assert_eq!(Checkpoint::open_next(&replaced, &known), Err(CheckpointError::Unsigned));

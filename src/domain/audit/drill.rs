@@ -1,25 +1,25 @@
 //! Drills: rehearsals of what must work on a bad day.
 //!
-//! Never here: how a drill goes, which is the command line's.
+//! Never here: the steps of a drill, which are in the command line.
 
 use serde::{Deserialize, Serialize};
 
-/// What is rehearsed.
+/// A drill: a rehearsal of something that must work on a bad day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DrillKind {
-    /// A grant and a token are revoked, and every replica refuses.
+    /// Revokes a grant and a token; every replica must refuse.
     Revocation,
-    /// A token is rotated, and nothing breaks in between.
+    /// Rotates a token; access must not break in between.
     Rotation,
-    /// An export of the audit trail is tampered with, and verification finds it.
+    /// Tampers with a copy of the audit export; verification must find it.
     AuditTamper,
-    /// A backup is restored, and what was revoked since stays revoked.
+    /// Restores a backup; what was revoked since must stay revoked.
     Restore,
 }
 
 impl DrillKind {
-    /// The word that events use.
+    /// The word for the kind in events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Revocation => "revocation",

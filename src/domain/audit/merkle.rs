@@ -1,5 +1,5 @@
-//! A Merkle tree as RFC 6962 has it, grown leaf by leaf. Only the roots of its complete subtrees are kept, so that a
-//! tree of any size takes a few hundred bytes. Never here: what a leaf stands for.
+//! Grows a Merkle tree as defined by RFC 6962, leaf by leaf. Only the roots of its complete subtrees are stored, so a
+//! tree of any size takes at most 2 KiB. Never here: what a leaf stands for.
 
 use sha2::{Digest, Sha256};
 
@@ -14,19 +14,19 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    /// The tree of `size` leaves whose complete subtrees are in `bytes`; `None` where their number does not fit.
+    /// Restores the tree of `size` leaves from the roots of its complete subtrees; `None` if their number is wrong.
     pub fn from_bytes(size: u64, bytes: &[u8]) -> Option<Self> {
         let (subtrees, rest) = bytes.as_chunks::<32>();
         let fits = rest.is_empty() && u32::try_from(subtrees.len()).ok() == Some(size.count_ones());
         fits.then(|| Self { size, subtrees: subtrees.to_vec() })
     }
 
-    /// What [`Self::from_bytes`] takes.
+    /// Encodes the tree for [`Self::from_bytes`].
     pub fn to_bytes(&self) -> Vec<u8> {
         self.subtrees.concat()
     }
 
-    /// How many leaves there are.
+    /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -34,7 +34,7 @@ impl Frontier {
     /// Adds a leaf by its hash (RFC 6962, 2.1: SHA-256 over a zero byte and the leaf's data).
     pub fn push(&mut self, leaf: Hash) {
         let mut hash = leaf;
-        // Every trailing one of the size is a complete subtree that this leaf completes to one of twice the size.
+        // Each trailing one bit of the size is a complete subtree, which this leaf completes to one of twice the size.
         for _ in 0..self.size.trailing_ones() {
             let Some(left) = self.subtrees.pop() else { break };
             hash = node(&left, &hash);
@@ -65,7 +65,7 @@ mod tests {
         Sha256::new().chain_update([0u8]).chain_update(data).finalize().into()
     }
 
-    /// The definition, as RFC 6962 writes it.
+    /// The definition from RFC 6962.
     fn reference(leaves: &[Hash]) -> Hash {
         match leaves {
             [] => Sha256::digest([]).into(),

@@ -1,9 +1,11 @@
-//! The audit trail's values: an event, its canonical bytes, and the chain that binds each event to the one before.
+//! Defines the audit trail's values: an event, its canonical bytes, and the chain that binds each event to the one
+//! before.
 //!
-//! An event is bytes: what is hashed is exactly the text that is kept. What is personal (address, user agent, contacts) is
-//! kept apart under a salted commitment, so that it can be erased while the chain still verifies. Never here: where
-//! events are kept, or who decides that one is written.
+//! An event is bytes: the text that is hashed is exactly the text that is stored. Its personal part (address, user
+//! agent, contacts) is stored separately under a salted commitment, so that it can be erased while the chain still
+//! verifies. Never here: where events are stored, or when one is written.
 
+pub mod action;
 pub mod chain;
 pub mod checkpoint;
 pub mod drill;
@@ -15,14 +17,19 @@ use std::borrow::Cow;
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use hmac::Mac;
 use rand::Rng;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use self::action::{Action, Kind};
 use super::{
-    core::seal::{hex, hmac},
-    operators::Role,
+    core::{
+        seal::{hex, hmac},
+        spec::Effect,
+        word::AsWritten,
+    },
+    operators::principal::Role,
 };
 
 /// The `prev_hash` of the first event.
@@ -31,33 +38,33 @@ pub const GENESIS: [u8; 32] = [0; 32];
 /// Who acted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Actor {
-    /// What it is.
+    /// The kind of actor.
     pub kind: ActorKind,
-    /// Its identity, where it has one.
+    /// Its id, if it has one.
     pub id: Option<Uuid>,
     /// Its name at the time.
     pub name: Option<String>,
-    /// An operator's role at the time.
-    pub role: Option<Role>,
+    /// An operator's role at the time; of several, the one that may most.
+    pub role: Option<AsWritten<Role>>,
     /// Which of its tokens an operator used.
     pub token_id: Option<Uuid>,
 }
 
 impl Actor {
-    /// Somebody who presented no valid credential.
+    /// A caller without a valid credential.
     pub const ANONYMOUS: Self = Self { kind: ActorKind::Anonymous, id: None, name: None, role: None, token_id: None };
 
-    /// The server itself, in this capacity.
+    /// The server itself, acting as `name`.
     pub fn system(name: &str) -> Self {
         Self { kind: ActorKind::System, name: Some(name.to_owned()), ..Self::ANONYMOUS }
     }
 }
 
 /// The kinds of actors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
-    /// Somebody who presented no valid credential.
+    /// A caller without a valid credential.
     Anonymous,
     /// A recipient.
     Recipient,
@@ -67,29 +74,29 @@ pub enum ActorKind {
     System,
 }
 
-/// What was acted upon.
+/// The object of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Object {
-    /// Its noun: `share`, `table`, `recipient`, ….
-    pub kind: Cow<'static, str>,
+    /// What kind of thing it is.
+    pub kind: Kind,
     /// Its identity, where it exists.
     pub id: Option<Uuid>,
     /// Its name at the time.
     pub name: Option<String>,
 }
 
-/// How it was decided.
+/// The outcome of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It was allowed.
+    /// Allowed.
     Allow,
-    /// It was refused.
+    /// Refused.
     Deny,
 }
 
 impl Outcome {
-    /// The word kept in the database and answered.
+    /// The word for the outcome in the database and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -98,31 +105,31 @@ impl Outcome {
     }
 }
 
-/// What is personal about an event; kept apart from it.
+/// The personal part of an event; stored separately.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Personal {
     /// The client's address.
     pub client_address: Option<String>,
     /// The client's `User-Agent`.
     pub user_agent: Option<String>,
-    /// Whom a recipient's change names: contacts by role, `before` and `after`.
+    /// The people named in a recipient's contacts, by role, `before` and `after` a change.
     pub contacts: Option<Value>,
-    /// The path of an operator's request that was refused, as it was sent.
+    /// The path of an operator's refused request, as sent.
     pub path: Option<String>,
-    /// Whom an issuer says that the caller is: the `sub` of the JWT that was presented.
+    /// The caller's subject at its issuer: the `sub` of the presented JWT.
     pub subject: Option<String>,
 }
 
-/// One thing that happened, before it has its place in the chain. Absent fields are left out of the bytes.
+/// An action or decision before it has its place in the chain. Absent fields are left out of the text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
     /// Who acted.
     pub actor: Actor,
-    /// What was done: dotted, noun first (`table.query`).
-    pub action: Cow<'static, str>,
+    /// What was done.
+    pub action: Action,
     /// What was acted upon.
     pub object: Option<Object>,
-    /// How it was decided.
+    /// The outcome.
     pub decision: Outcome,
     /// The stable code of the decision's reason.
     pub reason: Option<Cow<'static, str>>,
@@ -130,11 +137,11 @@ pub struct Event {
     pub request_id: Option<String>,
     /// The recipient's name at the time.
     pub recipient: Option<String>,
-    /// The recipient's identity.
+    /// The recipient's id.
     pub recipient_id: Option<Uuid>,
-    /// The token that was used or acted upon; where a JWT was used, the identity that the recipient is bound to.
+    /// The token that was used or acted upon; for a JWT, the id of the identity that the recipient is bound to.
     pub token_id: Option<Uuid>,
-    /// The grant that allowed or was acted upon.
+    /// The grant that allowed the request or was acted upon.
     pub grant_id: Option<Uuid>,
     /// The grant's purpose.
     pub purpose: Option<String>,
@@ -142,14 +149,19 @@ pub struct Event {
     pub agreement: Option<String>,
     /// The share's name.
     pub share: Option<String>,
-    /// The share's identity.
+    /// The share's id.
     pub share_id: Option<Uuid>,
     /// The schema's name.
     pub schema: Option<String>,
-    /// The table's name in the share.
+    /// The shared object's name in the share, which the protocol calls a table's.
     pub table: Option<String>,
     /// The shared object's identity.
+    pub object_id: Option<Uuid>,
+    /// The registered table's identity.
     pub table_id: Option<Uuid>,
+    /// The registered table's name. Where it is absent, an earlier release wrote the event, and `table_id` is the shared object's
+    /// identity.
+    pub registered_table: Option<String>,
     /// The view that was read, with its version: `claims.claims_fraud@v1`.
     pub view: Option<String>,
     /// The Delta version that was served.
@@ -160,29 +172,31 @@ pub struct Event {
     pub format: Option<&'static str>,
     /// SHA-256 of the request's predicates, in hex; their text may be personal.
     pub predicate_digest: Option<String>,
-    /// How many files were disclosed.
+    /// The number of files disclosed.
     pub files: Option<u64>,
-    /// How many rows they hold by their statistics, where all have them.
+    /// The number of rows in these files, if all have statistics.
     pub rows: Option<u64>,
-    /// How many bytes: disclosed by a query, delivered by a file read.
+    /// The number of bytes: disclosed by a query, delivered by a file read.
     pub bytes: Option<u64>,
-    /// When the last URL handed out dies.
+    /// When the last URL handed out expires.
     pub url_expires_at: Option<DateTime<Utc>>,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub duration_ms: Option<u64>,
+    /// What a change means for what anybody can read.
+    pub effect: Option<Effect>,
     /// An admin change: what was, what is, without secrets.
     pub change: Option<Value>,
-    /// What is personal; not in the event's bytes.
+    /// The personal part; not in the event's text.
     #[serde(skip)]
     pub personal: Personal,
 }
 
 impl Event {
     /// An event of `action` by `actor` that was allowed; the rest is filled in by its fields.
-    pub fn new(actor: Actor, action: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(actor: Actor, action: Action) -> Self {
         Self {
             actor,
-            action: action.into(),
+            action,
             object: None,
             decision: Outcome::Allow,
             reason: None,
@@ -197,7 +211,9 @@ impl Event {
             share_id: None,
             schema: None,
             table: None,
+            object_id: None,
             table_id: None,
+            registered_table: None,
             view: None,
             table_version: None,
             delivery: None,
@@ -208,13 +224,14 @@ impl Event {
             bytes: None,
             url_expires_at: None,
             duration_ms: None,
+            effect: None,
             change: None,
             personal: Personal::default(),
         }
     }
 }
 
-/// The chain's newest link: what the next event is bound to.
+/// The chain's newest link, to which the next event is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The newest event's sequence number; 0 before the first.
@@ -223,10 +240,10 @@ pub struct Head {
     pub hash: [u8; 32],
 }
 
-/// An event in its place in the chain, as it is kept.
+/// An event in its place in the chain, as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
-    /// Its place; without gaps, from 1.
+    /// Its place: from 1, without gaps.
     pub seq: i64,
     /// When it was written, in whole microseconds.
     pub at: DateTime<Utc>,
@@ -238,12 +255,12 @@ pub struct Link {
     pub body: String,
     /// The salt of the commitment to the personal part.
     pub salt: [u8; 16],
-    /// The canonical JSON text of the personal part; `None` where there is nothing personal.
+    /// The canonical JSON text of the personal part; `None` if there is none.
     pub personal: Option<String>,
 }
 
 impl Head {
-    /// Puts `event` behind this head at the time `at`, and moves the head.
+    /// Appends `event` to the chain at the time `at` and moves the head.
     pub fn append(&mut self, event: &Event, at: DateTime<Utc>) -> Link {
         let mut salt = [0u8; 16];
         rand::rng().fill_bytes(&mut salt);
@@ -258,15 +275,15 @@ impl Head {
     }
 }
 
-/// An event's canonical text, written as such at once: it is most of what recording a request takes from a processor.
+/// Writes an event's canonical text directly, member by member: this is most of the CPU time of recording a request.
 fn body(event: &Event, seq: i64, at: DateTime<Utc>, personal: Option<String>) -> String {
     Members::write(|members| {
-        members.add("action", Some(&event.action));
+        members.add("action", Some(event.action));
         members.object("actor", Some(&event.actor), |actor, members| {
             members.add("id", actor.id);
             members.add("kind", Some(actor.kind));
             members.add("name", actor.name.as_ref());
-            members.add("role", actor.role);
+            members.add("role", actor.role.as_ref());
             members.add("token_id", actor.token_id);
         });
         members.add("agreement", event.agreement.as_ref());
@@ -276,20 +293,23 @@ fn body(event: &Event, seq: i64, at: DateTime<Utc>, personal: Option<String>) ->
         members.add("decision", Some(event.decision));
         members.add("delivery", event.delivery);
         members.add("duration_ms", event.duration_ms);
+        members.add("effect", event.effect);
         members.add("files", event.files);
         members.add("format", event.format);
         members.add("grant_id", event.grant_id);
         members.object("object", event.object.as_ref(), |object, members| {
             members.add("id", object.id);
-            members.add("kind", Some(&object.kind));
+            members.add("kind", Some(object.kind));
             members.add("name", object.name.as_ref());
         });
+        members.add("object_id", event.object_id);
         members.add("personal", personal);
         members.add("predicate_digest", event.predicate_digest.as_ref());
         members.add("purpose", event.purpose.as_ref());
         members.add("reason", event.reason.as_ref());
         members.add("recipient", event.recipient.as_ref());
         members.add("recipient_id", event.recipient_id);
+        members.add("registered_table", event.registered_table.as_ref());
         members.add("request_id", event.request_id.as_ref());
         members.add("rows", event.rows);
         members.add("schema", event.schema.as_ref());
@@ -305,7 +325,7 @@ fn body(event: &Event, seq: i64, at: DateTime<Utc>, personal: Option<String>) ->
     })
 }
 
-/// The canonical text of what is personal about an event.
+/// Writes the canonical text of an event's personal part.
 fn personal_text(personal: &Personal) -> String {
     Members::write(|members| {
         members.add("client_address", personal.client_address.as_ref());
@@ -316,7 +336,7 @@ fn personal_text(personal: &Personal) -> String {
     })
 }
 
-/// The members of an object in canonical JSON, added in the order of their names.
+/// Writes the members of a canonical JSON object, which must be added in the order of their names.
 struct Members {
     out: Vec<u8>,
     last: &'static str,
@@ -346,7 +366,7 @@ impl Members {
         }
     }
 
-    /// A value whose own order is unknown.
+    /// Adds a value whose own members may be in any order.
     fn value(&mut self, name: &'static str, value: Option<&Value>) {
         if let Some(value) = value.filter(|value| !value.is_null()) {
             self.name(name);
@@ -366,31 +386,33 @@ impl Members {
     }
 }
 
-/// The hash that binds `body` to the event before: SHA-256(0x00 ‖ prev_hash ‖ body), the leaf hash of RFC 6962 over
+/// Hashes `body` and binds it to the event before: SHA-256(0x00 ‖ prev_hash ‖ body), the leaf hash of RFC 6962 over
 /// both.
 pub fn link_hash(prev_hash: &[u8; 32], body: &str) -> [u8; 32] {
     Sha256::new().chain_update([0u8]).chain_update(prev_hash).chain_update(body.as_bytes()).finalize().into()
 }
 
-/// The commitment to an event's personal part that stays in its body when the part itself is erased.
+/// Commits to an event's personal part. The commitment stays in the event's body when the part is erased.
 pub fn commitment(salt: &[u8; 16], personal: &str) -> String {
     hex(&hmac(salt).chain_update(personal.as_bytes()).finalize().into_bytes())
 }
 
-/// A time as events write it: RFC 3339 in UTC with microseconds.
+/// Writes a time as events do: RFC 3339 in UTC with microseconds.
 pub fn timestamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// JSON text in canonical form (RFC 8785): sorted keys, no spaces, absent (`null`) members left out. Events hold no
-/// fractions, so that number formatting never decides.
+/// Writes JSON in the trail's own form: members in the order of RFC 8785, texts escaped as there, no spaces; but members
+/// that are `null` are left out, and numbers stand as they are, whole ones with every digit. Nobody has to write it again
+/// to verify the trail, which hashes the text itself. For others to compute there is
+/// [`canonical`](super::core::canonical).
 pub fn canonical(value: &Value) -> String {
     let mut out = Vec::with_capacity(1024);
     write_canonical(value, &mut out);
     text(out)
 }
 
-/// What serde_json writes is UTF-8.
+/// Converts JSON text to a string; serde_json writes only UTF-8.
 fn text(written: Vec<u8>) -> String {
     String::from_utf8(written).unwrap_or_default()
 }
@@ -399,7 +421,7 @@ fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
             let mut members: Vec<_> = map.iter().filter(|(_, member)| !member.is_null()).collect();
-            // RFC 8785 sorts keys by UTF-16 code units, which is the order of the bytes where all are ASCII.
+            // RFC 8785 sorts keys by UTF-16 code units, which equals byte order if all keys are ASCII.
             if members.iter().all(|(key, _)| key.is_ascii()) {
                 members.sort_unstable_by_key(|(key, _)| *key);
             } else {
@@ -431,7 +453,7 @@ fn write_canonical(value: &Value, out: &mut Vec<u8>) {
 }
 
 fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
-    // Writing to memory does not fail, and neither do the types here.
+    // Writing to memory cannot fail, and these types always serialize.
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok());
 }
@@ -439,6 +461,7 @@ fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::operators::Role;
 
     fn to_value(value: &impl Serialize) -> Value {
         serde_json::to_value(value).unwrap()
@@ -447,7 +470,7 @@ mod tests {
     fn event() -> Event {
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
         let personal = Personal { client_address: Some("198.51.100.7".into()), ..Personal::default() };
-        Event { files: Some(3), personal, ..Event::new(actor, "table.query") }
+        Event { files: Some(3), personal, ..Event::new(actor, Action::TableQuery) }
     }
 
     #[test]
@@ -463,13 +486,13 @@ mod tests {
         assert!(first.body.contains(r#""at":"2026-09-21T14:13:20.123456Z""#), "{}", first.body);
     }
 
-    /// Every field is named, so that none that is added can be forgotten in the text.
+    /// Sets every field by name, so that a new field cannot be forgotten in the text.
     fn full_event() -> Event {
         let (id, text) = (Some(Uuid::from_u128(7)), || Some("\"ä\\\u{1}".to_owned()));
         Event {
-            actor: Actor { kind: ActorKind::Operator, id, name: text(), role: Some(Role::Admin), token_id: id },
-            action: "table.query".into(),
-            object: Some(Object { kind: "table".into(), id, name: text() }),
+            actor: Actor { kind: ActorKind::Operator, id, name: text(), role: Some(Role::Admin.into()), token_id: id },
+            action: Action::TableQuery,
+            object: Some(Object { kind: Kind::Object, id, name: text() }),
             decision: Outcome::Deny,
             reason: Some("REASON".into()),
             request_id: text(),
@@ -483,7 +506,9 @@ mod tests {
             share_id: id,
             schema: text(),
             table: text(),
+            object_id: id,
             table_id: id,
+            registered_table: text(),
             view: text(),
             table_version: Some(1),
             delivery: Some("proxied"),
@@ -494,6 +519,7 @@ mod tests {
             bytes: Some(u64::MAX),
             url_expires_at: DateTime::from_timestamp(1_790_000_000, 0),
             duration_ms: Some(4),
+            effect: Some(Effect::Tightens),
             change: Some(serde_json::json!({"b": null, "a": {"d": [1, null], "c": 2}})),
             personal: Personal {
                 client_address: text(),
@@ -522,7 +548,7 @@ mod tests {
     fn canonical_text_is_sorted_dense_and_without_nulls() {
         let value = serde_json::json!({"b": 1, "a": {"d": null, "c": [true, "x\u{1}"]}});
         assert_eq!(canonical(&value), r#"{"a":{"c":[true,"x\u0001"]},"b":1}"#);
-        // In UTF-16 the pairs of surrogates come before the last of the single units.
+        // In UTF-16, surrogate pairs sort before the last single units.
         let value = serde_json::json!({"\u{ff5e}": 1, "\u{1f600}": 2, "a": 3});
         assert_eq!(canonical(&value), "{\"a\":3,\"\u{1f600}\":2,\"\u{ff5e}\":1}");
     }

@@ -1,37 +1,41 @@
-//! An event of the audit trail as it is read back, with what counting needs of it.
+//! Reads an event of the audit trail back, with the fields that counting needs.
 //!
-//! Never here: what is counted, which `usage` says, nor whether the event is genuine, which the chain says.
+//! Never here: what an event counts as, which is in `insight::usage`, or whether it is genuine, which is in `chain`.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::access::delivery::Delivery;
+use super::{
+    ActorKind,
+    action::{Action, Kind, Written},
+};
+use crate::domain::{access::delivery::Delivery, core::spec::Effect};
 
-use super::ActorKind;
-
-/// Who acted, as it was recorded.
+/// The recorded actor.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedActor {
     /// What it was.
-    pub kind: ActorKind,
+    pub kind: Written<ActorKind>,
     /// Its name at the time.
     pub name: Option<String>,
     /// An operator's role at the time.
     pub role: Option<String>,
 }
 
-/// What was acted upon, as it was recorded.
+/// The recorded object of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedObject {
-    /// Its noun.
-    pub kind: String,
+    /// What kind of thing it was.
+    pub kind: Written<Kind>,
+    /// Its identity, where it existed.
+    pub id: Option<Uuid>,
     /// Its name at the time.
     pub name: Option<String>,
 }
 
-/// An event that was recorded; what it does not say is `None`.
+/// A recorded event; absent fields are `None`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Recorded {
     /// Its place in the chain.
@@ -41,7 +45,7 @@ pub struct Recorded {
     /// Who acted.
     pub actor: RecordedActor,
     /// What was done.
-    pub action: String,
+    pub action: Written<Action>,
     /// What was acted upon.
     pub object: Option<RecordedObject>,
     /// `allow` or `deny`.
@@ -64,35 +68,41 @@ pub struct Recorded {
     pub share_id: Option<Uuid>,
     /// The schema's name.
     pub schema: Option<String>,
-    /// The table's name in the share.
+    /// The shared object's name in the share.
     pub table: Option<String>,
-    /// The shared object.
-    pub table_id: Option<Uuid>,
+    /// The shared object, unless an earlier release wrote the event.
+    object_id: Option<Uuid>,
+    /// The registered table; the shared object where `registered_table` is absent.
+    table_id: Option<Uuid>,
+    /// The registered table's name.
+    pub registered_table: Option<String>,
     /// The version that was served.
     pub table_version: Option<u64>,
     /// `presigned` or `proxied`.
     pub delivery: Option<String>,
-    /// How many files.
+    /// The number of files.
     pub files: Option<u64>,
-    /// How many rows, where that is known.
+    /// The number of rows, if known.
     pub rows: Option<u64>,
-    /// How many bytes.
+    /// The number of bytes.
     pub bytes: Option<u64>,
-    /// When the last URL handed out dies.
+    /// When the last URL handed out expires.
     pub url_expires_at: Option<DateTime<Utc>>,
-    /// How long an answer took, in milliseconds.
+    /// The duration of an answer, in milliseconds.
     pub duration_ms: Option<u64>,
+    /// What a change means for what anybody can read; absent in what earlier releases wrote.
+    pub effect: Option<Written<Effect>>,
     /// What a change, or a sum of events, says.
     pub change: Option<Value>,
-    /// The commitment to what is personal about it.
+    /// The commitment to the personal part.
     #[serde(rename = "personal")]
     pub commitment: Option<String>,
-    /// The client's address, where that is at hand.
+    /// The client's address, if available.
     pub client_address: Option<String>,
 }
 
 impl Recorded {
-    /// Reads an event from its text and that of its personal part; `None` where the text is no event's.
+    /// Reads an event from its text and the text of its personal part; `None` if either cannot be read.
     pub fn read(body: &str, personal: Option<&str>) -> Option<Self> {
         let mut event: Self = serde_json::from_str(body).ok()?;
         if let Some(personal) = personal {
@@ -102,24 +112,35 @@ impl Recorded {
         Some(event)
     }
 
-    /// Whether it was allowed.
+    /// Whether the event was allowed.
     pub fn is_allowed(&self) -> bool {
         self.decision == "allow"
     }
 
-    /// Whether bytes come, or came, through the server.
+    /// Whether the bytes are delivered through the server.
     pub fn is_proxied(&self) -> bool {
         self.delivery.as_deref() == Some(Delivery::Proxied.as_str())
     }
 
-    /// Whether it has an address that is not at hand, because it was erased.
+    /// Whether the event had a personal part but its address is not available, usually because it was erased.
     pub fn lost_its_address(&self) -> bool {
         self.commitment.is_some() && self.client_address.is_none()
     }
 
-    /// A number that its `change` says.
+    /// Reads a number from the event's `change`; 0 if absent.
     pub fn told(&self, member: &str) -> u64 {
         self.change.as_ref().and_then(|change| change[member].as_u64()).unwrap_or_default()
+    }
+
+    /// The shared object that it was about. Earlier releases named it as the table.
+    pub fn shared_object(&self) -> Option<Uuid> {
+        self.object_id.or_else(|| self.table_id.filter(|_| self.registered_table.is_none()))
+    }
+
+    /// Takes out where in a share it was.
+    pub fn forget_place(&mut self) {
+        (self.share, self.share_id, self.schema, self.table) = (None, None, None, None);
+        (self.object_id, self.table_id, self.registered_table) = (None, None, None);
     }
 
     /// The table's name below its share: `schema.table`.

@@ -1,9 +1,9 @@
-//! Which of the well-known connectors can read a table, said when it is registered or shared rather than when a
-//! partner's read fails.
+//! Tells which well-known connectors can read a table, when it is registered or shared, before a partner's read fails.
 //!
-//! What a connector declares, and since which version, is taken from the connectors' own headers (Delta Sharing protocol,
-//! 3.5 and 3.6), and what it cannot read from trying it: delta-sharing 1.4.2 for pandas and delta-sharing-spark 4.0.0.
-//! Whether a connector gets an answer is the negotiation's to say.
+//! The features that a connector declares, and the version that first declares each, are taken from the connectors' own
+//! headers (Delta Sharing protocol, 3.5 and 3.6). The types that a connector cannot read were found by trying it:
+//! delta-sharing 1.4.2 for pandas and delta-sharing-spark 4.0.0. Whether a connector gets an answer at all is decided
+//! by the negotiation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::{
     schema::{ColumnPath, DataType, Primitive, Schema},
 };
 
-/// Types that some connectors do not read, as logs write them.
+/// Types that some connectors cannot read, by the names that logs use.
 const VOID: &str = "void";
 const INTERVAL: &str = "interval ";
 const YEARS_AND_MONTHS: [&str; 3] = ["interval year to month", "interval year", "interval month"];
@@ -26,7 +26,7 @@ enum Reader {
     Spark,
 }
 
-/// A connector, with the format that it is told to use.
+/// A connector, with the response format that it is told to use.
 struct Connector {
     name: &'static str,
     reader: Reader,
@@ -40,36 +40,36 @@ const CONNECTORS: [Connector; 4] = [
     Connector { name: "spark_delta", reader: Reader::Spark, format: Format::Delta },
 ];
 
-/// What is to be read.
+/// What a connector has to cope with to read a table.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadNeeds<'a> {
-    /// The reader features that it needs.
+    /// The reader features that the table needs.
     pub needed: &'a BTreeSet<String>,
-    /// Its schema, as a log writes it.
+    /// The table's schema, as its log writes it.
     pub schema_string: &'a str,
-    /// The names of the columns that it is partitioned by.
+    /// The names of the table's partition columns.
     pub partition_columns: &'a [String],
-    /// Why some file is not served, where one is not.
+    /// Why the server refuses some file of the table; `None` if it serves them all.
     pub refusal: Option<&'static str>,
 }
 
-/// Which connectors read something, and since which version.
+/// The connectors that can read a table, and since which version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clients {
-    /// For each connector `ok`, or why it does not.
+    /// For each connector `ok`, or the reason why it cannot read.
     pub verdicts: BTreeMap<&'static str, String>,
-    /// For each that needs a certain version, the oldest one.
+    /// For each connector that needs a certain version, the oldest such version.
     pub oldest_versions: BTreeMap<&'static str, String>,
 }
 
 impl Clients {
-    /// Those of what is shown.
+    /// Checks every connector against what is shown.
     pub fn of(shown: &ReadNeeds<'_>) -> Self {
         Self { verdicts: verdicts(shown), oldest_versions: oldest_versions(shown) }
     }
 }
 
-/// For each connector `ok`, or why it cannot read what is shown.
+/// For each connector `ok`, or the reason why it cannot read what is shown.
 fn verdicts(shown: &ReadNeeds<'_>) -> BTreeMap<&'static str, String> {
     let schema = Schema::parse(shown.schema_string).ok();
     let verdict = |connector: &Connector| {
@@ -79,7 +79,7 @@ fn verdicts(shown: &ReadNeeds<'_>) -> BTreeMap<&'static str, String> {
     CONNECTORS.iter().map(verdict).collect()
 }
 
-/// For each connector that needs a certain version to read what is shown, the oldest one.
+/// For each connector that needs a certain version to read what is shown, the oldest such version.
 fn oldest_versions(shown: &ReadNeeds<'_>) -> BTreeMap<&'static str, String> {
     let schema = Schema::parse(shown.schema_string).ok();
     let readers = CONNECTORS
@@ -89,7 +89,7 @@ fn oldest_versions(shown: &ReadNeeds<'_>) -> BTreeMap<&'static str, String> {
 }
 
 impl Reader {
-    /// What its delta reader declares, each feature with the version that declares it first.
+    /// The features that its delta reader declares, each with the version that first declares it.
     fn features(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Pandas => &[(DELETION_VECTORS, "1.1.0"), (COLUMN_MAPPING, "1.1.0"), ("timestampNtz", "1.3.2")],
@@ -105,7 +105,7 @@ impl Reader {
         }
     }
 
-    /// What it is published as.
+    /// The name of its published package.
     fn package(self) -> &'static str {
         match self {
             Self::Pandas => "delta-sharing",
@@ -113,7 +113,7 @@ impl Reader {
         }
     }
 
-    /// Its first version that reads the delta format.
+    /// The first version that reads the delta format.
     fn first_version(self) -> &'static str {
         match self {
             Self::Pandas => "1.1.0",
@@ -121,30 +121,30 @@ impl Reader {
         }
     }
 
-    /// The oldest version whose delta reader declares these features; `None` where no version does.
+    /// The oldest version whose delta reader declares all of these features; `None` if no version does.
     fn release_for<'a>(self, needed: impl IntoIterator<Item = &'a String>) -> Option<&'static str> {
         let since =
             |feature: &String| self.features().iter().find(|(name, _)| name == feature).map(|(_, version)| *version);
-        // Versions here have one digit each, so that they compare as texts.
+        // All parts of these version numbers have one digit, so comparing them as text is right.
         let all = needed.into_iter().map(since).chain([Some(self.first_version())]).collect::<Option<Vec<_>>>()?;
         all.into_iter().max()
     }
 
-    /// The same with the name of the package.
+    /// Like [`Self::release_for`], with the name of the package in front.
     fn version_for(self, needed: &BTreeSet<String>) -> Option<String> {
         self.release_for(needed).map(|version| format!("{} {version}", self.package()))
     }
 }
 
-/// Of each connector the oldest release whose delta reader declares some features, if one does.
+/// The oldest releases whose delta readers declare certain features; `None` where no release does.
 pub(in crate::domain) struct Releases {
-    /// Of `delta-sharing`.
+    /// The release of `delta-sharing`.
     pub(in crate::domain) pandas: Option<&'static str>,
-    /// Of `delta-sharing-spark`.
+    /// The release of `delta-sharing-spark`.
     pub(in crate::domain) spark: Option<&'static str>,
 }
 
-/// The releases that read these features.
+/// Finds the oldest releases that read these features.
 pub(in crate::domain) fn releases_for(features: &[String]) -> Releases {
     Releases { pandas: Reader::Pandas.release_for(features), spark: Reader::Spark.release_for(features) }
 }
@@ -156,7 +156,7 @@ impl Connector {
         ClientCapabilities { formats: vec![self.format], reader_features }
     }
 
-    /// What keeps it from reading.
+    /// The reason why it cannot read what is shown; `None` if it can.
     fn obstacle(&self, shown: &ReadNeeds<'_>, schema: Option<&Schema>) -> Option<String> {
         if let Some(refusal) = shown.refusal {
             return Some(format!("the table's log names a file by a path that is not served: {refusal}"));
@@ -180,10 +180,10 @@ impl Connector {
         })
     }
 
-    /// Where in a column, and which, is a type that it does not read.
+    /// Finds the first type in a column that it cannot read, and the path to it.
     fn unread<'a>(&self, column: &'a DataType, is_partition: bool) -> Option<(Vec<String>, &'a DataType)> {
         match (self.reader, self.format) {
-            // It looks at the type of every column, but not into it.
+            // It checks the type of every column, but not the types nested inside.
             (Reader::Pandas, Format::Parquet) => {
                 let is_read = match column {
                     DataType::Primitive(Primitive::TimestampNtz) | DataType::Other(_) => false,
@@ -200,7 +200,7 @@ impl Connector {
             (Reader::Spark, Format::Parquet) => {
                 column.leaves().into_iter().find(|(_, leaf)| is(leaf, |name| name == VOID) || in_years_and_months(leaf))
             }
-            // It leaves void columns and fields out, but not elements.
+            // It drops columns and fields of type void, but fails on void elements.
             (Reader::Spark, Format::Delta) => {
                 let found = column.leaves().into_iter().find(|(_, leaf)| in_years_and_months(leaf));
                 found.or_else(|| void_elements(column))
@@ -217,7 +217,7 @@ fn in_years_and_months(data_type: &DataType) -> bool {
     is(data_type, |name| YEARS_AND_MONTHS.contains(&name))
 }
 
-/// Where void stands directly or deeper in a list or a map.
+/// Finds a void anywhere inside a list or a map.
 fn void_elements(data_type: &DataType) -> Option<(Vec<String>, &DataType)> {
     match data_type {
         DataType::Primitive(_) | DataType::Other(_) => None,
@@ -283,7 +283,7 @@ mod tests {
             readers(&[], &format!(r#"{{"type":"struct","fields":{fields}}}"#), false)
         };
         let (void, months, days) = ("void", "interval year to month", "interval day to second");
-        // In the order of the connectors: pandas in parquet and delta format, and Spark in the same.
+        // The connectors in order: pandas in parquet and in delta format, then Spark in parquet and in delta format.
         for (data_type, expected) in [(void, "---+"), (months, "----"), (days, "--++"), ("binary", "++++")] {
             assert_eq!(readers(&[], &format!("\"{data_type}\""), false), expected, "{data_type}");
         }

@@ -1,24 +1,24 @@
 //! What a Delta table says about itself: protocol, metadata, and the reader features that a snapshot really needs.
 //!
-//! Pure values and one pure rule. Reading them from a log is the lake's work; comparing them with what a client
-//! declared is the negotiation's.
+//! Pure values and one pure rule. The lake reads the values from a log; the negotiation compares the features with
+//! those that a client declared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::schema::{DataType, Field, Primitive, Schema};
 
-/// The reader feature that gives columns a physical name apart from their logical one.
+/// The reader feature that gives a column a physical name in addition to its logical one.
 pub const COLUMN_MAPPING: &str = "columnMapping";
 /// The reader feature that marks rows of a file as deleted.
 pub const DELETION_VECTORS: &str = "deletionVectors";
 /// The table property that switches column mapping on (`name`, `id`) or off (`none`, or absent).
 pub const COLUMN_MAPPING_MODE: &str = "delta.columnMapping.mode";
 
-/// Reader features that concern how a log is kept, not how a listed file is read: whoever is handed a list of files
-/// never meets them.
+/// Reader features that concern how a log is kept, not how a listed file is read; a client that receives a list of
+/// files never meets them.
 const LOG_ONLY_FEATURES: [&str; 2] = ["v2Checkpoint", "vacuumProtocolCheck"];
 
-/// The member of a column's metadata that says how its type was widened.
+/// The key in a column's metadata that says how its type was widened.
 const TYPE_CHANGES: &str = "delta.typeChanges";
 
 /// A table's `protocol` action, with its features as the log names them.
@@ -35,9 +35,9 @@ pub struct Protocol {
 }
 
 /// A table's `metaData` action.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// The table's id, which outlives every change of its schema.
+    /// The table's id, which survives every change of its schema.
     pub id: String,
     /// The name its writer gave it.
     pub name: Option<String>,
@@ -47,11 +47,11 @@ pub struct Metadata {
     pub format_provider: String,
     /// `format.options`, in practice always empty.
     pub format_options: BTreeMap<String, String>,
-    /// `schemaString`, the very text of the log: Spark compares it between two answers.
+    /// `schemaString`, exactly as in the log: Spark compares it between two answers.
     pub schema_string: String,
     /// Logical names of the partition columns, in the table's order.
     pub partition_columns: Vec<String>,
-    /// Table properties, all of them. What a recipient may see of them is decided elsewhere.
+    /// All table properties. Which of them a recipient sees is decided elsewhere.
     pub configuration: BTreeMap<String, String>,
     /// When the metadata was written, in milliseconds since the epoch.
     pub created_time: Option<i64>,
@@ -66,7 +66,7 @@ impl Metadata {
 
 /// The reader features without which the files of a snapshot cannot be read correctly.
 ///
-/// A table may carry features that are switched off, that no column uses, or that only matter to whoever reads the log
+/// A table may carry features that are switched off, that no column uses, or that only matter to readers of the log
 /// itself; a client that lacks those still gets right answers (Delta Sharing protocol, response format negotiation).
 pub fn required_features(protocol: &Protocol, metadata: &Metadata, has_deletion_vectors: bool) -> BTreeSet<String> {
     match protocol.min_reader_version {
@@ -87,8 +87,8 @@ pub fn required_features(protocol: &Protocol, metadata: &Metadata, has_deletion_
     }
 }
 
-/// Whether the schema uses `feature`; a feature that it does not decide about, and every one of a schema that cannot be
-/// read, counts as used.
+/// Whether the schema uses `feature`. A feature whose use the schema does not show counts as used, and so does every
+/// feature of a schema that cannot be read.
 fn uses(metadata: &Metadata, feature: &str) -> bool {
     let is_used: fn(&Field) -> bool = match feature {
         "timestampNtz" => |field| holds(&field.data_type, &DataType::Primitive(Primitive::TimestampNtz)),
@@ -101,7 +101,8 @@ fn uses(metadata: &Metadata, feature: &str) -> bool {
     Schema::parse(&metadata.schema_string).map_or(true, |schema| schema.has_field(is_used))
 }
 
-/// Whether a column of type `data_type` holds values of type `wanted`; fields of its structs are columns of their own.
+/// Whether a column of type `data_type` holds values of type `wanted`, apart from fields of structs, which are checked
+/// as columns of their own.
 fn holds(data_type: &DataType, wanted: &DataType) -> bool {
     match data_type {
         DataType::Array { element, .. } => holds(element, wanted),

@@ -1,5 +1,5 @@
-//! What of a table's own description a recipient gets to see: allow-lists, so that what a table may carry tomorrow
-//! stays inside.
+//! Decides which parts of a table's description a recipient sees. These are allow-lists, so properties that tables may
+//! carry in the future stay hidden.
 //!
 //! Never here: files and their statistics.
 
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The table properties that reading needs (Delta Sharing protocol, 2.3). All others (constraints, owners, custom
+/// The table properties that readers need (Delta Sharing protocol, 2.3). All others (constraints, owners, custom
 /// properties) are the provider's own.
 pub(in crate::domain) const READING_NEEDS: [&str; 10] = [
     "delta.columnMapping.maxColumnId",
@@ -39,7 +39,7 @@ pub fn parquet_configuration(
 }
 
 /// The schema that a parquet-format answer shows: names, types and comments, without the other metadata that columns
-/// carry (generation expressions, invariants, ids). `None` where the text is no schema.
+/// carry (generation expressions, invariants, ids). `None` if the text is not a schema.
 ///
 /// The same schema always gives the same text, because Spark compares the texts of two answers.
 pub fn parquet_schema(schema_string: &str) -> Option<String> {
@@ -79,8 +79,8 @@ impl Struct {
     }
 }
 
-/// Types nest as structs in `fields`, arrays in `elementType`, maps in `keyType` and `valueType`. The depth is bounded
-/// by what the parser accepted.
+/// Strips a nested type. Structs nest in `fields`, arrays in `elementType`, maps in `keyType` and `valueType`. The JSON
+/// parser has already bounded the depth.
 fn stripped_type(value: Value) -> Value {
     let Value::Object(mut parts) = value else { return value };
     for key in ["elementType", "keyType", "valueType"] {

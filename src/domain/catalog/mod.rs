@@ -1,4 +1,4 @@
-//! What may be shared: tables and their schemas, shares and their objects, views.
+//! The things that can be shared: tables and their schemas, shares and their objects, views.
 
 pub mod clients;
 pub mod delta;

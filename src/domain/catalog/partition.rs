@@ -1,13 +1,13 @@
-//! Partition values: how a log spells them, as values (Delta protocol, "Partition Value Serialization").
+//! Parses partition values as a log spells them (Delta protocol, "Partition Value Serialization").
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
 use super::{schema::Primitive, view::row_filter::Value};
 
-/// The value that `text` spells for a partition column of this type. The empty text is NULL, whatever the type.
+/// Parses `text` as a value of a partition column of this type. An empty text is NULL for every type.
 ///
 /// # Errors
-/// `Err(())` where the text is no such value.
+/// `Err(())` if the text is not a value of the type.
 #[allow(clippy::result_unit_err)]
 pub fn parse(primitive: Primitive, text: Option<&str>) -> Result<Option<Value>, ()> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
@@ -31,7 +31,7 @@ pub fn parse(primitive: Primitive, text: Option<&str>) -> Result<Option<Value>, 
     value.map(Some).ok_or(())
 }
 
-/// The digits of a decimal without its point, at `scale`; exactly, or not at all.
+/// Parses a decimal into its digits without the point, at `scale`; `None` if it does not fit exactly.
 fn decimal(text: &str, scale: i8) -> Option<i128> {
     let scale = usize::try_from(scale).ok()?;
     let (sign, digits) = match text.strip_prefix('-') {
@@ -56,7 +56,7 @@ fn date(text: &str) -> Option<i32> {
     i32::try_from(date.signed_duration_since(epoch).num_days()).ok()
 }
 
-/// Microseconds; without an offset the clock is UTC's.
+/// Parses a timestamp into microseconds; a text without an offset is read as UTC.
 fn timestamp(text: &str, has_zone: bool) -> Option<i64> {
     if has_zone && let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Some(at.timestamp_micros());

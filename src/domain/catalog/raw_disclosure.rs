@@ -1,7 +1,7 @@
-//! What sharing a table's files as they are discloses beyond the rows and columns that a query shows, as far as the
-//! table's log tells; and which of it an operator has to have acknowledged.
+//! What sharing a table's raw files discloses beyond the rows and columns that a query shows, as far as the table's log
+//! tells, and which of it an operator must acknowledge.
 //!
-//! Never here: how a log is read. What of a table's description an answer carries is decided in [`super::disclosure`].
+//! Never here: how a log is read. [`super::disclosure`] decides which parts of a table's description an answer carries.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -18,30 +18,32 @@ use super::{
     share::SharedObject,
 };
 
-/// The table property that counts the ids that columns ever had.
+/// The table property that holds the highest column id ever assigned.
 const MAX_COLUMN_ID: &str = "delta.columnMapping.maxColumnId";
 /// The metadata key of a column's id under column mapping.
 const COLUMN_ID: &str = "delta.columnMapping.id";
-/// The metadata key of the ids of an array's or a map's parts.
+/// The metadata key of the ids of the parts of an array or a map.
 const NESTED_IDS: &str = "delta.columnMapping.nested.ids";
 
-/// Column metadata that says how a file is read, and nothing else.
+/// Column metadata that only says how a file is read.
 const READING_NEEDS: [&str; 5] =
     [COLUMN_ID, super::schema::PHYSICAL_NAME, NESTED_IDS, "parquet.field.id", "delta.typeChanges"];
 
-/// Something that files disclose, as operators acknowledge it.
+/// Something that the files of a raw table disclose beyond the rows and columns of a query: `deleted_rows` (hidden by
+/// deletion vectors), `dropped_columns`, `partition_values_in_paths`, `history` (older versions), or `properties` of
+/// the table and its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisclosureItem {
-    /// Rows that deletion vectors hide.
+    /// Rows that deletion vectors hide but the files still hold.
     DeletedRows,
-    /// Columns that are no longer in the schema.
+    /// Columns that are no longer in the schema; files may still hold them.
     DroppedColumns,
-    /// Values of partition columns, in the keys of objects.
+    /// Values of partition columns, in the paths of files and so in URLs.
     PartitionValuesInPaths,
     /// Older versions.
     History,
-    /// What the table and its columns say about themselves.
+    /// Properties of the table and its columns.
     Properties,
 }
 
@@ -61,28 +63,29 @@ impl DisclosureItem {
 /// What an object over a raw table discloses beyond the rows and columns that a query shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawDisclosure {
-    /// Rows that deletion vectors hide and that are still in the files.
+    /// The number of rows that deletion vectors hide but files still hold.
     pub deleted_rows: u64,
     /// Columns that the log once had and the schema no longer has; files may still hold them.
     pub dropped_columns: Vec<String>,
-    /// Further columns that are gone, of which only the count of ids tells.
+    /// The number of further dropped columns whose names are unknown; only the column ids show that they existed.
     pub unnamed_dropped_columns: u64,
-    /// Partition columns whose values stand in the keys of objects, and so in URLs.
+    /// Partition columns whose values appear in object keys, and so in URLs.
     pub partition_values_in_paths: Vec<String>,
-    /// The oldest version that recipients may read, where history is shared.
+    /// The oldest version that recipients may read, if history is shared.
     pub history_from: Option<u64>,
-    /// Names of what an answer in delta format says of the table and its columns beside names and types.
+    /// Names of the properties of the table and its columns that an answer in delta format carries, besides names and
+    /// types.
     pub properties: Vec<String>,
 }
 
 impl RawDisclosure {
-    /// The same of `object`, whose table's log goes back to the version `oldest`.
+    /// Adds what `object` discloses; the log of its table goes back to version `oldest`.
     pub fn shared_as(self, object: &SharedObject, oldest: u64) -> Self {
         let first = u64::try_from(object.spec.start_version).unwrap_or(0).max(oldest);
         Self { history_from: object.spec.history.then_some(first), ..self }
     }
 
-    /// What applies, each with what it comes to.
+    /// Lists the items that apply, each with a description for operators.
     pub fn applies(&self) -> Vec<(DisclosureItem, String)> {
         let mut applies = Vec::new();
         if self.deleted_rows > 0 {
@@ -110,13 +113,13 @@ impl RawDisclosure {
     }
 }
 
-/// Whether a property of a table or column says only how its files are read. Such need no acknowledging.
+/// Whether a property of a table or column only says how files are read. Such properties need no acknowledgement.
 fn is_for_reading(name: &str) -> bool {
     READING_NEEDS.contains(&name) || super::disclosure::READING_NEEDS.contains(&name)
 }
 
-/// Names of what an answer in delta format says of a table and its columns beside names and types: the table's `name`
-/// and `description`, table properties that pass the allow-list, and the columns' own metadata, which passes whole.
+/// Names of the properties that an answer in delta format carries besides column names and types: the table's `name`
+/// and `description`, table properties on the allow-list, and all of the columns' own metadata.
 pub fn carried_properties(metadata: &Metadata) -> Vec<String> {
     let mut names: BTreeSet<String> =
         delta_configuration(&metadata.configuration).into_keys().map(Into::into).collect();
@@ -131,11 +134,11 @@ pub fn carried_properties(metadata: &Metadata) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// The columns of `past` (newest first, the first being in force) that the newest schema no longer has, by the name that
-/// they had last; and how many more there were, where column ids tell.
+/// Finds the columns of `past` that the newest schema no longer has, each by its last name, and counts the further ones
+/// that only column ids reveal. `past` is newest first; its first entry is in force.
 ///
-/// A column that was renamed is the same column. One that was dropped and made again under its name is another one where
-/// columns are mapped; otherwise files that held the first are read as holding the second.
+/// A renamed column is the same column. A column that was dropped and created again under its name is another column if
+/// the table maps columns; without column mapping, readers take the old values for the new column's.
 pub fn dropped_columns(past: &[Arc<Metadata>]) -> (Vec<String>, u64) {
     let Some(newest) = past.first() else { return (Vec::new(), 0) };
     let maps_columns = newest.maps_columns();
@@ -158,7 +161,7 @@ pub fn dropped_columns(past: &[Arc<Metadata>]) -> (Vec<String>, u64) {
             if gone.insert(at.physical) {
                 names.insert(at.logical.to_string());
             }
-            // What was below went with it.
+            // Everything below a dropped column went with it.
             false
         });
     }
@@ -182,7 +185,7 @@ struct At<'a> {
     field: &'a Field,
 }
 
-/// Calls `see` for every column and field; those below one are passed over where it answers false.
+/// Calls `see` for every column and field; if it returns false, skips everything below that one.
 fn visit<'a>(fields: &'a [Field], path: &ColumnPath, see: &mut impl FnMut(&ColumnPath, &'a Field) -> bool) {
     visit_physical(fields, false, path, path, &mut |at| see(&at.logical, at.field));
 }
@@ -271,7 +274,7 @@ mod tests {
         assert_eq!(names(&[plain(json!([a])), plain(json!([a, b]))]), ["b"]);
         assert!(names(&[plain(json!([a, b])), plain(json!([a]))]).is_empty());
         assert!(names(&[plain(json!([a, b]))]).is_empty());
-        // Gone and back under the same name and place: the same to whoever reads the files.
+        // Dropped and added again under the same name and path: readers of the files see no difference.
         assert!(names(&[plain(json!([a, b])), plain(json!([a])), plain(json!([a, b]))]).is_empty());
 
         let (x, renamed) = (column("x", "p1", 1), column("y", "p1", 1));
@@ -281,7 +284,7 @@ mod tests {
             names(&[mapped(json!([other]), 2), mapped(json!([renamed, other]), 2), mapped(json!([x]), 1)]),
             ["y"]
         );
-        // Made again, it is another column under the same name.
+        // Dropped and created again, it is another column under the same name.
         assert_eq!(names(&[mapped(json!([column("x", "p2", 2)]), 2), mapped(json!([x]), 1)]), ["x"]);
     }
 
@@ -305,7 +308,7 @@ mod tests {
         let (a, b) = (field("a", json!("long")), field("b.c", json!("long")));
         let past = [inside(json!([a])), inside(json!([a, b]))];
         assert_eq!(names(&past), ["l.element.`b.c`", "m.value.`b.c`", "s.`b.c`"]);
-        // A struct that went as a whole is told once.
+        // A struct that was dropped as a whole is reported once.
         let past = [plain(json!([a])), plain(json!([a, field("s", json!({"type": "struct", "fields": [a, b]}))]))];
         assert_eq!(names(&past), ["s"]);
     }
@@ -319,7 +322,7 @@ mod tests {
         let mut list = column("a", "p1", 1);
         list["metadata"][NESTED_IDS] = json!({"p1.element": 2});
         assert_eq!(dropped_columns(&[mapped(json!([list]), 2)]), (vec![], 0));
-        // Without mapping the property means nothing.
+        // Without column mapping the property means nothing.
         let plain = metadata(json!([field("a", json!("long"))]), json!({MAX_COLUMN_ID: "9"}));
         assert_eq!(dropped_columns(&[plain]), (vec![], 0));
     }
@@ -352,7 +355,7 @@ mod tests {
             (item, told.as_str()),
             (DisclosureItem::Properties, "answers carry comment, delta.generationExpression")
         );
-        // How files are read is nobody's secret.
+        // Properties that only say how files are read disclose nothing.
         assert!(applies(vec!["delta.columnMapping.id".into(), "delta.enableChangeDataFeed".into()]).is_empty());
     }
 

@@ -1,7 +1,7 @@
-//! A Delta table's schema as a tree: names, types, nullability, and the metadata that columns carry (Delta protocol,
-//! "Schema Serialization Format").
+//! A Delta table's schema as a tree: names, types, nullability, and column metadata (Delta protocol, "Schema
+//! Serialization Format").
 //!
-//! Never here: how a schema is found in a log, or which of it a recipient sees.
+//! Never here: how a schema is found in a log, or which parts of it a recipient sees.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -17,14 +17,14 @@ use crate::domain::core::{name::name_key, nearest::nearest};
 /// The metadata key of a column's physical name under column mapping.
 pub const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
 
-/// The deepest that types may nest, and the longest path. A JSON reader that stops at 128 levels, as all readers of
-/// logs here do, gets through about forty structs.
+/// The deepest nesting of types, and the longest path. All JSON readers of logs here stop at 128 levels, which is
+/// enough for about forty structs.
 pub const MAX_DEPTH: usize = 32;
 
-/// How much of a text that is wrong is repeated, in characters.
+/// How much of a wrong text a message repeats, in characters.
 const MAX_SHOWN: usize = 100;
 
-/// The steps into an array and a map, as paths write them.
+/// The names that paths use for steps into arrays and maps.
 pub const ELEMENT: &str = "element";
 /// See [`ELEMENT`].
 pub const KEY: &str = "key";
@@ -43,33 +43,33 @@ pub struct Schema {
 pub struct Field {
     /// The logical name.
     pub name: String,
-    /// What it holds.
+    /// The type.
     pub data_type: DataType,
     /// Whether it may hold nulls.
     pub nullable: bool,
-    /// What its writer says about it.
+    /// The metadata that its writer attached.
     pub metadata: Map<String, Value>,
 }
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DataType {
-    /// One value.
+    /// A single value.
     Primitive(Primitive),
     /// Named fields.
     Struct(Vec<Field>),
     /// A list.
     Array {
-        /// What its elements are.
+        /// The type of the elements.
         element: Box<DataType>,
         /// Whether elements may be null.
         contains_null: bool,
     },
     /// A map.
     Map {
-        /// What its keys are.
+        /// The type of the keys.
         key: Box<DataType>,
-        /// What its values are.
+        /// The type of the values.
         value: Box<DataType>,
         /// Whether values may be null.
         value_contains_null: bool,
@@ -99,7 +99,7 @@ pub enum Primitive {
     Decimal {
         /// Digits in all, 1 to 38.
         precision: u8,
-        /// Digits behind the point.
+        /// Digits after the point.
         scale: i8,
     },
     /// `string`: UTF-8.
@@ -110,20 +110,20 @@ pub enum Primitive {
     Date,
     /// `timestamp`: microseconds since 1970 in UTC.
     Timestamp,
-    /// `timestamp_ntz`: microseconds since 1970 on a clock without a zone.
+    /// `timestamp_ntz`: microseconds since 1970 on a clock without a time zone.
     TimestampNtz,
 }
 
-/// Names that lead to a column: the column's, then for each step into it a struct field's name, or `element` into an
-/// array, `key` or `value` into a map. Written with dots; a name that holds a dot or a backtick stands in backticks,
-/// its own backticks doubled. Names compare exactly.
+/// The path to a column: the column's name, then for each step down the name of a struct field, `element` for an array,
+/// or `key` or `value` for a map. It is written with dots; a name that contains a dot or a backtick is put in
+/// backticks, with its own backticks doubled. Names compare exactly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ColumnPath(pub Vec<String>);
 
-/// Why a text is no schema, or no path.
+/// Why a text is not a schema, or not a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// It is not the JSON of a schema.
+    /// The text is not the JSON of a schema.
     #[error("not a schema: {0}")]
     Malformed(String),
     /// Types nest deeper than [`MAX_DEPTH`].
@@ -132,48 +132,48 @@ pub enum SchemaError {
     /// Two columns, or two fields of one struct, have the same name.
     #[error("two columns are called `{0}`")]
     Duplicate(ColumnPath),
-    /// A path has an empty part, a backtick that does not end, or something behind one that does.
+    /// A path has an empty part, an unclosed backtick, or text after a closing backtick.
     #[error("`{0}` is no column path; write names with dots between them, and a name that holds a dot in backticks")]
     Path(String),
 }
 
-/// Why a path leads nowhere.
+/// Why a lookup fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
     /// There is no such column or field.
     #[error("there is no `{0}`")]
     Missing(ColumnPath),
-    /// There is no such column or field, and one beside it that was probably meant.
+    /// There is no such column or field, but a sibling with a similar name was probably meant.
     #[error("there is no `{wanted}`; did you mean `{found}`?")]
     Similar {
-        /// What was asked for.
+        /// The path asked for.
         wanted: ColumnPath,
-        /// What there is.
+        /// The path that exists.
         found: ColumnPath,
     },
-    /// There is one, but for the case of its letters.
+    /// There is such a column or field, but its name differs by case.
     #[error("there is no `{wanted}`, but `{found}`; names are written in the case that the table has")]
     OtherCase {
-        /// What was asked for.
+        /// The path asked for.
         wanted: ColumnPath,
-        /// What there is.
+        /// The path that exists.
         found: ColumnPath,
     },
-    /// The path goes on into something without such parts.
+    /// The path continues into a type that has no such part.
     #[error("`{path}` is of type {data_type} and has no `{part}`{hint}")]
     NoParts {
-        /// How far it leads.
+        /// The part of the path that exists.
         path: ColumnPath,
-        /// What is there.
+        /// The type at that point.
         data_type: String,
-        /// What was asked of it.
+        /// The next step of the path.
         part: String,
-        /// What it has instead.
+        /// What the path could name there instead.
         hint: &'static str,
     },
 }
 
-/// A step of a path, as the schema knows it.
+/// A step of a path, resolved against the schema.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step<'a> {
     /// To a column, or a field of a struct.
@@ -192,23 +192,23 @@ pub enum Step<'a> {
     },
 }
 
-/// Where a path leads.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found<'a> {
-    /// Step by step.
+    /// The steps, from the column down.
     pub steps: Vec<Step<'a>>,
-    /// What is there.
+    /// The type at the end of the path.
     pub data_type: &'a DataType,
 }
 
 impl Schema {
-    /// The schema that a log's `schemaString` writes.
+    /// Parses the `schemaString` of a log.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
         let value: Value = serde_json::from_str(text).map_err(|error| SchemaError::Malformed(error.to_string()))?;
         Self::from_json(&value)
     }
 
-    /// The schema that is `value`.
+    /// Reads a schema from JSON.
     pub fn from_json(value: &Value) -> Result<Self, SchemaError> {
         match read_type(value, &mut Vec::new())? {
             DataType::Struct(fields) => Ok(Self { fields }),
@@ -216,13 +216,13 @@ impl Schema {
         }
     }
 
-    /// The `schemaString` of this schema; the same schema always has the same one.
+    /// Writes the schema as a `schemaString`; the same schema always gives the same text.
     pub fn schema_string(&self) -> String {
-        // Only maps with keys that are no texts fail to be written.
+        // Serialization fails only for maps with keys that are not strings.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Where `path` leads.
+    /// Finds the column or field at `path`.
     pub fn lookup(&self, path: &ColumnPath) -> Result<Found<'_>, LookupError> {
         let mut steps = Vec::with_capacity(path.0.len());
         let mut here: Option<&DataType> = None;
@@ -279,14 +279,14 @@ impl Schema {
         }
     }
 
-    /// The columns and fields whose name another one beside them has too, but for the case of its letters.
+    /// The columns and fields that have a sibling whose name differs only by case.
     pub fn case_variants(&self) -> BTreeSet<ColumnPath> {
         let mut found = BTreeSet::new();
         case_variants(&self.fields, &mut Vec::new(), &mut found);
         found
     }
 
-    /// Every column and field without parts, in order. An empty struct has none.
+    /// All columns and fields without parts, in order. An empty struct has none.
     pub fn leaves(&self) -> Vec<(ColumnPath, &DataType)> {
         let mut leaves = Vec::new();
         for field in &self.fields {
@@ -295,7 +295,7 @@ impl Schema {
         leaves.into_iter().map(|(path, data_type)| (ColumnPath(path), data_type)).collect()
     }
 
-    /// Whether some column or field, however deep, is one that `is` is looking for.
+    /// Whether `is` accepts some column or field, at any depth.
     pub fn has_field(&self, is: impl Fn(&Field) -> bool) -> bool {
         let mut left: Vec<&Field> = self.fields.iter().collect();
         while let Some(field) = left.pop() {
@@ -315,8 +315,8 @@ impl Schema {
         false
     }
 
-    /// This schema without the columns and fields that none of `paths` leads to, through, or below. Of metadata only the
-    /// physical names stay.
+    /// This schema with only the columns and fields that one of `paths` leads to, through, or into. It keeps no
+    /// metadata except physical names.
     pub fn pruned<'a>(&self, paths: impl IntoIterator<Item = &'a ColumnPath>) -> Self {
         let paths: Vec<&[String]> = paths.into_iter().map(|path| path.0.as_slice()).collect();
         Self { fields: pruned_fields(&self.fields, &paths) }
@@ -324,14 +324,14 @@ impl Schema {
 }
 
 impl Found<'_> {
-    /// Whether a row may have NULL there, or on the way there.
+    /// Whether a row may have NULL there, or anywhere on the way there.
     pub fn nullable(&self) -> bool {
         self.steps.iter().any(Step::nullable)
     }
 }
 
 impl Step<'_> {
-    /// Whether what it leads to may be null.
+    /// Whether the part that it leads to may be null.
     pub fn nullable(&self) -> bool {
         match self {
             Self::Field(field) => field.nullable,
@@ -345,7 +345,7 @@ impl Step<'_> {
         !matches!(self, Self::Field(_))
     }
 
-    /// How a path writes it.
+    /// The name that a path uses for it.
     pub fn name(&self) -> &str {
         match self {
             Self::Field(field) => &field.name,
@@ -357,20 +357,20 @@ impl Step<'_> {
 }
 
 impl Field {
-    /// Its name in files and in the log's statistics and partition values: under column mapping (`maps_columns`) its
-    /// physical one.
+    /// Its name in files and in the log's statistics and partition values: the physical name if the table maps columns
+    /// (`maps_columns`), the logical name otherwise.
     pub fn physical_name(&self, maps_columns: bool) -> &str {
         self.mapped_name().filter(|_| maps_columns).unwrap_or(&self.name)
     }
 
-    /// The physical name that its metadata gives it, whether or not the table maps columns.
+    /// The physical name from its metadata, whether or not the table maps columns.
     pub fn mapped_name(&self) -> Option<&str> {
         self.metadata.get(PHYSICAL_NAME).and_then(Value::as_str)
     }
 }
 
-/// The text of a schema as Delta's own readers take it, where that is another: a user-defined type is its SQL type, a
-/// text of a declared length a text, and a decimal without digits has ten.
+/// Rewrites a schema's text into the types that Delta's own readers use; `None` if nothing changes. A user-defined type
+/// becomes its SQL type, `char(n)` and `varchar(n)` become `string`, and a decimal without digits gets ten.
 pub fn as_readers_read(schema_string: &str) -> Option<String> {
     if !["\"udt\"", "\"char(", "\"varchar(", "\"decimal\""].iter().any(|name| schema_string.contains(name)) {
         return None;
@@ -417,19 +417,19 @@ fn read_as_readers(data_type: &mut Value, has_changed: &mut bool) {
     }
 }
 
-/// Where a name is among others.
+/// The result of [`find_name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
-    /// At this place.
+    /// The name is at this place.
     At(usize),
-    /// At none.
+    /// The name is not there.
     Nowhere,
-    /// At one of several places.
+    /// Several names match.
     Somewhere,
 }
 
-/// Where `wanted` is among `names`, as columns are found in files and logs: the very name, and the last of these; else the
-/// only one that differs from it just by case.
+/// Finds the place of `wanted` in `names` by the rule for columns in files and logs: the last name that is equal, or
+/// else the only name that differs just by case.
 pub fn find_name<'a>(
     names: impl DoubleEndedIterator<Item = &'a str> + ExactSizeIterator + Clone,
     wanted: &str,
@@ -445,7 +445,7 @@ pub fn find_name<'a>(
     }
 }
 
-/// Whether two names are not the same, but for the case of their letters.
+/// Whether two names differ, but only by case.
 pub fn differ_by_case(one: &str, other: &str) -> bool {
     one != other
         && if one.is_ascii() && other.is_ascii() {
@@ -503,7 +503,7 @@ fn pruned_fields(fields: &[Field], paths: &[&[String]]) -> Vec<Field> {
     kept.collect()
 }
 
-/// A path that ends here keeps all that is below.
+/// Prunes a type; a path that ends here keeps everything below.
 fn pruned_type(data_type: &DataType, paths: &[&[String]]) -> DataType {
     let is_whole = paths.iter().any(|path| path.is_empty());
     let below = |part: &str| -> Vec<&[String]> {
@@ -531,7 +531,8 @@ fn pruned_type(data_type: &DataType, paths: &[&[String]]) -> DataType {
 }
 
 impl DataType {
-    /// Every part without parts of its own, in order, with the steps that lead to it; the type itself where it has none.
+    /// All parts without parts of their own, in order, each with the steps that lead to it. A type without parts gives
+    /// itself.
     pub fn leaves(&self) -> Vec<(Vec<String>, &DataType)> {
         let mut leaves = Vec::new();
         self.collect_leaves(&mut Vec::new(), &mut leaves);
@@ -555,7 +556,7 @@ impl DataType {
         }
     }
 
-    /// This type without what writers say of its fields.
+    /// This type without the metadata of its fields.
     pub fn without_metadata(&self) -> Self {
         match self {
             Self::Primitive(_) | Self::Other(_) => self.clone(),
@@ -581,7 +582,7 @@ impl DataType {
         }
     }
 
-    /// The primitive that it is.
+    /// The primitive type, if it is one.
     pub fn primitive(&self) -> Option<Primitive> {
         match self {
             Self::Primitive(primitive) => Some(*primitive),
@@ -590,7 +591,7 @@ impl DataType {
     }
 }
 
-/// As messages write it: Delta's names, and those of a struct's fields.
+/// The form that messages use: Delta's type names, with the field names of structs.
 impl fmt::Display for DataType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -609,7 +610,7 @@ impl fmt::Display for DataType {
     }
 }
 
-/// As Delta writes it.
+/// The form that Delta uses.
 impl fmt::Display for Primitive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -631,7 +632,7 @@ impl fmt::Display for Primitive {
 }
 
 impl Primitive {
-    /// The type that Delta writes as `name`; texts of a declared length are texts.
+    /// Parses a type name of Delta; `char(n)` and `varchar(n)` are read as strings.
     fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "boolean" => Self::Boolean,
@@ -793,7 +794,7 @@ fn write_struct<S: Serializer>(fields: &[Field], serializer: S) -> Result<S::Ok,
 }
 
 impl ColumnPath {
-    /// The path that `text` writes.
+    /// Parses a path.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
         let wrong = || SchemaError::Path(text.chars().take(MAX_SHOWN).collect());
         let mut names = Vec::new();
@@ -821,7 +822,7 @@ impl ColumnPath {
         }
     }
 
-    /// This path and one step more.
+    /// This path with one more step.
     pub fn join(&self, name: &str) -> Self {
         let mut names = self.0.clone();
         names.push(name.to_owned());
@@ -829,7 +830,8 @@ impl ColumnPath {
     }
 }
 
-/// The name that begins behind an opening backtick, and what follows its closing one.
+/// Splits a text that starts just after an opening backtick into the quoted name and the rest after the closing
+/// backtick.
 pub(in crate::domain) fn unquote(text: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut rest = text;

@@ -1,7 +1,8 @@
-//! A table's shape: what recipients' programs rely on of its description. Names, types, nullability and order of columns,
-//! and what the table is partitioned by; comments, properties and physical names are not part of it.
+//! A table's shape: the part of its description that recipients' programs rely on. It consists of the names, types,
+//! nullability and order of columns, and of the partition columns; comments, properties and physical names are not part
+//! of it.
 //!
-//! Never here: what happens to an object whose table takes another shape.
+//! Never here: what happens to an object whose table changes its shape.
 
 use std::collections::HashMap;
 
@@ -15,50 +16,50 @@ use super::{
     schema::{ColumnPath, DataType, ELEMENT, Field, KEY, Schema, SchemaError, VALUE},
 };
 
-/// The most differences that are told.
+/// The most differences that a message lists.
 const MOST_CHANGES: usize = 100;
 
-/// A table's shape. Tables that look alike to their readers have equal ones.
+/// A table's shape. Tables that look alike to their readers have equal shapes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
-    /// Its columns, without what their writers say about them.
+    /// The columns, without metadata.
     schema: Schema,
-    /// The columns that it is partitioned by, in its order.
+    /// The partition columns, in the table's order.
     partition_columns: Vec<String>,
 }
 
 /// The shape that an operator accepted for an object, and when the table had it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedShape {
-    /// The newest version at that time.
+    /// The table's newest version when the shape was accepted.
     pub version: u64,
-    /// The shape's [`Shape::digest`].
+    /// The [`Shape::digest`] of the accepted shape.
     pub digest: String,
 }
 
 impl AcceptedShape {
-    /// Whether this is the shape that `metadata` describes.
+    /// Whether `metadata` describes this shape.
     pub fn fits(&self, metadata: &Metadata) -> bool {
         Shape::of(metadata).is_ok_and(|shape| shape.digest() == self.digest)
     }
 }
 
 impl Shape {
-    /// The shape that `metadata` describes.
+    /// Reads the shape from `metadata`.
     pub fn of(metadata: &Metadata) -> Result<Self, SchemaError> {
         let mut schema = Schema::parse(&metadata.schema_string)?;
         strip(&mut schema.fields);
         Ok(Self { schema, partition_columns: metadata.partition_columns.clone() })
     }
 
-    /// The shape that [`Self::to_text`] wrote.
+    /// Reads a shape that [`Self::to_text`] wrote.
     pub fn from_text(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// The shape as JSON; equal shapes have equal texts.
+    /// Writes the shape as JSON; equal shapes give equal texts.
     pub fn to_text(&self) -> String {
-        // Only maps with keys that are no texts fail to be written.
+        // Serialization fails only for maps with keys that are not strings.
         serde_json::to_string(self).unwrap_or_default()
     }
 
@@ -67,7 +68,7 @@ impl Shape {
         hex(&Sha256::digest(self.to_text().as_bytes()))
     }
 
-    /// How this shape became `other`, in words for operators; empty where they are equal.
+    /// Describes in words for operators how this shape differs from the later shape `other`; empty if they are equal.
     pub fn changes_to(&self, other: &Self) -> Vec<String> {
         let mut changes = Vec::new();
         compare_fields(&self.schema.fields, &other.schema.fields, &ColumnPath(Vec::new()), &mut changes);
@@ -273,7 +274,7 @@ mod tests {
         let shape = Shape::of(&metadata(json!([not_null(field("a", json!("decimal(10,2)")))]), &["a"])).unwrap();
         let back = Shape::from_text(&shape.to_text()).unwrap();
         assert_eq!(back, shape);
-        // A digest that is kept by one release must be known by the next.
+        // The next release must recognise digests that this one stored.
         assert_eq!(shape.digest(), "b7b69a5e290ecb7c273117b3ddee40f1e16ed04cb64a6fe627958a80a607bdb9");
         assert_eq!(Shape::from_text("{}"), None);
     }

@@ -8,39 +8,49 @@ use uuid::Uuid;
 
 use crate::domain::{
     access::delivery::Delivery,
+    audit::action::{Action, Changes, Kind},
     core::{
         declared::{Declared, Plain},
         name::{Name, NameKind},
         spec::{Effect, FieldError, Spec},
     },
+    operators::principal::{Thing, check_domain},
 };
 
 use super::{raw_disclosure::DisclosureItem, shape::AcceptedShape};
 
-/// What may be set of a share.
+/// The settings of a share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = ShareBody)]
 pub struct ShareSpec {
-    /// A name for people; the protocol's `displayName`.
+    /// A name for people, which recipients see (the protocol's `displayName`).
     pub display_name: Option<String>,
-    /// What recipients are told about it; the protocol's `comment`.
+    /// A description, which recipients see (the protocol's `comment`).
     pub description: Option<String>,
-    /// Properties that recipients see; the protocol's `properties`.
+    /// Properties by name, which recipients see (the protocol's `properties`).
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     pub properties: BTreeMap<String, String>,
+    /// The domain that it belongs to: operators whose role counts there may act on it. Recipients never see it.
+    pub domain: Option<String>,
 }
 
 impl Spec for ShareSpec {
     const OPAQUE: &'static [&'static str] = &["properties"];
 
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        check_domain(self.domain.as_deref(), problems);
+    }
+
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
-        matches!(field, "display_name" | "description" | "properties").then_some(Effect::Neutral)
+        matches!(field, "display_name" | "description" | "properties" | "domain").then_some(Effect::Neutral)
     }
 }
 
 impl Plain for ShareSpec {
-    const KIND: &'static str = "share";
+    const KIND: Kind = Kind::Share;
+    const ACTIONS: Changes =
+        Changes { create: Action::ShareCreate, update: Action::ShareUpdate, delete: Action::ShareDelete };
     const NAME: NameKind = NameKind::Share;
     const TABLE: &'static str = "shares";
 }
@@ -48,11 +58,18 @@ impl Plain for ShareSpec {
 /// A bundle of objects that recipients are granted as a whole. Its identity is the protocol's `id`.
 pub type Share = Declared<ShareSpec>;
 
+impl Share {
+    /// What scopes see of it.
+    pub fn thing(&self) -> Thing {
+        Thing::share(self.name.as_str(), self.spec.domain.as_deref())
+    }
+}
+
 /// What a raw object does when its table's schema changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSchemaChange {
-    /// Serves the new schema.
+    /// Serves the new schema at once.
     #[default]
     Follow,
     /// Serves the newest version with the accepted schema.
@@ -60,7 +77,7 @@ pub enum OnSchemaChange {
 }
 
 impl OnSchemaChange {
-    /// The word kept in the database and answered.
+    /// The word that the database stores and the API answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Follow => "follow",
@@ -68,7 +85,7 @@ impl OnSchemaChange {
         }
     }
 
-    /// The value that [`Self::as_str`] named.
+    /// Parses the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Follow, Self::Hold].into_iter().find(|value| value.as_str() == text)
     }
@@ -91,7 +108,7 @@ impl std::fmt::Display for SharedView {
     }
 }
 
-/// What an object shows, by name.
+/// The source of an object, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceName {
     /// The registered table of this name, file by file.
@@ -100,16 +117,16 @@ pub enum SourceName {
     View(String),
 }
 
-/// How [`SourceName`] is written: one of both.
+/// What an object shows: either a table or a version of a view.
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SourceBody)]
 pub struct WrittenSource {
-    /// The name of a registered table.
+    /// The name of a registered table, whose files are shared as they are.
     #[schema(example = "claims.claims")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     table: Option<String>,
-    /// A view and its version.
+    /// A published version of a view, as `name@vN`.
     #[schema(example = "claims.claims_fraud@v1")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     view: Option<String>,
@@ -138,40 +155,46 @@ impl<'de> Deserialize<'de> for SourceName {
     }
 }
 
-/// What may be set of an object.
+/// The settings of an object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ObjectBody)]
 pub struct ObjectSpec {
-    /// What it shows; needed when the object is created. Only a view's version may change.
+    /// What the object shows: a table or a version of a view. Required for a new object; later only the view's version
+    /// can change.
     #[schema(value_type = Option<WrittenSource>)]
     pub source: SourceName,
-    /// Whether recipients may read older versions.
+    /// Whether recipients may read older versions, back to `start_version`. Default: false.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     pub history: bool,
-    /// The oldest version that recipients may read; the table's newest at the time where nothing is said.
+    /// The oldest table version that recipients may read if `history` is set. Default: the table's newest version when
+    /// the object is created.
     #[schema(value_type = Option<i64>, minimum = 0)]
     pub start_version: i64,
-    /// Whether recipients may read the change data feed; needs `history`.
+    /// Whether recipients may read the change data feed. Needs `history`; not available for views. Default: false.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     pub cdf: bool,
-    /// `proxied` where its files must come through the server.
+    /// `proxied` sends the object's files through the server; `presigned` or null leaves the choice to storage and
+    /// recipient.
     #[serde(default)]
     pub delivery: Option<Delivery>,
-    /// What happens when the schema of a raw table changes.
+    /// What to do when the schema of a raw table changes: `follow` (the default) serves the new schema at once, `hold`
+    /// serves the newest version with the accepted schema until an operator accepts the new one.
     #[serde(default)]
     #[schema(value_type = Option<OnSchemaChange>)]
     pub on_schema_change: OnSchemaChange,
-    /// What is acknowledged of what its files disclose beside what a query shows.
+    /// The disclosures of a raw table's files that you acknowledge. With `sharing.require_acknowledge` every one that
+    /// applies must be named.
     #[serde(default)]
     #[schema(value_type = Option<Vec<DisclosureItem>>)]
     pub acknowledge: BTreeSet<DisclosureItem>,
-    /// Whether files are presigned even for recipients that are bound to networks.
+    /// Whether recipients that are restricted to networks get presigned URLs too, which work from any address. By
+    /// default they get files through the server.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     pub presigned_despite_networks: bool,
-    /// Free text for operators.
+    /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
 }
@@ -222,19 +245,19 @@ impl Spec for ObjectSpec {
 pub struct SharedObject {
     /// Its identity, answered to recipients as the table's `id`.
     pub id: Uuid,
-    /// The share that it is in.
+    /// The share that contains it.
     pub share_id: Uuid,
-    /// The schema that it appears under.
+    /// The schema under which it appears.
     pub schema: Name,
-    /// The name that it appears under.
+    /// The name under which it appears.
     pub name: Name,
     /// The registered table behind it.
     pub table_id: Uuid,
-    /// What of the table is shown; all of it, file by file, where there is no view.
+    /// The version of a view that it shows; `None` for a raw object, which shows the table file by file.
     pub view: Option<SharedView>,
-    /// What was set of it.
+    /// What operators set.
     pub spec: ObjectSpec,
-    /// The shape that is served of a raw table that holds its schema; nothing for others.
+    /// The accepted shape, if this is a raw object that holds its schema.
     pub accepted: Option<AcceptedShape>,
     /// When it was shared.
     pub created_at: DateTime<Utc>,

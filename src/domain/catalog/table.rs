@@ -1,28 +1,36 @@
-//! Registered tables: a Delta table under a name that operators use.
+//! Registered tables: Delta tables under names that operators use.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, Spec},
+use crate::domain::{
+    audit::action::Kind,
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, FieldError, Spec},
+    },
+    operators::principal::{Thing, check_domain},
 };
 
-/// What may be set of a registered table.
+/// The settings of a registered table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = TableBody)]
 pub struct TableSpec {
-    /// The folder that holds `_delta_log`, inside a configured storage. Needed when the table is registered; kept normalised.
+    /// The URL of the folder that holds `_delta_log`, inside a configured storage. Required for a new table; stored in
+    /// normalised form.
     #[schema(value_type = Option<String>, example = "s3://lake/warehouse/claims")]
     pub location: String,
-    /// Free text for operators.
+    /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
-    /// Who answers for it. Kept and shown; it gives nobody a right, and nobody is told anything.
+    /// Who is responsible for the table. Stored and shown only: it gives no rights, and Weir sends no messages.
     #[serde(default)]
     pub owner: Option<String>,
+    /// The domain that it belongs to: operators whose role counts there may act on it.
+    #[serde(default)]
+    pub domain: Option<String>,
 }
 
 impl Spec for TableSpec {
@@ -30,11 +38,15 @@ impl Spec for TableSpec {
         "name the folder that holds `_delta_log`"
     }
 
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        check_domain(self.domain.as_deref(), problems);
+    }
+
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
         match field {
             // Other data under the same name.
             "location" => Some(Effect::Loosens),
-            "description" | "owner" => Some(Effect::Neutral),
+            "description" | "owner" | "domain" => Some(Effect::Neutral),
             _ => None,
         }
     }
@@ -47,7 +59,7 @@ pub struct Table {
     pub id: Uuid,
     /// Its dotted name, such as `claims.claims`.
     pub name: Name,
-    /// What was set of it; its location is normalised.
+    /// What operators set; the location is normalised.
     pub spec: TableSpec,
     /// The Delta table id (`metaData.id`) that its log held when it was registered.
     pub delta_id: String,
@@ -59,9 +71,16 @@ pub struct Table {
     pub revision: i64,
 }
 
+impl Table {
+    /// What scopes see of it.
+    pub fn thing(&self) -> Thing {
+        Thing::table(self.name.as_str(), self.spec.domain.as_deref())
+    }
+}
+
 impl Resource for Table {
     type Spec = TableSpec;
-    const KIND: &'static str = "table";
+    const KIND: Kind = Kind::Table;
 
     resource_fields!();
 }

@@ -1,53 +1,57 @@
-//! Things that operators declare: a spec under a name, and what the server keeps beside it.
+//! Things that operators declare: a spec under a name, and the fields that the server keeps with it.
 //!
-//! Most nouns are no more than that, and are [`Declared`]; those with more implement [`Resource`] themselves.
+//! Most nouns consist of just that and are [`Declared`]; nouns with more fields implement [`Resource`] themselves.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
+
+use crate::domain::audit::action::{Changes, Kind};
 
 use super::{
     name::{Name, NameKind},
     spec::Spec,
 };
 
-/// A thing that has a spec.
+/// A thing with a spec.
 pub trait Resource {
-    /// What may be set of it.
+    /// The fields that operators set.
     type Spec: Spec;
     /// Its noun, as messages and audit events have it.
-    const KIND: &'static str;
+    const KIND: Kind;
 
-    /// Its identity, under which it is recorded.
+    /// Its identity, under which events are recorded.
     fn id(&self) -> Uuid;
 
-    /// What it is called; names within names are joined by dots.
+    /// Its name; nested names are joined by dots.
     fn name(&self) -> String;
 
     /// Counts its changes, from 1; the etag.
     fn revision(&self) -> i64;
 
-    /// What was set of it.
+    /// The fields that operators set.
     fn spec(&self) -> &Self::Spec;
 }
 
-/// The spec of a noun that is no more than a name and a spec.
+/// The spec of a noun that consists of only a name and a spec.
 pub trait Plain: Spec {
     /// Its noun, as messages and audit events have it.
-    const KIND: &'static str;
+    const KIND: Kind;
+    /// What is done to it, as audit events have it.
+    const ACTIONS: Changes;
     /// What its names are held to.
     const NAME: NameKind;
-    /// The plural noun: the database's table, and what pages of listings are bound to.
+    /// The plural noun: the database's table, and the listing to which page tokens are bound.
     const TABLE: &'static str;
 }
 
-/// A thing that is no more than a name and a spec.
+/// A thing that consists of only a name and a spec.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Declared<S> {
     /// Its identity.
     pub id: Uuid,
     /// Its name.
     pub name: Name,
-    /// What was set of it.
+    /// The fields that operators set.
     pub spec: S,
     /// When it was created.
     pub created_at: DateTime<Utc>,
@@ -58,13 +62,13 @@ pub struct Declared<S> {
 }
 
 impl<S> Declared<S> {
-    /// A new one.
+    /// Creates a new one.
     pub fn new(name: Name, spec: S, now: DateTime<Utc>) -> Self {
         Self { id: Uuid::now_v7(), name, spec, created_at: now, updated_at: now, revision: 1 }
     }
 }
 
-/// Answers what a [`Resource`] is asked from the fields of the same names; within the implementation.
+/// Implements the methods of [`Resource`] from the fields of the same names; for use inside the implementation.
 macro_rules! resource_fields {
     () => {
         fn id(&self) -> uuid::Uuid {
@@ -89,7 +93,7 @@ pub(in crate::domain) use resource_fields;
 
 impl<S: Plain> Resource for Declared<S> {
     type Spec = S;
-    const KIND: &'static str = S::KIND;
+    const KIND: Kind = S::KIND;
 
     resource_fields!();
 }

@@ -1,8 +1,8 @@
-//! What systems and callers say, as people are told it.
+//! Prepares texts of systems and callers for messages to people.
 
 use super::name::is_invisible;
 
-/// What can be seen of a caller's text, cut to `longest` characters.
+/// Removes invisible characters from a caller's text and cuts it to `longest` characters.
 pub fn echoed(text: &str, longest: usize) -> String {
     let mut visible = text.chars().filter(|c| !c.is_control() && !is_invisible(*c));
     let mut echoed: String = visible.by_ref().take(longest).collect();
@@ -12,12 +12,12 @@ pub fn echoed(text: &str, longest: usize) -> String {
     echoed
 }
 
-/// Names, each marked as one.
+/// Lists names, each in backticks.
 pub fn quoted(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     names.into_iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
-/// A system's message without the number behind it.
+/// Removes the error number from an operating system's message.
 pub fn without_number(text: &str) -> String {
     text.split(" (os error").next().unwrap_or(text).to_owned()
 }

@@ -1,11 +1,12 @@
-//! What every room stands on: names, specs, secrets, sealed values, messages.
+//! The basics for all other rooms: names, specs, secrets, sealed values, messages.
 
-pub mod csv;
+pub mod canonical;
 pub mod declared;
-pub mod html;
+pub mod job;
 pub mod message;
 pub mod name;
 pub mod nearest;
 pub mod seal;
 pub mod secret;
 pub mod spec;
+pub mod word;

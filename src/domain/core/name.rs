@@ -1,6 +1,6 @@
 //! Names of shares, schemas, tables and recipients: which are allowed, and when two are the same.
 //!
-//! The only place where a name is validated or compared. Never here: where names are kept.
+//! The only place where names are validated or compared. Never here: where names are stored.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use unicode_normalization::UnicodeNormalization;
 /// The longest name in characters (Delta Sharing protocol, "Names").
 pub const MAX_CHARACTERS: usize = 255;
 
-/// What a name is the name of; the protocol's rules differ a little between them.
+/// The kind of thing that a name belongs to; the protocol's rules differ a little between kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
     /// A share.
@@ -26,12 +26,16 @@ pub enum NameKind {
     Recipient,
     /// A table as the operator registered it, dotted: `claims.claims`.
     RegisteredTable,
-    /// A governed view, dotted as tables are, and without `@`, which comes before a version: `claims.claims_fraud`.
+    /// A governed view, dotted like a table, but without `@`, which separates the version: `claims.claims_fraud`.
     View,
     /// A credential of a recipient.
     Credential,
     /// An operator.
     Operator,
+    /// A group of principals.
+    Group,
+    /// A domain that tables and shares belong to.
+    Domain,
     /// A purpose.
     Purpose,
 }
@@ -48,6 +52,8 @@ impl NameKind {
             Self::View => "view",
             Self::Credential => "credential",
             Self::Operator => "operator",
+            Self::Group => "group",
+            Self::Domain => "domain",
             Self::Purpose => "purpose",
         }
     }
@@ -57,7 +63,7 @@ impl NameKind {
     }
 }
 
-/// Why a text is no name.
+/// Why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
@@ -82,9 +88,9 @@ fn show(character: char) -> String {
     }
 }
 
-/// Whether a character shows nothing, or changes how others show, so that two names which look the same differ by it:
+/// Whether a character is invisible or changes how others look, so that names which look the same may differ by it:
 /// Unicode's default-ignorable code points (joiners, variation selectors, tags, fillers), its format characters
-/// (bidirectional controls among them), and the blank of Braille.
+/// (bidirectional controls among them), and the Braille blank.
 pub fn is_invisible(c: char) -> bool {
     !c.is_ascii()
         && (c == '\u{2800}'
@@ -92,12 +98,13 @@ pub fn is_invisible(c: char) -> bool {
             || CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::Format)
 }
 
-/// Whether a character is one of Unicode's bidirectional algorithm (UAX #9, 2) that only turn the direction of a text.
+/// Whether a character is a control of Unicode's bidirectional algorithm (UAX #9, 2), which only changes the direction
+/// of text.
 pub fn is_directional(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A valid name, as it was created, with the key that it compares by.
+/// A valid name as it was created, with its comparison key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name {
     text: String,
@@ -105,7 +112,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Checks `text` by the protocol's rules for `kind`, and refuses what nobody sees.
+    /// Checks `text` by the protocol's rules for `kind`, and refuses invisible characters.
     pub fn parse(kind: NameKind, text: &str) -> Result<Self, NameError> {
         let name = Self::stored(kind, text)?;
         match text.chars().find(|c| is_invisible(*c)) {
@@ -114,12 +121,12 @@ impl Name {
         }
     }
 
-    /// A name that may have been created when invisible characters were still let in.
+    /// Like [`Self::parse`], but accepts invisible characters, which were allowed in the past; for stored names.
     pub fn stored(kind: NameKind, text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty(kind));
         }
-        // Counting stops early, so that a huge text costs nothing.
+        // Counting stops early, so that a huge text costs little.
         if text.chars().take(MAX_CHARACTERS + 1).count() > MAX_CHARACTERS {
             return Err(NameError::TooLong(kind));
         }
@@ -147,7 +154,7 @@ impl Name {
         &self.text
     }
 
-    /// The key that names compare by; see [`name_key`].
+    /// The comparison key; see [`name_key`].
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -165,13 +172,13 @@ impl fmt::Debug for Name {
     }
 }
 
-/// The key that two names share exactly when they are the same name: canonical caseless matching (Unicode, D145),
-/// normalised to NFC. Databases compare keys byte by byte, so that neither's collation decides.
+/// The comparison key of a name; two names are the same exactly if their keys are equal. It is Unicode's canonical
+/// caseless matching (D145), normalised to NFC. Databases compare keys byte by byte, so their collations do not matter.
 ///
-/// Whatever a caller asks for has a key. PostgreSQL takes no U+0000, which is therefore written as `/`: no name holds
-/// either.
+/// Every text that a caller may send has a key. PostgreSQL does not accept U+0000, so it is replaced by `/`; no valid
+/// name contains either.
 pub fn name_key(text: &str) -> String {
-    // Where folding is lower-casing, and there is nothing to normalise.
+    // For ASCII, case folding is lower-casing, and normalisation changes nothing.
     if text.is_ascii() {
         return text.to_ascii_lowercase().replace('\0', "/");
     }

@@ -1,16 +1,16 @@
-//! Which known name was probably meant by one that is not known.
+//! Guesses which known name was meant by an unknown one.
 
-/// Longer names are not compared: the work grows with the square of their length.
+/// Longer names are not compared, because the work grows with the square of the length.
 const MAX_CHARACTERS: usize = 64;
 
-/// The one of `known` that `name` is most probably a slip of; `None` where nothing is near.
+/// Finds the name in `known` that `name` most probably misspells; `None` if none is close.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     if length == 0 || length > MAX_CHARACTERS {
         return None;
     }
     let wanted = name.to_lowercase();
-    // A third of the letters may differ: more makes another word, as does every letter.
+    // At most a third of the letters may differ, and never all of them; more would be another word.
     let most = (length / 3).max(1).min(length - 1);
     let near = known.filter(|known| known.chars().count().abs_diff(length) <= most).map(|known| {
         let distance = strsim::damerau_levenshtein(&wanted, &known.to_lowercase());
@@ -19,7 +19,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     near.filter(|(distance, _)| *distance <= most).min().map(|(_, known)| known)
 }
 
-/// What is added to a message about `name`, which is not there: the name of `known` that was probably meant.
+/// The end of a message about the unknown `name`: a suggestion from `known`, or nothing.
 pub fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
 }

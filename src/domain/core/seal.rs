@@ -1,7 +1,7 @@
-//! Sealed values: what the server hands out and takes back (page tokens, file URLs), opaque and unforgeable.
+//! Sealed values: texts that the server hands out and takes back (page tokens, file URLs), opaque and unforgeable.
 //!
-//! A seal is XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) under a key that HKDF derives per purpose from a root key. It
-//! names the root key that made it, so that keys can be rotated. Never here: what is inside a seal.
+//! A seal is XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) under a key that HKDF derives from a root key for each
+//! purpose. It names its root key, so that keys can be rotated. Never here: the content of a seal.
 
 use std::fmt;
 
@@ -15,26 +15,26 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 const KEY_ID_BYTES: usize = 4;
-/// The part of a nonce that a key of its own is derived from, and the part that tells seals under that key apart.
+/// The part of a nonce from which a subkey is derived; the counter after it distinguishes seals under that subkey.
 const PREFIX_BYTES: usize = 16;
 const COUNTER_BYTES: usize = 8;
 const HEAD_BYTES: usize = KEY_ID_BYTES + PREFIX_BYTES + COUNTER_BYTES;
 
-/// The longest text that [`Sealer::open`] looks at, in characters; longer ones cannot be ours.
+/// The longest text that [`Sealer::open`] tries to open, in characters; real seals are shorter.
 pub const MAX_SEALED_CHARACTERS: usize = 16 * 1024;
 
-/// HMAC-SHA-256 under `key`, to which a message can be added (RFC 2104).
+/// Starts an HMAC-SHA-256 under `key` (RFC 2104); the caller adds the message.
 pub fn hmac(key: &[u8]) -> Hmac<Sha256> {
-    // It takes keys of every length.
+    // HMAC accepts keys of every length, so the fallback is never used.
     <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| <Hmac<Sha256> as KeyInit>::new(&Default::default()))
 }
 
-/// What a derived key is for. A seal made for one purpose does not open for another.
+/// The purpose of a derived key. A seal made for one purpose does not open for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealPurpose {
     /// Tokens that continue a listing of the sharing protocol or the admin API.
     PageToken,
-    /// URLs of files that come through the server.
+    /// URLs of files that the server proxies.
     FileUrl,
 }
 
@@ -47,17 +47,17 @@ impl SealPurpose {
     }
 }
 
-/// A root key: 32 bytes that every other key is derived from. Cannot be printed; wiped when dropped.
+/// A root key: 32 bytes from which every other key is derived. Cannot be printed; wiped when dropped.
 #[derive(Clone)]
 pub struct RootKey(Zeroizing<[u8; 32]>);
 
 impl RootKey {
-    /// A root key of these bytes.
+    /// Makes a root key of these bytes.
     pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(bytes)
     }
 
-    /// A text that tells this key from others and nothing about its bytes: lower-case hex.
+    /// A text in lower-case hex that identifies this key and reveals nothing about its bytes.
     pub fn fingerprint(&self) -> String {
         let mut out = [0u8; 16];
         self.derive(b"weir/fingerprint/v1", &mut out);
@@ -65,7 +65,7 @@ impl RootKey {
     }
 
     pub(in crate::domain) fn derive(&self, label: &[u8], out: &mut [u8]) {
-        // HKDF-SHA256 refuses only outputs beyond 255 hashes, which no caller here asks for.
+        // HKDF-SHA256 fails only for outputs longer than 255 hashes, which no caller requests.
         let expanded = Hkdf::<Sha256>::new(None, self.0.as_ref()).expand(label, out);
         debug_assert!(expanded.is_ok());
     }
@@ -84,7 +84,7 @@ pub struct Sealer {
     keys: Vec<([u8; KEY_ID_BYTES], Zeroizing<[u8; 32]>)>,
 }
 
-/// Seals many values one after the other: their nonces share a random prefix, so that its key is derived once.
+/// Seals many values in a row. Their nonces share a random prefix, so the subkey is derived only once.
 #[derive(Debug)]
 pub struct Sealing {
     id: [u8; KEY_ID_BYTES],
@@ -94,13 +94,13 @@ pub struct Sealing {
     sealed: Vec<u8>,
 }
 
-/// The text is not a seal of ours for this purpose and context: altered, forged, truncated, or under a lost key.
+/// The text is not a valid seal for this purpose and context: altered, forged, truncated, or made with a lost key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a value that this server sealed")]
 pub struct NotSealed;
 
 impl Sealer {
-    /// A sealer for `purpose`; the first of `keys` seals, the others still open what they sealed.
+    /// Makes a sealer for `purpose`. The first of `keys` seals; the others can still open.
     pub fn new(keys: &[RootKey], purpose: SealPurpose) -> Self {
         let keys = keys.iter().map(|root| {
             let mut key = Zeroizing::new([0u8; 32]);
@@ -111,16 +111,16 @@ impl Sealer {
         Self { keys: keys.collect() }
     }
 
-    /// Seals `plain`; it opens only with the same `context`. The answer is URL-safe as it is.
+    /// Seals `plain`; it opens only with the same `context`. The result is URL-safe.
     pub fn seal(&self, plain: &[u8], context: &[u8]) -> String {
         let mut sealed = String::new();
         self.sealing().seal(&[plain], context, &mut sealed);
         sealed
     }
 
-    /// Seals many values.
+    /// Prepares sealing many values.
     pub fn sealing(&self) -> Sealing {
-        // 192 random bits to begin with, so that no number of seals makes a repeated nonce likely.
+        // Starts with 192 random bits, so that a repeated nonce stays unlikely for any number of seals.
         let mut random = rand::rng();
         let mut prefix = [0u8; PREFIX_BYTES];
         random.fill_bytes(&mut prefix);
@@ -131,11 +131,11 @@ impl Sealer {
         Sealing { id, prefix, key, next: random.next_u64(), sealed: Vec::new() }
     }
 
-    /// A digest of `parts` that nobody without the key can make or guess the parts from, in hex; another one in another
-    /// `context`.
+    /// An unguessable digest of `parts` in hex, keyed with the first key. It does not reveal the parts, and differs in
+    /// every `context`.
     pub fn digest(&self, context: &[u8], parts: &[&[u8]]) -> String {
         let key = self.keys.first().map(|(_, key)| key.as_slice()).unwrap_or_default();
-        // A key of its own, so that seals and digests have none in common.
+        // Digests have their own key, apart from the one for seals.
         let own = hmac(key).chain_update(b"weir/digest/v1/").chain_update(context).finalize().into_bytes();
         let mut mac = hmac(&own);
         for part in parts {
@@ -145,7 +145,7 @@ impl Sealer {
         hex(&mac.finalize().into_bytes()[..16])
     }
 
-    /// Opens what [`Self::seal`] made with the same `context`.
+    /// Opens a seal that [`Self::seal`] made with the same `context`.
     pub fn open(&self, sealed: &str, context: &[u8]) -> Result<Vec<u8>, NotSealed> {
         if sealed.len() > MAX_SEALED_CHARACTERS {
             return Err(NotSealed);
@@ -164,7 +164,8 @@ impl Sealer {
 }
 
 impl Sealing {
-    /// Appends to `out` the seal of what `plain` is together; it opens only with the same `context`, and is URL-safe.
+    /// Seals the concatenation of `plain` and appends the URL-safe result to `out`; it opens only with the same
+    /// `context`.
     pub fn seal(&mut self, plain: &[&[u8]], context: &[u8], out: &mut String) {
         let counter = self.next.to_be_bytes();
         self.next = self.next.wrapping_add(1);
@@ -175,7 +176,7 @@ impl Sealing {
         plain.iter().for_each(|part| self.sealed.extend_from_slice(part));
         let body = &mut self.sealed[HEAD_BYTES..];
         let tag = self.key.as_ref().map(|key| key.seal_in_place_separate_tag(nonce(counter), Aad::from(context), body));
-        // Only a plain text of hundreds of gigabytes is not sealed; without a seal nothing opens for anybody.
+        // Encryption fails only for texts of hundreds of gigabytes; then nothing is appended, which opens nowhere.
         if let Some(Ok(tag)) = tag {
             self.sealed.extend_from_slice(tag.as_ref());
             BASE64_URL_SAFE_NO_PAD.encode_string(&self.sealed, out);
@@ -189,7 +190,7 @@ fn subkey(key: &[u8; 32], prefix: &[u8; PREFIX_BYTES]) -> Option<LessSafeKey> {
     UnboundKey::new(&CHACHA20_POLY1305, derived.as_ref()).ok().map(LessSafeKey::new)
 }
 
-/// The rest of XChaCha20's nonce, as the derived key takes it.
+/// The nonce for the derived key: the rest of XChaCha20's nonce.
 fn nonce(counter: [u8; COUNTER_BYTES]) -> Nonce {
     let mut bytes = [0u8; 12];
     bytes[4..].copy_from_slice(&counter);
@@ -202,18 +203,18 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// Lower-case hex.
+/// Writes bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     hex_digits(bytes).map(char::from).collect()
 }
 
-/// The digits of [`hex`], for whoever has a text already that they belong to.
+/// The digits of [`hex`], for callers that append them to an existing text.
 pub fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
 }
 
-/// The 32 bytes that [`hex`] wrote as `text`.
+/// Parses 32 bytes in hex, as [`hex`] writes them.
 pub fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0u8; 32];
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();

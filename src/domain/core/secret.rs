@@ -1,11 +1,11 @@
-//! A string that must not be printed: database URLs, the bootstrap token, storage credentials.
+//! Strings that must not be printed: database URLs, the bootstrap token, storage credentials.
 //!
 //! Lives here: the type and its refusal to be shown. Never here: hashing or sealing.
 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-/// What stands in for a secret wherever one would be printed.
+/// The text printed instead of a secret.
 pub const REDACTED: &str = "***";
 
 /// A secret string. It prints as `***`, cannot be serialised, and is wiped from memory when dropped.
@@ -18,8 +18,7 @@ impl Secret {
         Self(Zeroizing::new(value.into()))
     }
 
-    /// The secret itself. Every call is a place to look at in a review: the result must reach neither a log nor a
-    /// message.
+    /// The secret itself. Reviewers should look at every call: the result must never reach a log or a message.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,8 +1,9 @@
-//! Specs: what may be set of a thing that operators declare. One struct for each kind of thing, and everything else reads it:
-//! PUT and PATCH change its JSON, the audit trail tells in which fields two of them differ, and the store keeps it.
+//! Specs: the fields that operators set on the things they declare. Each kind of thing has one struct, and everything
+//! else uses it: PUT and PATCH change its JSON, the audit trail records in which fields two specs differ, and the store
+//! keeps it.
 //!
-//! Input is strict: an unknown field is a mistake. What was kept is read tolerantly, so that a server reads what a newer one
-//! has written. Never here: what a single kind of thing has, nor where it is kept.
+//! Input is strict: an unknown field is an error. Stored specs are read tolerantly, so that a server can read fields
+//! that a newer one has written. Never here: the fields of a particular kind of thing, or where it is stored.
 
 use serde::{
     Deserializer, Serialize,
@@ -16,52 +17,53 @@ use super::{message::quoted, name::is_invisible};
 pub const LONGEST_TEXT: usize = 4096;
 /// The longest key of a map, in characters.
 pub const LONGEST_KEY: usize = 255;
-/// How many members a map, or items a list, may have.
+/// The most members of a map, or items of a list.
 pub const MOST_MEMBERS: usize = 200;
-/// How many problems of one body are told; nobody reads more.
+/// The most problems reported for one body; nobody reads more.
 const MOST_PROBLEMS: usize = 20;
 
-/// What is wrong with one field.
+/// A problem with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// The field; dotted where it lies deeper.
+    /// The field; dotted if it is nested.
     pub field: String,
     /// What is wrong, and what to do about it.
     pub message: String,
 }
 
 impl FieldError {
-    /// `message` about `field`.
+    /// Makes a problem with `field`.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
 /// What a change of a field means for what anybody can read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Nothing.
+    /// No effect.
     Neutral,
-    /// Somebody reads less.
+    /// Some recipient can read less.
     Tightens,
-    /// Somebody may read more. Only this needs approval.
+    /// Some recipient may be able to read more. Only this needs approval.
     Loosens,
 }
 
-/// What may be set of one kind of thing. Serialises with every field, also those without a value.
+/// The fields that operators set on one kind of thing. Serialises with every field, even those without a value.
 pub trait Spec: Clone + PartialEq + Serialize + DeserializeOwned {
-    /// The fields whose members are no fields: maps, and what refuses unknown members by itself.
+    /// The fields whose members are not checked as fields: maps, and types that refuse unknown members themselves.
     const OPAQUE: &'static [&'static str] = &[];
 
-    /// What is said where a field that always has a value has none.
+    /// The advice for a missing field that must have a value.
     fn required(_field: &str) -> &'static str {
         "give it a value"
     }
 
-    /// Adds what is wrong with the values beside their types and bounds.
+    /// Adds problems beyond types and bounds.
     fn check(&self, _problems: &mut Vec<FieldError>) {}
 
-    /// What it means that `field` was as in `before` and is as in `after`; `None` for what is no field.
+    /// The effect of changing `field` from `before` to `after`; `None` if there is no such field.
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect>;
 
     /// Every field with its value.
@@ -73,27 +75,27 @@ pub trait Spec: Clone + PartialEq + Serialize + DeserializeOwned {
     }
 }
 
-/// How named fields are meant.
+/// How the fields in a body change a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// PUT: the named value is the whole value; null brings the default back.
+    /// PUT: the given value replaces the whole value; null restores the default.
     Whole,
-    /// PATCH (RFC 7396): of an object the named members change, and null removes one.
+    /// PATCH (RFC 7396): the given members of an object change, and null removes one.
     Merge,
 }
 
-/// The spec of something new.
+/// Makes the spec of a new thing.
 pub fn create<S: Spec>(named: &Map<String, Value>) -> Result<S, Vec<FieldError>> {
     read(&Map::new(), named, Mode::Whole)
 }
 
-/// `before` with the named fields changed.
+/// Applies the given fields to `before`.
 pub fn change<S: Spec>(before: &S, named: &Map<String, Value>, mode: Mode) -> Result<S, Vec<FieldError>> {
     read(&before.fields(), named, mode)
 }
 
-/// Refuses fields that the spec does not have, and with them what else is wrong with those that are named. It takes no thing
-/// to change.
+/// Refuses fields that the spec does not have; if there are any, the error also lists all other problems of the given
+/// fields. Needs no existing thing.
 pub fn check_names<S: Spec>(named: &Map<String, Value>) -> Result<(), Vec<FieldError>> {
     if strange::<S>(named).is_empty() {
         return Ok(());
@@ -102,16 +104,16 @@ pub fn check_names<S: Spec>(named: &Map<String, Value>) -> Result<(), Vec<FieldE
     Err(problems.into_iter().filter(|problem| named.contains_key(top(&problem.field))).collect())
 }
 
-/// The named fields that the spec does not have.
+/// The given fields that the spec does not have.
 fn strange<S: Spec>(named: &Map<String, Value>) -> Vec<FieldError> {
     let mut fields: &[&str] = &[];
-    // Reading nothing tells the names of all that could be read.
+    // An attempt to deserialize from nothing reveals the names of all fields.
     let _ = S::deserialize(Names(&mut fields));
     let strange = named.keys().filter(|name| !fields.contains(&name.as_str())).take(MOST_PROBLEMS);
     strange.map(|name| no_field(name.clone(), name, fields.iter().copied())).collect()
 }
 
-/// Asks a struct which fields it would read.
+/// A deserializer that only records a struct's field names.
 struct Names<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Names<'_> {
@@ -137,13 +139,32 @@ impl<'de> Deserializer<'de> for Names<'_> {
     }
 }
 
-/// The fields in which two specs differ, with what that means.
+/// The fields in which two specs differ, each with its effect.
 pub fn effects<S: Spec>(before: &S, after: &S) -> Vec<(String, Effect)> {
     let (was, is) = (before.fields(), after.fields());
     let changed = is.into_iter().filter(|(field, value)| was.get(field) != Some(value)).map(|(field, _)| field);
-    // What nobody can tell the meaning of may show more.
+    // An unknown effect may show more.
     let meant = |field: String| (S::effect(&field, before, after).unwrap_or(Effect::Loosens), field);
     changed.map(meant).map(|(effect, field)| (field, effect)).collect()
+}
+
+/// `current` with those of the `recorded` values that tighten it. What does not fit, or means anything else, is left.
+pub fn tightened<S: Spec>(current: &S, recorded: &Map<String, Value>) -> S {
+    let mut tightened = current.clone();
+    for (field, value) in recorded {
+        let mut fields = tightened.fields();
+        let Some(known) = fields.get_mut(field).filter(|known| *known != value) else { continue };
+        known.clone_from(value);
+        let Ok(candidate) = serde_json::from_value::<S>(Value::Object(fields)) else { continue };
+        let mut problems = Vec::new();
+        candidate.check(&mut problems);
+        let effects = effects(&tightened, &candidate);
+        let only_tightens = effects.iter().all(|(changed, effect)| changed == field && *effect == Effect::Tightens);
+        if problems.is_empty() && !effects.is_empty() && only_tightens {
+            tightened = candidate;
+        }
+    }
+    tightened
 }
 
 /// Reads `named` over `before`. Whatever is wrong with a field is noted and the field taken out, so that the next one gets
@@ -173,7 +194,7 @@ fn read<S: Spec>(before: &Map<String, Value>, named: &Map<String, Value>, mode: 
         let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
         let field = match error.path().to_string() {
             path if path != "." => path,
-            // What is missing is named by the message alone.
+            // For a missing field, only the message names it.
             _ => missing.unwrap_or("body").to_owned(),
         };
         let is_named = left.remove(top(&field)).is_some();
@@ -181,7 +202,7 @@ fn read<S: Spec>(before: &Map<String, Value>, named: &Map<String, Value>, mode: 
             break;
         }
         match missing {
-            // What was taken out is told already.
+            // The field was removed above because of a problem that is already noted.
             Some(missing) if named.get(missing).is_some_and(|value| !value.is_null()) => {}
             Some(missing) if missing == field => {
                 let lack = if named.contains_key(missing) { "must not be null" } else { "is missing" };
@@ -197,13 +218,12 @@ fn read<S: Spec>(before: &Map<String, Value>, named: &Map<String, Value>, mode: 
     Err(problems)
 }
 
-/// The member that a path begins with.
+/// The first member of a path.
 fn top(path: &str) -> &str {
     path.split(['.', '[']).next().unwrap_or_default()
 }
 
-/// The JSON that `named` makes of `before`. A null that is no member of a map is left out: the field's default is what it
-/// means.
+/// The JSON of `before` with `named` applied. Top-level nulls are dropped, so that these fields get their defaults.
 fn changed(before: &Map<String, Value>, named: &Map<String, Value>, mode: Mode) -> Map<String, Value> {
     let mut changed = before.clone();
     for (field, value) in named {
@@ -220,7 +240,7 @@ fn changed(before: &Map<String, Value>, named: &Map<String, Value>, mode: Mode) 
     changed
 }
 
-/// RFC 7396.
+/// Applies a merge patch (RFC 7396).
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(members) = patch else {
         target.clone_from(patch);
@@ -238,8 +258,8 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Adds the named fields below others that are none: what is read is written again with every field, so that what is not there was not
-/// read.
+/// Adds the given nested fields that the spec does not have. A spec serialises with every field, so a field that is
+/// missing in `read` was not read.
 fn unknown<S: Spec>(
     named: &Map<String, Value>,
     given: &Map<String, Value>,
@@ -279,7 +299,7 @@ fn no_field<'a>(path: String, name: &str, known: impl Iterator<Item = &'a str>) 
     FieldError::new(path, format!("unknown field `{name}`, expected one of {}", quoted(known)))
 }
 
-/// Adds every text that is too long or holds a control character, and every list or map with too many entries.
+/// Adds every text that is too long or contains a control character, and every list or map with too many entries.
 fn check_bounds(value: &Value, path: &mut Vec<String>, problems: &mut Vec<FieldError>) {
     let mut note = |path: &[String], message: String| problems.push(FieldError::new(path.concat(), message));
     match value {
@@ -316,7 +336,7 @@ fn check_bounds(value: &Value, path: &mut Vec<String>, problems: &mut Vec<FieldE
     }
 }
 
-/// Says what is wrong with a free text of at most `longest` characters.
+/// Checks a free text of at most `longest` characters; the error says what is wrong.
 pub fn check_text(text: &str, longest: usize) -> Result<(), String> {
     if text.chars().take(longest + 1).count() > longest {
         return Err(format!("is too long; at most {longest} characters"));
@@ -327,7 +347,7 @@ pub fn check_text(text: &str, longest: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Says what is wrong with a map's key.
+/// Checks a map's key; the error says what is wrong.
 pub fn check_key(key: &str) -> Result<(), String> {
     if key.is_empty() {
         return Err("has a member without a name".into());

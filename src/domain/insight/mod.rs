@@ -1,4 +1,4 @@
-//! What the trail comes to: usage, monthly reports, signals.
+//! Defines usage, monthly reports, signals and the signatures of webhooks.
 
 pub mod report;
 pub mod signal;

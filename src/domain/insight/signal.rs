@@ -1,6 +1,7 @@
-//! Signals: what operators are told without having asked.
+//! Defines signals: what operators are told without asking.
 //!
-//! Lives here: their kinds, when an end is near enough to be told, and what a network is. Never here: who is told, or how.
+//! Holds the kinds of signals, when an end is near enough to tell, and what counts as a network. Never here: who is
+//! told, or how.
 
 use std::net::IpAddr;
 
@@ -10,30 +11,30 @@ use serde_json::{Value, json};
 
 use crate::domain::audit::timestamp;
 
-/// What a signal is about.
+/// The kind of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignalKind {
-    /// A recipient's token ends soon, and no other takes its place.
+    /// A recipient's token ends soon and has no successor.
     TokenEnding,
-    /// A grant ends soon, and no other goes on.
+    /// A grant ends soon and has no successor.
     GrantEnding,
-    /// The agreement that a grant stands on ends soon.
+    /// The agreement behind a grant ends soon.
     AgreementEnding,
-    /// A recipient read from a network that it was not seen in before.
+    /// A recipient read from a network for the first time.
     NetworkFirstSeen,
-    /// More was refused than usual.
+    /// A caller was refused more often than the settings allow.
     DenialsBurst,
-    /// The audit trail was not sealed, or not exported, when it ought to have been.
+    /// The audit trail was not sealed or exported in time.
     CheckpointLate,
-    /// An object's recipients are not served their table's newest version, because of its schema.
+    /// The recipients of an object do not get their table's newest version because of its schema.
     SchemaHold,
-    /// A recipient sees no row of a view, because of its own properties.
+    /// A recipient sees no row of a view because of its properties.
     ViewWithoutRows,
     /// Everything was frozen.
     FreezeCreate,
     /// A freeze was lifted.
     FreezeLift,
-    /// Somebody tries whether signals arrive.
+    /// An operator tests whether signals arrive.
     TestPing,
 }
 
@@ -53,7 +54,7 @@ impl SignalKind {
         Self::TestPing,
     ];
 
-    /// The word that is kept, and the `type` of the message.
+    /// The word for the kind in the database, and the `type` of the message.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TokenEnding => "token.ending",
@@ -70,54 +71,54 @@ impl SignalKind {
         }
     }
 
-    /// The kind that [`Self::as_str`] named.
+    /// Parses the word of [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
-/// Something worth telling. Two with the same kind, subject and mark are one, however often it is noticed.
+/// A signal. Signals with the same kind, subject and mark are told once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signal {
-    /// What it is about.
+    /// The kind.
     pub kind: SignalKind,
-    /// What it happened to.
+    /// The thing that it is about.
     pub subject: String,
-    /// What tells it from earlier ones of the same kind and subject.
+    /// Distinguishes it from earlier signals of the same kind and subject.
     pub mark: String,
-    /// What receivers are told: names, ids and times, never a secret.
+    /// The content for receivers: names, ids and times, never a secret.
     pub data: Value,
 }
 
 impl Signal {
-    /// The message's body, as of `at`.
+    /// Writes the message's body, with the time `at`.
     pub fn body(&self, at: DateTime<Utc>) -> String {
         json!({"type": self.kind.as_str(), "timestamp": timestamp(at), "data": self.data}).to_string()
     }
 }
 
-/// How many days before an end it is told, the nearest first.
+/// How many days before an end notices are given, nearest first.
 const ENDING_DAYS: [i64; 3] = [1, 7, 14];
 
-/// How long before an end it may be told at all.
+/// The longest notice before an end.
 pub fn longest_notice() -> TimeDelta {
     ENDING_DAYS.into_iter().map(TimeDelta::days).max().unwrap_or_default()
 }
 
-/// How many days of notice are due at `now` for what began at `began_at` and ends at `ends_at`: the nearest of 14, 7 and 1
-/// that has come. None for what has ended, and none for what never was further from its end: whoever made it knows.
+/// Returns how many days of notice are due at `now`: the smallest of 14, 7 and 1 that has been reached. `None` if it
+/// has ended, or if it was made with less time than that: then no notice is needed.
 pub fn days_of_notice(began_at: DateTime<Utc>, ends_at: DateTime<Utc>, now: DateTime<Utc>) -> Option<i64> {
     let left = ends_at - now;
     let due = ENDING_DAYS.into_iter().find(|days| left <= TimeDelta::days(*days))?;
     (left > TimeDelta::zero() && ends_at - began_at >= TimeDelta::days(due)).then_some(due)
 }
 
-/// The network that an address counts as: its /24, or of IPv6 its /48, which is what one site usually has. What is finer
-/// would be about a person.
+/// Returns the network that an address counts as: its /24, or for IPv6 its /48, which is what one site usually has. A
+/// smaller network could identify a person.
 pub fn network_of(address: IpAddr) -> IpNet {
     let address = address.to_canonical();
     let prefix = if address.is_ipv4() { 24 } else { 48 };
-    // Both lengths are within those of their addresses.
+    // Both lengths are valid for their addresses.
     IpNet::new(address, prefix).map_or_else(|_| IpNet::from(address), |network| network.trunc())
 }
 

@@ -1,37 +1,34 @@
-//! What an event of the audit trail counts as: the one definition behind roll-ups and reports.
+//! Defines what an event of the audit trail counts as, for roll-ups and reports alike.
 //!
-//! Everything is read from the event, and nothing is guessed: what an event does not say stays unknown. Never here: by
-//! what is summed, or where sums are kept.
+//! Everything is read from the event and nothing is guessed: what an event lacks stays unknown. Never here: what sums
+//! are grouped by, or where they are stored.
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::audit::recorded::Recorded;
+use crate::domain::audit::{
+    action::{Action, Word},
+    recorded::Recorded,
+};
 
 /// The data plane's actions, each of which is one request of a recipient, or of somebody who is none.
-pub const OPERATIONS: [&str; 9] = [
-    "shares.list",
-    "share.get",
-    "schemas.list",
-    "tables.list",
-    "table.version",
-    "table.metadata",
-    "table.query",
-    "table.changes",
-    FILE_READ,
+pub const OPERATIONS: [Action; 9] = [
+    Action::SharesList,
+    Action::ShareGet,
+    Action::SchemasList,
+    Action::TablesList,
+    Action::TableVersion,
+    Action::TableMetadata,
+    Action::TableQuery,
+    Action::TableChanges,
+    Action::FileRead,
 ];
 
-/// A file's URL of this server was opened.
-const FILE_READ: &str = "file.read";
-/// Stands for further reads of one URL in a minute.
-const FILE_READ_SUMMARY: &str = "file.read.summary";
-/// Stands for the later refusals of a minute.
-const REFUSALS_SUMMARY: &str = "refusals.summary";
 /// The actions whose answers hand out files.
-const DISCLOSING: [&str; 2] = ["table.query", "table.changes"];
+const DISCLOSING: [Action; 2] = [Action::TableQuery, Action::TableChanges];
 
-/// The upper bounds of the latency histogram's buckets in milliseconds; one more bucket has what took longer.
+/// The upper bounds of the latency histogram's buckets in milliseconds; one more bucket holds longer times.
 pub const LATENCY_BOUNDS_MS: [i64; 9] = [10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000];
-/// How many buckets there are.
+/// The number of buckets.
 pub const LATENCY_BUCKETS: usize = LATENCY_BOUNDS_MS.len() + 1;
 
 /// The hour of `at` in UTC, counted from 1970.
@@ -39,7 +36,7 @@ pub fn hour(at: DateTime<Utc>) -> i64 {
     at.timestamp().div_euclid(3_600)
 }
 
-/// The moment at which an hour begins.
+/// The time at which an hour starts.
 pub fn hour_start(hour: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(hour.saturating_mul(3_600), 0).unwrap_or_default()
 }
@@ -47,52 +44,53 @@ pub fn hour_start(hour: i64) -> DateTime<Utc> {
 /// Sums over events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Events of the audit trail, whatever they are; by this the sums reconcile with it.
+    /// Events of any kind; reconciles the sums with the trail.
     pub events: i64,
-    /// Requests of the sharing protocol, refused ones included; file reads are not among them.
+    /// Requests of the sharing protocol, including refused ones; without file reads.
     pub requests: i64,
-    /// Times that a file's URL of this server was opened.
+    /// File reads through URLs of this server.
     pub file_reads: i64,
-    /// Requests and file reads that were refused.
+    /// Refused requests and file reads.
     pub denials: i64,
     /// Files whose URLs were handed out.
     pub files: i64,
-    /// Rows in these files, as far as statistics say.
+    /// Rows in these files, as far as their statistics tell.
     pub rows: i64,
-    /// Answers with files for whose rows there are no statistics, so that `rows` is too low.
+    /// Answers whose files lack row counts, so that `rows` is too low.
     pub answers_without_rows: i64,
     /// Size of the files whose URLs were handed out.
     pub bytes_issued: i64,
-    /// Bytes that were read through the server; `None` where everything was presigned, whose reading nobody here sees.
+    /// Bytes read through the server; `None` if everything was presigned, where reads go past the server.
     pub bytes_delivered: Option<i64>,
-    /// Events that had an address which was erased before it was counted.
+    /// Events whose address was erased before it was counted.
     pub addresses_lost: i64,
-    /// Answers whose time is known.
+    /// Answers with a known duration.
     pub answers: i64,
-    /// How long they took together, in milliseconds.
+    /// Their total duration in milliseconds.
     pub answer_ms: i64,
-    /// How many took how long, by [`LATENCY_BOUNDS_MS`].
+    /// The number of answers by duration, in the buckets of [`LATENCY_BOUNDS_MS`].
     pub latency: [i64; LATENCY_BUCKETS],
 }
 
 impl Usage {
-    /// What one event counts as.
+    /// Counts one event.
     pub fn of(event: &Recorded) -> Self {
         let mut usage = Self { events: 1, ..Self::default() };
-        let action = event.action.as_str();
+        // What this release does not know discloses nothing that it could count.
+        let Some(action) = event.action.known() else { return usage };
         if OPERATIONS.contains(&action) {
             usage.count_requests(action, 1);
             usage.denials = i64::from(!event.is_allowed());
             usage.addresses_lost = i64::from(event.lost_its_address());
-        } else if action == REFUSALS_SUMMARY {
-            let refused = event.change.as_ref().and_then(|change| change["refused"].as_str()).unwrap_or_default();
-            if OPERATIONS.contains(&refused) {
+        } else if action == Action::RefusalsSummary {
+            let refused = event.change.as_ref().and_then(|change| change["refused"].as_str()).and_then(Action::parse);
+            if let Some(refused) = refused.filter(|refused| OPERATIONS.contains(refused)) {
                 let count = signed(event.told("count"));
                 usage.count_requests(refused, count);
                 usage.denials = count;
                 usage.addresses_lost = i64::from(event.lost_its_address());
             }
-        } else if action == FILE_READ_SUMMARY {
+        } else if action == Action::FileReadSummary {
             usage.file_reads = signed(event.told("reads"));
         }
         if !event.is_allowed() {
@@ -104,7 +102,7 @@ impl Usage {
             usage.answers_without_rows = i64::from(usage.files > 0 && event.rows.is_none());
             usage.bytes_issued = signed(event.bytes.unwrap_or_default());
             usage.bytes_delivered = event.is_proxied().then_some(0);
-        } else if [FILE_READ, FILE_READ_SUMMARY].contains(&action) {
+        } else if [Action::FileRead, Action::FileReadSummary].contains(&action) {
             usage.bytes_delivered = Some(signed(event.bytes.unwrap_or_default()));
         }
         if let Some(took) = event.duration_ms {
@@ -115,15 +113,16 @@ impl Usage {
         usage
     }
 
-    /// The address of a request, where this event is one and its address is at hand.
+    /// The address of a request; `None` if the event is no request or its address is not available.
     pub fn address_of(event: &Recorded) -> Option<&str> {
-        let is_request = OPERATIONS.contains(&event.action.as_str())
-            || (event.action == REFUSALS_SUMMARY && Self::of(event).denials > 0);
+        let action = event.action.known()?;
+        let is_request =
+            OPERATIONS.contains(&action) || (action == Action::RefusalsSummary && Self::of(event).denials > 0);
         event.client_address.as_deref().filter(|_| is_request)
     }
 
-    fn count_requests(&mut self, action: &str, count: i64) {
-        if action == FILE_READ {
+    fn count_requests(&mut self, action: Action, count: i64) {
+        if action == Action::FileRead {
             self.file_reads = count;
         } else {
             self.requests = count;
@@ -156,8 +155,8 @@ impl Usage {
         };
     }
 
-    /// The time within which this share (0 to 1) of the answers ended: the upper bound of its bucket, in milliseconds.
-    /// `None` where there were no answers, or where it is beyond the last bound.
+    /// Returns the time within which this share (0 to 1) of the answers ended, in milliseconds: the upper bound of its
+    /// bucket. `None` without answers or beyond the last bound.
     pub fn answered_within_ms(&self, share: f64) -> Option<i64> {
         let wanted = (self.answers as f64 * share).ceil().max(1.0);
         let mut seen = 0;
@@ -175,7 +174,7 @@ fn bucket(took_ms: i64) -> usize {
     LATENCY_BOUNDS_MS.iter().position(|bound| took_ms <= *bound).unwrap_or(LATENCY_BOUNDS_MS.len())
 }
 
-/// Databases keep signed numbers.
+/// Converts to the signed numbers of databases.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

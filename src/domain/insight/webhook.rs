@@ -1,4 +1,4 @@
-//! How messages to webhooks are signed: the headers and signatures of Standard Webhooks 1.0. Never here: sending one.
+//! Signs messages to webhooks with the headers and signatures of Standard Webhooks 1.0. Never here: sending.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use zeroize::Zeroizing;
 
 use crate::domain::core::seal::hmac;
 
-/// How a secret begins, as receivers' libraries expect it.
+/// The prefix of a secret, as receivers' libraries expect it.
 const PREFIX: &str = "whsec_";
-/// How many bytes a secret has; the bounds are those of Standard Webhooks.
+/// The allowed length of a secret in bytes, from Standard Webhooks.
 const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// What a receiver and this server share, to sign with. Cannot be printed; wiped when dropped.
+/// The signing secret that a receiver shares with this server. Hidden in debug output; wiped when dropped.
 #[derive(Clone)]
 pub struct WebhookSecret(Zeroizing<Vec<u8>>);
 
 impl WebhookSecret {
-    /// Reads a secret as it is written: `whsec_` and 24 to 64 bytes in base64.
+    /// Parses a secret: `whsec_` followed by 24 to 64 bytes in base64.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(BASE64_STANDARD.decode(text.strip_prefix(PREFIX)?).ok()?);
         BYTES.contains(&bytes.len()).then_some(Self(bytes))
@@ -37,8 +37,8 @@ impl fmt::Debug for WebhookSecret {
     }
 }
 
-/// The value of `webhook-signature` for the message `id`, sent at `timestamp` (seconds since 1970): a signature by each
-/// secret, so that a receiver that knows only one of them can verify while they are exchanged.
+/// Writes the value of `webhook-signature` for the message `id`, sent at `timestamp` (seconds since 1970): one
+/// signature per secret, so that a receiver with either secret can verify while they are rotated.
 pub fn signatures(secrets: &[WebhookSecret], id: &str, timestamp: i64, body: &str) -> String {
     secrets.iter().map(|secret| secret.sign(id, timestamp, body)).collect::<Vec<_>>().join(" ")
 }

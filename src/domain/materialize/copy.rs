@@ -1,4 +1,5 @@
-//! Copies: the governed files that views are read as. What one is made of, who may share it, and where it stands.
+//! Materializations (copies): the governed files of views. Defines what identifies one, who may share it, and its
+//! states.
 //!
 //! Never here: making one.
 
@@ -13,61 +14,64 @@ use uuid::Uuid;
 
 use crate::domain::core::seal::{RootKey, hex, hmac};
 
-/// Counts the ways in which copies were written. A new one makes every copy anew, under other keys.
+/// The version of the way in which materializations are written. A new version makes all of them again, under other
+/// keys.
 pub const WRITER_VERSION: u32 = 2;
 
-/// A digest of what of a recipient its copies depend on: recipients with equal ones read the same files.
+/// A digest of everything about a recipient on which its materializations depend: recipients with equal digests read
+/// the same files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RulesId(pub [u8; 32]);
 
-/// A digest of one source file under one version of a view and its rules: what one copy is made of.
+/// A digest of one source file, or group of files, under one version of a view and its rules; it identifies one
+/// materialization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitId(pub [u8; 32]);
 
-/// What of a recipient, and of the moment, a view's copies depend on. What a view does not refer to is absent, so that
-/// it keeps nobody from sharing.
+/// The facts about a recipient and the moment on which a view's materializations depend. Facts that the view does not
+/// refer to are absent, so they do not prevent sharing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entitlement<'a> {
     /// The view.
     pub view_id: Uuid,
     /// Its version.
     pub view_version: i64,
-    /// The recipient's properties that the row filter names, as they are.
+    /// The recipient's properties that the row filter names, unchanged.
     pub properties: BTreeMap<&'a str, &'a Value>,
-    /// The recipient, where pseudonyms are its own.
+    /// The recipient, if pseudonyms are per recipient.
     pub recipient_id: Option<Uuid>,
-    /// The share, where pseudonyms are its recipients'.
+    /// The share, if pseudonyms are per share.
     pub share_id: Option<Uuid>,
-    /// The number of the key that pseudonyms are made with.
+    /// The number of the key for pseudonyms.
     pub key_version: Option<u32>,
-    /// The day, where the row filter depends on it.
+    /// The day, if the row filter depends on it.
     pub day: Option<NaiveDate>,
-    /// The year, where a mask depends on it.
+    /// The year, if a mask depends on it.
     pub year: Option<i32>,
-    /// The ZIP prefixes that are not shown, where a mask depends on them.
+    /// The hidden ZIP prefixes, if a mask depends on them.
     pub zips: Option<String>,
 }
 
 impl Entitlement<'_> {
-    /// The digest.
+    /// Computes the digest.
     pub fn rules(&self) -> RulesId {
-        // Maps are sorted and every member has a string key, so that there is one text and always one.
+        // Maps are sorted and all keys are strings, so serialization is unambiguous and never fails.
         let text = serde_json::to_vec(&(WRITER_VERSION, self)).unwrap_or_default();
         RulesId(Sha256::digest(text).into())
     }
 }
 
-/// What a copy is.
+/// How a materialization is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyKind {
     /// A file that the server wrote.
     File,
-    /// A source file that was found to hold no more than the view shows, and is handed out itself.
+    /// A source file that holds no more than the view shows, and is therefore handed out itself.
     Source,
 }
 
 impl CopyKind {
-    /// The word kept in the database and answered.
+    /// The word that the database stores and the API answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -75,29 +79,29 @@ impl CopyKind {
         }
     }
 
-    /// The kind that [`Self::as_str`] named.
+    /// Parses the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::File, Self::Source].into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
-/// Where a copy stands.
+/// The state of a materialization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyState {
-    /// Somebody is at it, or was.
+    /// A server is making it, or was when it stopped.
     Making,
     /// It may be read.
     Ready,
-    /// It could not be made; it is tried again when its hold ends.
+    /// Making it failed; it is tried again when its hold ends.
     Failed,
-    /// Nobody is handed it any more; it goes when the last URL is dead.
+    /// It is no longer handed out; it is deleted when the last URL has expired.
     Draining,
-    /// It is gone.
+    /// It was deleted.
     Deleted,
 }
 
 impl CopyState {
-    /// The word kept in the database and answered.
+    /// The word that the database stores and the API answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Making => "making",
@@ -108,101 +112,101 @@ impl CopyState {
         }
     }
 
-    /// The state that [`Self::as_str`] named.
+    /// Parses the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         let all = [Self::Making, Self::Ready, Self::Failed, Self::Draining, Self::Deleted];
         all.into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// A copy in the register.
+/// A materialization in the register.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Copy {
     /// Its identity.
     pub id: Uuid,
-    /// What it is made of.
+    /// The digest of its source and rules.
     pub unit: UnitId,
-    /// What it is.
+    /// How it is stored.
     pub kind: CopyKind,
     /// The view.
     pub view_id: Uuid,
     /// The view's version.
     pub view_version: i64,
-    /// What its readers have in common.
+    /// The digest that its readers share.
     pub rules: RulesId,
-    /// The source file, as its table's log spells it; for operators.
+    /// The source file, as its table's log writes it; for operators.
     pub source: String,
-    /// Where it lies: the key below the place of copies, or the source file's path in its store.
+    /// The key below the location of materializations, or the source file's path in its storage.
     pub object_key: String,
-    /// Where it stands.
+    /// Its state.
     pub state: CopyState,
-    /// Its size; 0 where it holds no row and was not written, and that of its sources while it is being made.
+    /// Its size in bytes. 0 if it has no rows and was not written; the size of its sources while it is being made.
     pub bytes: u64,
-    /// Its rows.
+    /// Its number of rows.
     pub rows: u64,
     /// Its statistics, as Delta writes them.
     pub stats: Option<String>,
-    /// When it was begun.
+    /// When making it first began.
     pub created_at: DateTime<Utc>,
     /// Until when a URL that was handed out may need it.
     pub needed_until: DateTime<Utc>,
-    /// The server that is at it.
+    /// The server that is making it.
     pub holder: Uuid,
-    /// Until when others leave it to that server.
+    /// Until when other servers leave it to that server.
     pub held_until: DateTime<Utc>,
-    /// How often it was begun.
+    /// How often making it was begun.
     pub attempts: i64,
-    /// Why it could not be made, for operators.
+    /// Why making it failed, for operators.
     pub failure: Option<String>,
     /// When it was deleted.
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
-/// Names units and their objects: nobody without the server's key can tell what a name stands for.
+/// The key that names units and their objects. Without it, names reveal nothing.
 #[derive(Clone)]
 pub struct UnitKey([u8; 32]);
 
-/// A file of a group whose rows are mixed, by what tells it from others.
+/// The properties that identify a file of a group whose rows are mixed.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberParts<'a> {
-    /// Its path, as the log spells it.
+    /// Its path, as the log writes it.
     pub path: &'a str,
     /// Its size in bytes.
     pub size: u64,
     /// When it was written, in milliseconds since the epoch.
     pub modification_time: i64,
-    /// Its deletion vector, by every part that tells it from others.
+    /// Its deletion vector: storage type, path or inline data, and offset.
     pub deletion_vector: Option<(&'a str, &'a str, Option<i32>)>,
 }
 
-/// What a unit is named by.
+/// The properties that identify a unit with one source file.
 #[derive(Clone, Copy, Debug)]
 pub struct UnitParts<'a> {
-    /// The rules that it is made under.
+    /// The digest of its rules.
     pub rules: RulesId,
-    /// What it becomes.
+    /// How it will be stored.
     pub kind: CopyKind,
-    /// The table's own id.
+    /// The Delta table's own id.
     pub delta_id: &'a str,
-    /// The source file's path, as the log spells it.
+    /// The source file's path, as the log writes it.
     pub path: &'a str,
     /// Its size in bytes.
     pub size: u64,
     /// When it was written, in milliseconds since the epoch.
     pub modification_time: i64,
-    /// Its deletion vector, by every part that tells it from others.
+    /// Its deletion vector: storage type, path or inline data, and offset.
     pub deletion_vector: Option<(&'a str, &'a str, Option<i32>)>,
 }
 
 impl UnitKey {
-    /// The key of a server with this root key.
+    /// Derives the key from a server's root key.
     pub fn new(root: &RootKey) -> Self {
         let mut key = [0; 32];
         root.derive(b"weir/copy-unit/v1", &mut key);
         Self(key)
     }
 
-    /// The unit of these parts.
+    /// Names the unit of one source file.
     pub fn unit(&self, parts: UnitParts<'_>) -> UnitId {
         let UnitParts { rules, kind, delta_id, path, size, modification_time, deletion_vector } = parts;
         let mut mac = hmac(&self.0);
@@ -217,7 +221,7 @@ impl UnitKey {
         UnitId(mac.finalize().into_bytes().into())
     }
 
-    /// The unit of a group's files under some rules, in the order of their paths.
+    /// Names the unit of a group's files under some rules. Members must be in the order of their paths.
     pub fn mixed_unit<'a>(
         &self,
         rules: RulesId,
@@ -238,19 +242,19 @@ impl UnitKey {
         UnitId(mac.finalize().into_bytes().into())
     }
 
-    /// What the order of a unit's rows comes from. A unit's name is told in part; this is not.
+    /// Derives the key for the order of a unit's rows. Unlike a unit's name, it is never shown, not even in part.
     pub fn shuffle(&self, unit: UnitId) -> ShuffleKey {
         let mac = hmac(&self.0).chain_update(b"weir/shuffle/v1").chain_update(unit.0);
         ShuffleKey(mac.finalize().into_bytes().into())
     }
 
-    /// A number that nobody can tell beforehand, for a file that is to be grouped with others.
+    /// An unpredictable number for a file that will be grouped with others.
     pub fn chance(&self, scope: Uuid, path: &str) -> u128 {
         short(hmac(&self.0).chain_update(b"weir/mixing-chance/v1").chain_update(scope).chain_update(path)).as_u128()
     }
 
-    /// The `index`-th group of those that were formed within a scope of `from` and some shown partition values: the same
-    /// on every server.
+    /// Names the `index`-th group that was formed within a scope out of `from`, for these shown partition values. All
+    /// servers give the same name.
     pub fn mixing_group(&self, scope: Uuid, from: GroupedFrom, values: &[Option<&str>], index: u64) -> Uuid {
         let (word, version) = match from {
             GroupedFrom::Commit(version) => ("commit", version),
@@ -267,14 +271,14 @@ impl UnitKey {
         short(mac)
     }
 
-    /// The key that the ids of one recipient's files of one table are made with.
+    /// Derives the key for the ids of one recipient's files of one table.
     pub fn file_key(&self, table_id: Uuid) -> FileKey {
         let mac = hmac(&self.0).chain_update(b"weir/file-id/v1").chain_update(table_id.as_bytes());
         FileKey(hmac(&mac.finalize().into_bytes()))
     }
 }
 
-/// A text behind its length, so that no two lists of texts read alike.
+/// Adds a text and its length, so that different lists of texts never give the same bytes.
 fn update_text(mac: &mut Hmac<Sha256>, text: &str) {
     Mac::update(mac, &(text.len() as u64).to_be_bytes());
     Mac::update(mac, text.as_bytes());
@@ -291,8 +295,8 @@ fn half(digest: [u8; 32]) -> Uuid {
     Uuid::from_bytes(half)
 }
 
-/// What the groups of one table's files are kept under, for all views that show the same partition columns: their groups
-/// are the same, so that nobody learns from comparing them. Stays the same when keys change.
+/// Names the scope of a table's groups. All views that show the same partition columns share one scope and thus the
+/// same groups, so that comparing them reveals nothing. Does not depend on keys.
 pub fn mixing_scope(delta_id: &str, shown_partitions: &[&str]) -> Uuid {
     let mut digest = Sha256::new_with_prefix(b"weir/mixing-scope/v1");
     for text in std::iter::once(&delta_id).chain(shown_partitions) {
@@ -302,22 +306,22 @@ pub fn mixing_scope(delta_id: &str, shown_partitions: &[&str]) -> Uuid {
     half(digest.finalize().into())
 }
 
-/// What a file is known by within a scope.
+/// Names a file within a scope.
 pub fn mixing_file(scope: Uuid, path: &str) -> Uuid {
     let digest = Sha256::new_with_prefix(b"weir/mixing-file/v1").chain_update(scope).chain_update(path);
     half(digest.finalize().into())
 }
 
-/// What files were grouped out of.
+/// The origin of the files in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupedFrom {
-    /// The files that the commit of this version brought.
+    /// The files that the commit of this version added.
     Commit(u64),
-    /// The files of this version that no commit in the log brought: it no longer reaches back to them.
+    /// The files of this version whose commits are no longer in the log.
     Rest(u64),
 }
 
-/// What the order of mixed rows comes from. Cannot be printed.
+/// The key for the order of mixed rows. Cannot be printed.
 #[derive(Clone)]
 pub struct ShuffleKey(pub [u8; 32]);
 
@@ -327,12 +331,12 @@ impl std::fmt::Debug for ShuffleKey {
     }
 }
 
-/// The key that the ids of one recipient's files of one table are made with. Cannot be printed.
+/// The key for the ids of one recipient's files of one table. Cannot be printed.
 #[derive(Clone)]
 pub struct FileKey(Hmac<Sha256>);
 
 impl FileKey {
-    /// The id of the file that others know as `name`, in hex.
+    /// The id, in hex, of the file with the internal name `name`.
     pub fn id(&self, name: &str) -> String {
         hex(&self.0.clone().chain_update(name.as_bytes()).finalize().into_bytes())
     }
@@ -350,17 +354,17 @@ impl std::fmt::Debug for UnitKey {
     }
 }
 
-/// How many characters of a copy's key stand for its unit.
+/// The number of characters of an object key that identify its unit.
 const UNIT_CHARACTERS: usize = 32;
 
-/// A new key for the object of `unit`. Keys of one unit begin alike, so that their order is the same whenever a copy is
-/// made anew, and end at random, so that a URL to one that was deleted never leads to another.
+/// Makes a new object key for `unit`. Keys of one unit begin alike, so their order stays the same when a
+/// materialization is made again; they end at random, so that a URL of a deleted object never leads to another.
 pub fn object_key(unit: UnitId, random: Uuid) -> String {
     let unit = hex(&unit.0);
     format!("m/{}-{}", &unit[..UNIT_CHARACTERS], random.simple())
 }
 
-/// The part of a path that stays the same when a copy is made anew; the whole path where it is not a copy's.
+/// The part of a path that stays the same when a materialization is made again; for other paths, the whole path.
 pub fn stable_part(path: &str) -> &str {
     let copy = path.strip_prefix("m/").and_then(|name| name.split_once('-'));
     copy.map_or(path, |(unit, _)| unit)

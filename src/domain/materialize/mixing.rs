@@ -1,34 +1,34 @@
-//! Grouping a table's files for mixing: which of them become one file, so that a file tells as little as can be of what
-//! its source files' partitions hide.
+//! Groups a table's files for mixing: decides which of them become one file, so that a file reveals as little as
+//! possible about its source files' partitions.
 //!
-//! Never here: reading a row, or where groups are kept.
+//! Never here: reading a row, or where groups are stored.
 
 use std::collections::HashMap;
 
-/// How much of the source one group takes, in bytes, where nothing speaks against it: what is mixed in a few rounds.
+/// The usual size of a group's source files in bytes, small enough to be mixed in a few rounds.
 const GROUP_BYTES: u64 = 128 << 20;
-/// How much it takes at most to have other partitions in it, in bytes.
+/// The largest size of a group's source files in bytes, used to include files of other partitions.
 const MOST_BYTES: u64 = 1 << 30;
-/// How many files a group has at least, where there are as many.
+/// The fewest files of a group, if there are enough.
 const LEAST_FILES: usize = 4;
-/// How many at most.
+/// The most files of a group.
 const MOST_FILES: usize = 1_024;
 
-/// A file that is to be grouped with others.
+/// A file that will be grouped with others.
 #[derive(Clone, Debug)]
 pub struct Groupable<'a> {
     /// All of its partition values.
     pub partition: Vec<Option<&'a str>>,
-    /// A number that nobody can tell beforehand.
+    /// An unpredictable number.
     pub chance: u128,
     /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// Deals files into groups: for each file the number of its group, from 0.
+/// Assigns files to groups; returns for each file the number of its group, from 0.
 ///
-/// Each group gets files of as many partitions as possible. Where there are too few files of other partitions for all
-/// groups, groups are larger and fewer, up to a bound.
+/// Each group gets files of as many partitions as possible. If there are too few files of other partitions for all
+/// groups, the groups become fewer and larger, up to a bound.
 pub fn group(files: &[Groupable<'_>]) -> Vec<usize> {
     let groups = number(files);
     let mut order: Vec<usize> = (0..files.len()).collect();
@@ -43,7 +43,7 @@ pub fn group(files: &[Groupable<'_>]) -> Vec<usize> {
     dealt
 }
 
-/// How many groups there are to be.
+/// Chooses the number of groups.
 fn number(files: &[Groupable<'_>]) -> usize {
     let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
     let parts = |of: u64| usize::try_from(bytes.div_ceil(of)).unwrap_or(usize::MAX);
@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// Files of these partitions and sizes in MiB, each in an order of its own.
+    /// Makes files of these partitions, counts and sizes in MiB, in an unpredictable order within each.
     fn files(of: &[(&'static str, usize, u64)]) -> Vec<Groupable<'static>> {
         let mut state = 1u128;
         let mut file = |value: &'static str, mib: u64| {
@@ -80,7 +80,7 @@ mod tests {
         files
     }
 
-    /// How many files, and of how many partitions, each group has.
+    /// The number of files and of partitions in each group.
     fn shape(files: &[Groupable<'_>]) -> Vec<(usize, usize)> {
         let mut groups: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
         for (file, group) in files.iter().zip(group(files)) {
@@ -105,12 +105,12 @@ mod tests {
 
     #[test]
     fn groups_grow_where_one_partition_has_nearly_everything() {
-        // Eleven groups by size, but only two files that are of another partition.
+        // By size there would be eleven groups, but only two files are of another partition.
         assert_eq!(shape(&files(&[("a", 42, 32), ("b", 2, 32)])), [(22, 2), (22, 2)]);
-        // There is an end to it.
+        // Groups grow no further than the bound.
         let shape = shape(&files(&[("a", 400, 32), ("b", 1, 32)]));
         assert_eq!(shape.len(), 13);
-        // Where there is nothing to hide, size alone counts.
+        // With only one partition there is nothing to hide, so only the size counts.
         assert_eq!(self::shape(&files(&[("a", 40, 32)])).len(), 10);
     }
 

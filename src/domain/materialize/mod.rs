@@ -1,4 +1,4 @@
-//! Governed files: what one is made of, who may share it, and which source files are mixed.
+//! Governed files: what identifies one, who may share it, and which source files are mixed.
 
 pub mod copy;
 pub mod mixing;

@@ -1,202 +1,151 @@
-//! Operators: who uses the admin API, in which role, and what each role may do.
+//! Operators: who uses the admin API, and whether a token that somebody presents is good.
 //!
-//! The rule behind the matrix: whoever works with sharing may tighten at once; widening, and taking off what somebody
-//! put on in an emergency, is for fewer. Never here: what a route needs, which the router declares.
+//! Never here: what each role may do, which [`principal`] says, nor what a route needs, which stands beside its handler.
+
+pub mod group;
+pub mod identity;
+pub mod principal;
+
+pub use self::principal::{Permission, Role};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, Spec},
+use self::principal::{Binding, Lack, PrincipalKind, RoleScope, are_within, check_bindings};
+use super::{
+    audit::action::Kind,
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, FieldError, Spec},
+        word::AsWritten,
+    },
 };
 
-/// The name under which the bootstrap token acts; no operator has it.
+/// The name that the bootstrap token acts under; no operator may have it.
 pub const BOOTSTRAP: &str = "bootstrap";
-
-/// What an operator is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Everything, other operators included.
-    Admin,
-    /// Manages what is shared, and with whom.
-    ShareOwner,
-    /// Reads everything and changes nothing.
-    Auditor,
-    /// Helps partners: sees who may read what, and may end it.
-    Support,
-}
-
-impl Role {
-    /// Every role, the one that may most first.
-    pub const ALL: [Self; 4] = [Self::Admin, Self::ShareOwner, Self::Auditor, Self::Support];
-
-    /// The word kept in the database and answered.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::ShareOwner => "share_owner",
-            Self::Auditor => "auditor",
-            Self::Support => "support",
-        }
-    }
-
-    /// The role that [`Self::as_str`] named.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text)
-    }
-
-    /// Whether it has a permission.
-    pub fn has(self, permission: Permission) -> bool {
-        permission.roles().contains(&self)
-    }
-}
-
-/// What a route of the admin API needs; each route declares one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// Being an operator at all.
-    SignIn,
-    /// Seeing tables, shares, objects, recipients and grants.
-    ReadSharing,
-    /// Seeing recipients' tokens, without the tokens themselves.
-    ReadTokens,
-    /// Seeing the audit trail, and what it comes to.
-    ReadAudit,
-    /// Seeing operators and their tokens, without the tokens themselves.
-    ReadOperators,
-    /// Ending access, for now or for good.
-    Tighten,
-    /// Changing what is shared, and with whom; issuing tokens.
-    ManageSharing,
-    /// Lifting a freeze.
-    LiftFreeze,
-    /// Changing operators; issuing their tokens.
-    ManageOperators,
-}
-
-impl Permission {
-    /// Every permission.
-    pub const ALL: [Self; 9] = [
-        Self::SignIn,
-        Self::ReadSharing,
-        Self::ReadTokens,
-        Self::ReadAudit,
-        Self::ReadOperators,
-        Self::Tighten,
-        Self::ManageSharing,
-        Self::LiftFreeze,
-        Self::ManageOperators,
-    ];
-
-    /// The word that documents use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SignIn => "sign_in",
-            Self::ReadSharing => "read_sharing",
-            Self::ReadTokens => "read_tokens",
-            Self::ReadAudit => "read_audit",
-            Self::ReadOperators => "read_operators",
-            Self::Tighten => "tighten",
-            Self::ManageSharing => "manage_sharing",
-            Self::LiftFreeze => "lift_freeze",
-            Self::ManageOperators => "manage_operators",
-        }
-    }
-
-    /// The permission that [`Self::as_str`] named.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|permission| permission.as_str() == text)
-    }
-
-    /// The roles that have it.
-    pub fn roles(self) -> &'static [Role] {
-        use Role::{Admin, Auditor, ShareOwner, Support};
-        match self {
-            Self::SignIn | Self::ReadSharing => &Role::ALL,
-            Self::ReadTokens | Self::ReadAudit => &[Admin, ShareOwner, Auditor],
-            Self::ReadOperators => &[Admin, Auditor],
-            Self::Tighten => &[Admin, ShareOwner, Support],
-            Self::ManageSharing => &[Admin, ShareOwner],
-            Self::LiftFreeze | Self::ManageOperators => &[Admin],
-        }
-    }
-}
 
 /// What may be set of an operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = OperatorBody)]
 pub struct OperatorSpec {
-    /// What it is there for; a new operator needs one.
+    /// What it is there for, everywhere; a new operator needs this or `bindings`.
+    #[serde(default)]
     #[schema(value_type = Option<Role>)]
-    pub role: Role,
+    pub role: Option<AsWritten<Role>>,
+    /// What else it is there for, and where.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<Binding>>)]
+    pub bindings: Vec<Binding>,
+    /// What kind of principal it is; a person where nothing is said.
+    #[serde(default = "staff")]
+    #[schema(value_type = Option<PrincipalKind>)]
+    pub kind: AsWritten<PrincipalKind>,
     /// Free text.
     #[serde(default)]
     pub description: Option<String>,
 }
 
+fn staff() -> AsWritten<PrincipalKind> {
+    PrincipalKind::Staff.into()
+}
+
+impl OperatorSpec {
+    /// A person with one role everywhere.
+    pub fn of(role: AsWritten<Role>) -> Self {
+        Self { role: Some(role), bindings: Vec::new(), kind: staff(), description: None }
+    }
+
+    /// Its roles, and where each counts: a plain role counts everywhere.
+    pub fn all_bindings(&self) -> Vec<Binding> {
+        self.role.iter().cloned().map(Binding::everywhere).chain(self.bindings.iter().cloned()).collect()
+    }
+
+    /// Whether it is an admin, by itself and everywhere.
+    pub fn is_admin(&self) -> bool {
+        let is_admin =
+            |binding: &Binding| binding.scope == RoleScope::Everything && binding.role.means() == Some(Role::Admin);
+        self.all_bindings().iter().any(is_admin)
+    }
+
+    /// The same with the words of `before` where they mean the same, so that a word for what is there already changes
+    /// nothing.
+    #[must_use]
+    pub fn in_words_of(self, before: &Self) -> Self {
+        Self {
+            role: if self.role == before.role { before.role.clone() } else { self.role },
+            bindings: if self.bindings == before.bindings { before.bindings.clone() } else { self.bindings },
+            ..self
+        }
+    }
+}
+
 impl Spec for OperatorSpec {
-    fn required(_: &str) -> &'static str {
-        "every operator has one"
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        if let Some(role) = &self.role {
+            role.check("role", problems);
+        }
+        check_bindings("bindings", &self.bindings, problems);
+        self.kind.check("kind", problems);
     }
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
+        let meant = |after: &[Binding], before: &[Binding]| {
+            if are_within(after, before) { Effect::Tightens } else { Effect::Loosens }
+        };
+        let everywhere = |spec: &Self| spec.role.iter().cloned().map(Binding::everywhere).collect::<Vec<_>>();
         match field {
-            "role" if Permission::ALL.iter().all(|p| before.role.has(*p) || !after.role.has(*p)) => {
-                Some(Effect::Tightens)
-            }
-            "role" => Some(Effect::Loosens),
-            "description" => Some(Effect::Neutral),
+            "role" => Some(meant(&everywhere(after), &everywhere(before))),
+            "bindings" => Some(meant(&after.bindings, &before.bindings)),
+            "kind" | "description" => Some(Effect::Neutral),
             _ => None,
         }
     }
 }
 
-/// Somebody who uses the admin API.
+/// A user of the admin API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
-    /// Its identity; what it does is recorded under it.
+    /// Its id, under which its actions are recorded.
     pub id: Uuid,
     /// Its name.
     pub name: Name,
-    /// What was set of it.
+    /// Its spec.
     pub spec: OperatorSpec,
-    /// Since when it is refused, if it is.
+    /// Since when it is disabled, if it is.
     pub disabled_at: Option<DateTime<Utc>>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Counts its changes, from 1; the etag.
+    /// Counts its changes from 1; used as the etag.
     pub revision: i64,
 }
 
 impl Resource for Operator {
     type Spec = OperatorSpec;
-    const KIND: &'static str = "operator";
+    const KIND: Kind = Kind::Operator;
 
     resource_fields!();
 }
 
-/// An operator's token as it is kept; of the token itself only its hash.
+/// The stored record of an operator's token; of the token itself only a hash is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperatorToken {
-    /// Its identity, in answers and audit events.
+    /// Its id, in answers and audit events.
     pub id: Uuid,
     /// The operator that it authenticates.
     pub operator_id: Uuid,
     /// When it was issued.
     pub created_at: DateTime<Utc>,
-    /// When it stops working by itself; exclusive.
+    /// When it expires; exclusive.
     pub expires_at: DateTime<Utc>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Where an operator's token stands at one moment.
+/// The state of an operator's token at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperatorTokenState {
@@ -204,12 +153,12 @@ pub enum OperatorTokenState {
     Active,
     /// Past its end.
     Expired,
-    /// Ended by somebody.
+    /// Revoked by an operator.
     Revoked,
 }
 
 impl OperatorToken {
-    /// Where the token stands at `now`.
+    /// The state of the token at `now`.
     pub fn state(&self, now: DateTime<Utc>) -> OperatorTokenState {
         if self.revoked_at.is_some_and(|at| at <= now) {
             OperatorTokenState::Revoked
@@ -230,27 +179,31 @@ pub struct OperatorBearer {
     pub operator: Operator,
 }
 
-/// Why an operator's request is refused. The codes are stable, as those of recipients' requests are.
+/// Why an operator's request is refused. The codes are stable, like those for recipients' requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorReason {
-    /// No token, or none that was ever issued to an operator.
+    /// No token, or one that was never issued to an operator.
     TokenUnknown,
-    /// The token is past its end.
+    /// The token has expired.
     TokenExpired,
     /// The token was revoked.
     TokenRevoked,
     /// The operator is disabled.
     Disabled,
-    /// The bootstrap token, though an admin could do what is asked.
+    /// The bootstrap token, although an admin can sign in.
     BootstrapRetired,
-    /// A JWT that the operators' issuer did not sign, or not for this server's operators.
+    /// A JWT that the operators' issuer did not sign, or that is not meant for this server's operators.
     IdentityInvalid,
-    /// A JWT that names none of the roles that the settings know.
+    /// A JWT without any role that the settings know.
     IdentityWithoutRole,
-    /// A JWT whose issuer does not answer, so that nothing can be said of it.
+    /// A JWT whose issuer does not answer, so that it cannot be verified.
     IssuerUnavailable,
-    /// The operator's role lacks this permission.
-    RoleLacks(Permission),
+    /// The operator's roles are all of a newer server.
+    RoleUnknown,
+    /// As many have signed in by the issuer as are kept.
+    IdentitiesFull,
+    /// What the operator may is not enough for this.
+    Lacks(Lack),
 }
 
 impl OperatorReason {
@@ -265,12 +218,16 @@ impl OperatorReason {
             Self::IdentityInvalid => "IDENTITY_INVALID",
             Self::IdentityWithoutRole => "IDENTITY_WITHOUT_ROLE",
             Self::IssuerUnavailable => "ISSUER_UNAVAILABLE",
-            Self::RoleLacks(_) => "ROLE_LACKS_PERMISSION",
+            Self::RoleUnknown => "ROLE_UNKNOWN",
+            Self::IdentitiesFull => "IDENTITIES_FULL",
+            Self::Lacks(Lack::Role(_)) => "ROLE_LACKS_PERMISSION",
+            Self::Lacks(Lack::Scope(_)) => "SCOPE_LACKS_PERMISSION",
+            Self::Lacks(Lack::Separated(_)) => "SEPARATION",
         }
     }
 }
 
-/// Decides who a token's holder is: the first failure wins.
+/// Decides who the holder of a token is; the first failure counts.
 pub fn decide_operator(bearer: Option<&OperatorBearer>, now: DateTime<Utc>) -> Result<&Operator, OperatorReason> {
     let bearer = bearer.ok_or(OperatorReason::TokenUnknown)?;
     match bearer.token.state(now) {
@@ -282,11 +239,6 @@ pub fn decide_operator(bearer: Option<&OperatorBearer>, now: DateTime<Utc>) -> R
         return Err(OperatorReason::Disabled);
     }
     Ok(&bearer.operator)
-}
-
-/// Decides whether `role` has what a route needs.
-pub fn decide_role(role: Role, needed: Permission) -> Result<(), OperatorReason> {
-    if role.has(needed) { Ok(()) } else { Err(OperatorReason::RoleLacks(needed)) }
 }
 
 #[cfg(test)]
@@ -303,7 +255,7 @@ mod tests {
         let operator = Operator {
             id: Uuid::from_u128(1),
             name: Name::parse(NameKind::Operator, "ann").unwrap(),
-            spec: OperatorSpec { role: Role::Auditor, description: None },
+            spec: OperatorSpec::of(Role::Auditor.into()),
             disabled_at: None,
             created_at: at(0),
             updated_at: at(0),
@@ -336,19 +288,27 @@ mod tests {
     }
 
     #[test]
-    fn admins_may_everything_auditors_change_nothing_and_support_only_tightens() {
-        let may = |role| Permission::ALL.into_iter().filter(move |needed| decide_role(role, *needed).is_ok());
-        assert_eq!(may(Role::Admin).count(), Permission::ALL.len());
-        let changing = |permission: &Permission| {
-            use Permission::{LiftFreeze, ManageOperators, ManageSharing, Tighten};
-            matches!(permission, Tighten | ManageSharing | LiftFreeze | ManageOperators)
-        };
-        assert_eq!(may(Role::Auditor).filter(changing).count(), 0);
-        assert_eq!(may(Role::Support).filter(changing).collect::<Vec<_>>(), [Permission::Tighten]);
-        assert_eq!(
-            Permission::ALL.into_iter().filter(|permission| !changing(permission)).count(),
-            may(Role::Auditor).count(),
-            "an auditor reads everything"
-        );
+    fn a_plain_role_is_a_binding_everywhere_and_only_such_an_admin_is_one() {
+        let spec = |value: serde_json::Value| serde_json::from_value::<OperatorSpec>(value).unwrap();
+        let plain = spec(serde_json::json!({"role": "auditor"}));
+        assert_eq!(plain.all_bindings(), [Binding::everywhere(Role::Auditor.into())]);
+        assert_eq!(plain.kind.means(), Some(PrincipalKind::Staff));
+        for (value, is_admin) in [
+            (serde_json::json!({"role": "admin"}), true),
+            (serde_json::json!({"bindings": [{"role": "admin", "scope": "*"}]}), true),
+            (serde_json::json!({"bindings": [{"role": "admin", "scope": "share:s"}]}), false),
+            (serde_json::json!({"role": "owner"}), false),
+        ] {
+            assert_eq!(spec(value.clone()).is_admin(), is_admin, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_word_for_a_role_is_no_change_and_stays() {
+        let spec = |role: &str| OperatorSpec::of(AsWritten::new(role));
+        assert_eq!(spec("owner").in_words_of(&spec("share_owner")).role.unwrap().as_str(), "share_owner");
+        assert_eq!(spec("support").in_words_of(&spec("share_owner")).role.unwrap().as_str(), "support");
+        assert_eq!(OperatorSpec::effect("role", &spec("admin"), &spec("owner")), Some(Effect::Tightens));
+        assert_eq!(OperatorSpec::effect("role", &spec("owner"), &spec("auditor")), Some(Effect::Loosens));
     }
 }

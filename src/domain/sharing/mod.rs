@@ -1,4 +1,4 @@
-//! What recipients ask for: response formats and predicates.
+//! The things that a recipient's request names: response formats and predicates.
 
 pub mod negotiation;
 pub mod predicate;

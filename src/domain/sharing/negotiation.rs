@@ -1,8 +1,8 @@
-//! Which response format a client gets: one rule that metadata, query and changes all ask.
+//! Chooses the response format for a client: one rule for metadata, query and changes.
 //!
-//! Parquet lines can say nothing of deletion vectors or column mapping, so that they are allowed exactly when reading
-//! this snapshot needs no reader feature; delta lines are allowed when the client declared every feature needed
-//! (Delta Sharing protocol, "Delta Sharing Capabilities Header"). Never here: which features a snapshot needs.
+//! Parquet lines cannot express deletion vectors or column mapping, so they are allowed exactly if reading this
+//! snapshot needs no reader feature. Delta lines are allowed if the client declared every feature needed (Delta Sharing
+//! protocol, "Delta Sharing Capabilities Header"). Never here: which features a snapshot needs.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::domain::catalog::clients::releases_for;
 /// A response format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// File lines of our own shape; readable by every client.
+    /// File lines in the protocol's own form; readable by every client.
     Parquet,
     /// Actions of the Delta log; needed for advanced features.
     Delta,
@@ -30,13 +30,13 @@ impl Format {
 /// What a client declares in its `delta-sharing-capabilities` header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientCapabilities {
-    /// The formats that it can read and we can write; empty where it named none, which means parquet.
+    /// The formats that it can read and the server can write; empty if it named none, which means parquet.
     pub formats: Vec<Format>,
     /// The reader features that it supports, in lower case.
     pub reader_features: BTreeSet<String>,
 }
 
-/// The client cannot read this snapshot; these reader features stand in the way.
+/// The client cannot read this snapshot, because of these reader features.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "Unsupported Delta Table Properties: reading this table needs {}; {}", .missing.join(", "), advice(.missing)
@@ -46,7 +46,7 @@ pub struct NotReadable {
     pub missing: Vec<String>,
 }
 
-/// Which connectors read these features: the oldest release of each that declares them all.
+/// Names the oldest release of each connector that declares all of these features.
 fn advice(missing: &[String]) -> String {
     let lower: Vec<String> = missing.iter().map(|feature| feature.to_lowercase()).collect();
     let declare = format!("responseformat=delta with readerfeatures={}", lower.join(","));

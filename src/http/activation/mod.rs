@@ -3,7 +3,7 @@
 //! Plain pages that work without scripts. Programs that ask for JSON, or for nothing in particular, get errors as JSON.
 //! Never here: whether a link still works.
 
-mod page;
+mod headers;
 
 use std::sync::Arc;
 
@@ -21,7 +21,16 @@ use crate::{
         activation::ActivationCode,
         decision::{Reason, Refusal},
     },
-    service::{Service, access::activation::ActivatedToken, core::error::ServiceError, sharing::Caller},
+    render::{
+        RenderError,
+        activation::{OfferPage, RefusalPage},
+    },
+    service::{
+        Service,
+        access::activation::{ActivatedToken, ActivationOffer},
+        core::error::ServiceError,
+        sharing::Caller,
+    },
 };
 
 use super::{client, middleware::Cause};
@@ -71,7 +80,7 @@ fn presented(code: Code) -> String {
 async fn show(State(service): State<Service>, code: Code, visitor: Visitor) -> Response {
     let code = presented(code);
     match service.view_activation(&visitor.caller, &ActivationCode::presented(&code)).await {
-        Ok(offer) => (page::headers(HTML), page::offer(&offer)).into_response(),
+        Ok(offer) => shown(StatusCode::OK, offer_page(&offer).page()),
         Err(error) => refuse(&service, &visitor, error),
     }
 }
@@ -85,8 +94,29 @@ async fn activate(State(service): State<Service>, code: Code, visitor: Visitor) 
     }
 }
 
+fn offer_page(offer: &ActivationOffer) -> OfferPage<'_> {
+    OfferPage {
+        provider: &offer.provider,
+        recipient: &offer.recipient,
+        expires_at: offer.expires_at,
+        life_seconds: offer.life_seconds,
+        support_contact: &offer.support_contact,
+    }
+}
+
+fn shown(status: StatusCode, page: Result<String, RenderError>) -> Response {
+    match page {
+        Ok(page) => (status, headers::of(HTML), page).into_response(),
+        Err(error) => {
+            let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            response.extensions_mut().insert(Cause(Arc::new(ServiceError::internal(error))));
+            response
+        }
+    }
+}
+
 fn download(activated: &ActivatedToken) -> Response {
-    let mut headers = page::headers(JSON);
+    let mut headers = headers::of(JSON);
     headers.extend(attachment(&activated.recipient).map(|value| (header::CONTENT_DISPOSITION, value)));
     match serde_json::to_string_pretty(&activated.profile) {
         Ok(profile) => (headers, profile + "\n").into_response(),
@@ -119,13 +149,13 @@ fn refuse(service: &Service, visitor: &Visitor, error: ServiceError) -> Response
     };
     let (contact, request_id) = (&service.settings.support_contact, &visitor.caller.request_id);
     let mut response = if visitor.reads_html {
-        (status, page::headers(HTML), page::refusal(title, &message, contact, request_id)).into_response()
+        shown(status, RefusalPage { title, message: &message, support_contact: contact, request_id }.page())
     } else {
         let mut body = json!({"errorCode": code, "message": message, "requestId": request_id});
         if !contact.is_empty() {
             body["contact"] = contact.as_str().into();
         }
-        (status, page::headers(JSON), format!("{body}\n")).into_response()
+        (status, headers::of(JSON), format!("{body}\n")).into_response()
     };
     response.headers_mut().extend(retry_after(&error));
     response.extensions_mut().insert(Cause(Arc::new(error)));

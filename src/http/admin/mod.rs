@@ -31,7 +31,7 @@ use crate::service::{Service, core::error::ServiceError};
 
 use self::core::{
     auth::{self, Routes},
-    docs,
+    docs, jobs,
     problem::{self, Problem, ProblemCode, ProblemView},
 };
 
@@ -70,7 +70,7 @@ impl Modify for Conventions {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("An operator token, a JWT of the operators' issuer, or the bootstrap token"))
+            .description(Some("An operator's token, a JWT from the operators' issuer, or the bootstrap token"))
             .build();
         document.components.get_or_insert_default().add_security_scheme("operator", SecurityScheme::Http(scheme));
     }
@@ -106,6 +106,7 @@ fn operations() -> OpenApiRouter<Admin> {
         .merge(access::routes())
         .merge(audit::routes())
         .merge(catalog::routes())
+        .merge(jobs::routes())
         .merge(insight::routes())
         .merge(materialize::routes())
         .merge(operators::routes())
@@ -127,7 +128,7 @@ fn complete(document: &mut openapi::OpenApi) {
     let schema = Some(RefOr::Ref(Ref::from_schema_name("ProblemView")));
     let content = ContentBuilder::new().schema(schema).build();
     let response = ResponseBuilder::new()
-        .description("A problem; `code` and `detail` say which and what to do")
+        .description("A problem: `code` says which, `detail` what to do")
         .content("application/problem+json", content)
         .build();
     for item in document.paths.paths.values_mut() {

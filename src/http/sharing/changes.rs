@@ -7,6 +7,7 @@ use axum::{
 use http::HeaderMap;
 
 use crate::{
+    domain::audit::action::Action,
     lake::Feed,
     service::{
         Service,
@@ -29,7 +30,7 @@ use super::{
 };
 
 /// What audit events call asking for changes.
-const ACTION: &str = "table.changes";
+const ACTION: Action = Action::TableChanges;
 
 pub(super) async fn get_changes(
     State(service): State<Service>,

@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, MatchedPath, Path, Query};
 use http::request::Parts;
 
 use crate::{
-    domain::access::token::BearerToken,
+    domain::{access::token::BearerToken, audit::action::Action},
     http::client,
     lake::Feed,
     service::{
@@ -19,7 +19,7 @@ use crate::{
 use super::Error;
 
 /// What audit events call a request that no route takes.
-pub(super) const UNKNOWN_REQUEST: &str = "request.unknown";
+pub(super) const UNKNOWN_REQUEST: Action = Action::RequestUnknown;
 
 /// The caller of a request, with its path names and query parameters.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl CallerOf {
     pub(super) async fn refuse(
         &self,
         service: &Service,
-        action: &'static str,
+        action: Action,
         asked: RequestedNames<'_>,
         error: ServiceError,
     ) -> Error {
@@ -55,12 +55,12 @@ impl CallerOf {
     }
 
     /// The same for a request about the table that the path names.
-    pub(super) async fn refuse_table(&self, service: &Service, action: &'static str, error: ServiceError) -> Error {
+    pub(super) async fn refuse_table(&self, service: &Service, action: Action, error: ServiceError) -> Error {
         self.refuse(service, action, RequestedNames::Table(&self.table_path()), error).await
     }
 
     /// The same for a request that was found wrong while it was read.
-    pub(super) async fn refuse_wrong(&self, service: &Service, action: &'static str, wrong: Wrong) -> Error {
+    pub(super) async fn refuse_wrong(&self, service: &Service, action: Action, wrong: Wrong) -> Error {
         let Wrong { error, past } = wrong;
         let path = self.table_path();
         self.error(match service.admit_to_table(&self.caller, action, &path).await {
@@ -121,18 +121,18 @@ impl FromRequestParts<Service> for CallerOf {
 }
 
 /// What audit events call a request for this route.
-fn action_of(route: &str) -> &'static str {
+fn action_of(route: &str) -> Action {
     match route.rsplit('/').next().unwrap_or_default() {
-        "shares" => "shares.list",
-        "{share}" => "share.get",
-        "schemas" => "schemas.list",
-        "tables" | "all-tables" => "tables.list",
-        "{table}" | "version" => "table.version",
-        "metadata" => "table.metadata",
-        "query" => "table.query",
-        "changes" => "table.changes",
-        "{query_id}" => "table.query_status",
-        "temporary-table-credentials" => "table.credentials",
+        "shares" => Action::SharesList,
+        "{share}" => Action::ShareGet,
+        "schemas" => Action::SchemasList,
+        "tables" | "all-tables" => Action::TablesList,
+        "{table}" | "version" => Action::TableVersion,
+        "metadata" => Action::TableMetadata,
+        "query" => Action::TableQuery,
+        "changes" => Action::TableChanges,
+        "{query_id}" => Action::TableQueryStatus,
+        "temporary-table-credentials" => Action::TableCredentials,
         _ => UNKNOWN_REQUEST,
     }
 }
@@ -156,12 +156,12 @@ mod tests {
     fn every_route_has_an_action() {
         const TABLE: &str = "/x/shares/{share}/schemas/{schema}/tables/{table}";
         for (route, action) in [
-            ("/x/shares".to_owned(), "shares.list"),
-            ("/x/shares/{share}".to_owned(), "share.get"),
-            ("/x/shares/{share}/all-tables".to_owned(), "tables.list"),
-            (TABLE.to_owned(), "table.version"),
-            (format!("{TABLE}/queries/{{query_id}}"), "table.query_status"),
-            (format!("{TABLE}/query"), "table.query"),
+            ("/x/shares".to_owned(), Action::SharesList),
+            ("/x/shares/{share}".to_owned(), Action::ShareGet),
+            ("/x/shares/{share}/all-tables".to_owned(), Action::TablesList),
+            (TABLE.to_owned(), Action::TableVersion),
+            (format!("{TABLE}/queries/{{query_id}}"), Action::TableQueryStatus),
+            (format!("{TABLE}/query"), Action::TableQuery),
             (String::new(), UNKNOWN_REQUEST),
         ] {
             assert_eq!(action_of(&route), action, "{route}");

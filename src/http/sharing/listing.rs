@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    domain::catalog::share::Share,
+    domain::{audit::action::Action, catalog::share::Share},
     service::{
         Service,
         core::error::ServiceError,
@@ -99,7 +99,7 @@ impl From<TableItem> for TableBody {
 pub(super) async fn list_shares(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
     let page = match page_request(&of) {
         Ok(page) => page,
-        Err(error) => return Err(of.refuse(&service, "shares.list", RequestedNames::Own, error).await),
+        Err(error) => return Err(of.refuse(&service, Action::SharesList, RequestedNames::Own, error).await),
     };
     let listed = service.list_granted_shares(&of.caller, &page).await;
     let (page, all_ended) = listed.map_err(|error| of.error(error))?;
@@ -119,7 +119,7 @@ pub(super) async fn list_schemas(State(service): State<Service>, of: CallerOf) -
     let share = of.name("share");
     let page = match page_request(&of) {
         Ok(page) => page,
-        Err(error) => return Err(of.refuse(&service, "schemas.list", RequestedNames::Share(&share), error).await),
+        Err(error) => return Err(of.refuse(&service, Action::SchemasList, RequestedNames::Share(&share), error).await),
     };
     let page = service.list_granted_schemas(&of.caller, &share, &page).await.map_err(|error| of.error(error))?;
     Ok(list(page, |schema| SchemaBody { name: schema.name, share: schema.share }))
@@ -138,7 +138,7 @@ async fn list_tables_in(service: &Service, of: &CallerOf, schema: Option<&str>) 
     let share = of.name("share");
     let page = match page_request(of) {
         Ok(page) => page,
-        Err(error) => return Err(of.refuse(service, "tables.list", RequestedNames::Share(&share), error).await),
+        Err(error) => return Err(of.refuse(service, Action::TablesList, RequestedNames::Share(&share), error).await),
     };
     let tables = service.list_granted_tables(&of.caller, &share, schema, &page).await;
     Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))

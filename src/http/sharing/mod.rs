@@ -20,7 +20,10 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode};
 
-use crate::service::{Service, core::error::ServiceError, sharing::RequestedNames};
+use crate::{
+    domain::audit::action::Action,
+    service::{Service, core::error::ServiceError, sharing::RequestedNames},
+};
 
 use super::{client, fault};
 
@@ -79,12 +82,12 @@ async fn refuse_unrouted(service: &Service, request: Request, status: StatusCode
 /// Answers that there is no such query: all queries are answered at once, so none has an id.
 async fn get_query(State(service): State<Service>, of: CallerOf) -> Error {
     let error = ServiceError::NotFound { kind: "query", name: String::new() };
-    of.refuse_table(&service, "table.query_status", error).await
+    of.refuse_table(&service, Action::TableQueryStatus, error).await
 }
 
 /// Refuses credentials: files can be read only by their URLs, and the answer says so.
 async fn get_credentials(State(service): State<Service>, of: CallerOf) -> Error {
     let message = "this server hands out no storage credentials; query the table instead";
     let error = ServiceError::Unsupported(message.to_owned());
-    of.refuse_table(&service, "table.credentials", error).await
+    of.refuse_table(&service, Action::TableCredentials, error).await
 }

@@ -10,7 +10,10 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{
-    domain::sharing::{negotiation::ClientCapabilities, predicate::Filter},
+    domain::{
+        audit::action::Action,
+        sharing::{negotiation::ClientCapabilities, predicate::Filter},
+    },
     http::{
         body,
         stalls::{Source, watched},
@@ -40,7 +43,7 @@ use super::{
 };
 
 /// What audit events call a query.
-const ACTION: &str = "table.query";
+const ACTION: Action = Action::TableQuery;
 /// The longest body that is read on the spot, in bytes; far beyond those that connectors send.
 const PARSED_AT_ONCE: usize = 16 * 1024;
 /// The longest predicates that are kept in memory while a query runs, in bytes.

@@ -7,6 +7,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
+    domain::audit::action::Action,
     lake::Feed,
     service::{
         Service,
@@ -48,7 +49,7 @@ pub(super) async fn get_metadata(
     let parsed = as_of(&of).and_then(|as_of| Ok((as_of, file_id_hash(&headers)?)));
     let (as_of, chosen_hash) = match parsed {
         Ok(parsed) => parsed,
-        Err(wrong) => return Err(of.refuse_wrong(&service, "table.metadata", wrong).await),
+        Err(wrong) => return Err(of.refuse_wrong(&service, Action::TableMetadata, wrong).await),
     };
     let capabilities = Capabilities::read(&headers);
     let head = service.table_metadata(&of.caller, &of.table_path(), as_of, &capabilities.declared).await;

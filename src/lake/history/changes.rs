@@ -1,4 +1,4 @@
-//! A range of commits, checked as a whole before any of it is answered.
+//! Reads a range of commits, and checks all of it before any part is answered.
 
 use std::{
     collections::HashMap,
@@ -26,18 +26,18 @@ use super::{
     timeline::Stamp,
 };
 
-/// The table property that has writers record changes.
+/// The table property that makes writers record changes.
 const CHANGE_DATA_FEED: &str = "delta.enableChangeDataFeed";
 
-/// Commits that are read together, by number and by bytes of their files. A larger one is read alone. This, parsed, is
-/// what one request holds of the commits it walks through; the rest is the cache's.
+/// The most commits, and the most bytes of their files, that are read at once; a larger commit is read alone. Parsed,
+/// this is the memory that one request uses for the commits it reads; all else is in the cache.
 const TOGETHER: usize = 32;
 const TOGETHER_BYTES: u64 = 16 << 20;
 
-/// What was committed in a range of versions.
+/// The commits of a range of versions.
 ///
-/// Holds a few words for each version, the range's metadata and protocols, and the commit last asked for; other commits
-/// are fetched again when they are asked for, from memory where they were kept.
+/// Holds a few words per version, the metadata and protocols of the range, and the last commit requested. Other commits
+/// are fetched on demand, from the cache if they are there.
 #[derive(Clone, Debug)]
 pub struct Changes {
     history: History,
@@ -45,19 +45,20 @@ pub struct Changes {
     outlines: Vec<Outline>,
     stamps: Vec<Stamp>,
     missing: Arc<Missing>,
-    /// Whoever walks a large commit asks for it many times, and it may be too large for the cache.
+    /// The last commit requested. Answering from a large commit requests it many times, and it may not fit into the
+    /// cache.
     last: Arc<Mutex<Option<Arc<Commit>>>>,
-    /// What was asked for last.
+    /// The last shape used.
     shape: Arc<Mutex<Option<KnownShape>>>,
 }
 
-/// What files may say, and since the metadata of which version of the range.
+/// A shape, and the index of the version in the range whose metadata it is from.
 type KnownShape = (usize, Arc<Shape>);
 
-/// What files may say of a table's columns.
+/// The statistics and partition columns that files may have under one metadata.
 #[derive(Debug)]
 struct Shape {
-    /// What statistics may speak of.
+    /// The columns that statistics may mention.
     stats: StatsShape,
     /// Physical names of the partition columns.
     partition_columns: Vec<String>,
@@ -78,8 +79,8 @@ impl Shape {
         stats.is_some_and(|text| !self.stats.fits(text))
     }
 
-    /// The partition values under the names that the table has for its columns, where the log spells some in another
-    /// case; nothing where it spells all of them so.
+    /// Returns the partition values under the table's own column names; `None` if the log spells all of them that way
+    /// already. Names that differ only in case are corrected.
     fn respelt(&self, pairs: &PartitionPairs) -> Option<Box<PartitionPairs>> {
         let is_known = |name: &str| self.partition_columns.iter().any(|column| column == name);
         if pairs.iter().all(|(name, _)| is_known(name)) {
@@ -103,25 +104,25 @@ impl Shape {
 pub struct Outline {
     /// The version.
     pub version: u64,
-    /// When it was committed, in milliseconds since the epoch.
+    /// The commit time in milliseconds since the epoch.
     pub committed_at: i64,
-    /// New metadata.
+    /// The new metadata, if it changed.
     pub metadata: Option<Arc<Metadata>>,
-    /// A new protocol.
+    /// The new protocol, if it changed.
     pub protocol: Option<Arc<Protocol>>,
     /// The number of files that the answer lists.
     pub n_files: usize,
-    /// The sum of their sizes.
+    /// The sum of their sizes in bytes.
     pub bytes: u64,
     /// Whether one of them has a deletion vector.
     pub has_deletion_vectors: bool,
-    /// Paths of removes among them that leave something out.
+    /// The paths of removes among them that lack a size or partition values.
     lacking: Arc<[Box<str>]>,
-    /// Why the first of them that is not served for its path is not.
+    /// Why the first refused file is refused because of its path; `None` if all files are served.
     refusal: Option<&'static str>,
 }
 
-/// What removes left out, by path. A path names the same bytes forever, so that any add of it tells.
+/// The data that removes omit, by path. A path always refers to the same bytes, so any add of the path has this data.
 type Missing = HashMap<Box<str>, (u64, Box<PartitionPairs>)>;
 
 impl Changes {
@@ -141,7 +142,7 @@ impl Changes {
         }
         let later = || outlines.iter().skip(1);
         let start = if to == newest && later().all(Outline::keeps_state) {
-            // What nothing has changed since is what it is now; streams that follow a table get by without the kernel.
+            // The state has not changed since; so streams that follow a table do not need the kernel.
             Arc::new(TableState::of(&history.latest, from))
         } else {
             history.state_at(from).await?
@@ -167,17 +168,18 @@ impl Changes {
         Ok(Self { history: history.clone(), start, outlines, stamps, missing, last, shape })
     }
 
-    /// What the table was at the first version of the range.
+    /// Returns the table's protocol and metadata at the first version of the range.
     pub fn start(&self) -> &Arc<TableState> {
         &self.start
     }
 
-    /// The versions of the range, in order.
+    /// Returns the versions of the range, in order.
     pub fn outlines(&self) -> &[Outline] {
         &self.outlines
     }
 
-    /// The commit of the `index`-th version; what is selected of it knows its size and partition.
+    /// Returns the commit of the version at `index`, with the size and partition values of each selected file filled
+    /// in.
     pub async fn commit(&self, index: usize) -> Result<Option<Arc<Commit>>, LakeError> {
         let Some(stamp) = self.stamps.get(index) else { return Ok(None) };
         let last = self.last().clone();
@@ -198,8 +200,8 @@ impl Changes {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The commit with statistics that speak of nothing but the columns that the table has in it, and partition values
-    /// under their names.
+    /// Returns the commit with statistics limited to the table's columns at that version, and partition values under
+    /// the table's column names.
     fn disclosed(&self, index: usize, commit: Arc<Commit>) -> Arc<Commit> {
         let says_something = |file: &FileAction| {
             file.stats.is_some() || file.partition_values.as_ref().is_some_and(|values| !values.is_empty())
@@ -225,7 +227,7 @@ impl Changes {
         Arc::new(commit)
     }
 
-    /// What files may say in the `index`-th version; made once for each metadata there was.
+    /// Returns the shape in force at the version at `index`; computed once per metadata.
     fn shape(&self, index: usize) -> Arc<Shape> {
         let so_far = self.outlines.iter().enumerate().skip(1).take(index);
         let changed = so_far.rev().find_map(|(at, outline)| Some((at, outline.metadata.as_deref()?)));
@@ -256,7 +258,7 @@ impl Changes {
     }
 }
 
-/// Looks for what removes left out in the adds of the range, then in what the table was before it.
+/// Finds the data omitted from removes: first in the adds of the range, then in the version before the range.
 async fn find_missing(history: &History, stamps: &[Stamp], outlines: &[Outline]) -> Result<Missing, LakeError> {
     let lacking = outlines.iter().flat_map(|outline| outline.lacking.iter().map(|path| (&**path, outline.version)));
     let mut lacking: HashMap<&str, u64> = lacking.collect();
@@ -307,12 +309,12 @@ impl Outline {
         }
     }
 
-    /// Whether the table's protocol and metadata are after this version what they were before it.
+    /// Returns whether this version keeps the protocol and metadata of the one before.
     fn keeps_state(&self) -> bool {
         self.metadata.is_none() && self.protocol.is_none()
     }
 
-    /// Bytes of memory held.
+    /// Returns the memory used, in bytes.
     pub(super) fn resident_bytes(&self) -> usize {
         let metadata = self.metadata.as_ref().map_or(0, |metadata| 1024 + metadata.schema_string.len());
         size_of::<Self>() + metadata + self.lacking.iter().map(|path| path.len() + 16).sum::<usize>()
@@ -320,11 +322,11 @@ impl Outline {
 }
 
 impl History {
-    /// Every version of the range, or the first that is missing.
+    /// Returns every commit of the range; fails if one is missing.
     async fn stamps(&self, from: u64, to: u64) -> Result<Vec<Stamp>, LakeError> {
         let mut timeline = self.timeline().await?.clone();
-        // What is remembered may be gone since, and is then gone for everybody. The look at the newest version saw only the
-        // newest part of the log.
+        // Cached commits may be gone meanwhile, and must then be reported as missing. The look at the newest version
+        // listed only the newest part of the log.
         if from < self.seen_from {
             let (commits, _) = self.list_commits(Some(from), Some(to)).await?;
             if !timeline.between(from, to).iter().all(|stamp| stamp.is_among(&commits)) {
@@ -358,7 +360,7 @@ impl History {
     }
 }
 
-/// Runs of commits that may be held at once.
+/// Splits commits into runs that may be held in memory at once.
 pub(super) fn together(stamps: &[Stamp]) -> impl Iterator<Item = &[Stamp]> {
     let mut rest = stamps;
     std::iter::from_fn(move || {

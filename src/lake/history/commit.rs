@@ -1,6 +1,6 @@
-//! One commit as a value: what it did to the table, and which of its files an answer lists.
+//! Represents one commit as a value: its actions, and the files that an answer lists.
 //!
-//! Pure: text in, value out. Paths, partition values, statistics and deletion vectors are the log's own, verbatim.
+//! Pure: text in, value out. Paths, partition values, statistics and deletion vectors are exactly as in the log.
 
 use std::collections::BTreeMap;
 
@@ -31,43 +31,44 @@ use crate::{
     },
 };
 
-/// How far into a line its kind of action is looked for, in bytes.
+/// The number of bytes at the start of a line in which its kind of action is looked for.
 const KIND_WITHIN: usize = 64;
 
-/// Which of a commit's files an answer is made of.
+/// Selects the files of a commit for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Feed {
     /// A query from a starting version: files added and removed with a change of data (Delta Sharing protocol, 2.4).
     Files,
-    /// The change data feed: what was recorded of the changes, else files added and removed with a change of data
-    /// (Delta Sharing protocol, 2.8).
+    /// The change data feed: the recorded change files, or without any, the files added and removed with a change of
+    /// data (Delta Sharing protocol, 2.8).
     Changes,
 }
 
 /// One commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// The version that it made.
+    /// The version that it created.
     pub version: u64,
-    /// When it was committed, in milliseconds since the epoch: the in-commit timestamp where the table keeps one, else
-    /// the time of the commit's file; of a commit of [`super::Changes`] at least a millisecond after the one before.
+    /// The commit time in milliseconds since the epoch: the in-commit timestamp if the table has them, else the
+    /// modification time of the commit file. In [`super::Changes`], each is at least a millisecond after the one
+    /// before.
     pub committed_at: i64,
-    /// A new protocol.
+    /// The new protocol, if it changed.
     pub protocol: Option<Protocol>,
-    /// New metadata.
+    /// The new metadata, if it changed.
     pub metadata: Option<Metadata>,
-    /// Files added, removed and recorded as changes, in the log's order.
+    /// The files added, removed and recorded as changes, in the log's order.
     pub files: Vec<FileAction>,
-    /// Whether this is a merge whose own metrics say that it changed no row.
+    /// Whether this is a merge that changed no row, according to its own metrics.
     pub is_noop_merge: bool,
 }
 
-/// What an action did with its file.
+/// The effect of an action on its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionKind {
     /// The file became part of the table.
     Add,
-    /// The file is no longer part of the table.
+    /// The file left the table.
     Remove,
     /// The file holds rows of the change data feed, and is never part of the table.
     Cdc,
@@ -76,33 +77,33 @@ pub enum ActionKind {
 /// One file action of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileAction {
-    /// What was done.
+    /// The kind of action.
     pub kind: ActionKind,
-    /// The path, verbatim, and not yet to be trusted.
+    /// The path exactly as in the log; not yet validated.
     pub path: Box<str>,
-    /// Bytes. Old writers leave it out of removes.
+    /// The size in bytes. Old writers omit it from removes.
     pub size: Option<u64>,
-    /// Values by physical name, sorted by it. Old writers leave them out of removes.
+    /// Partition values by physical name, sorted by name. Old writers omit them from removes.
     pub partition_values: Option<Box<PartitionPairs>>,
-    /// An add's time of modification or a remove's time of deletion, in milliseconds since the epoch.
+    /// The modification time of an add or the deletion time of a remove, in milliseconds since the epoch.
     pub changed_at: Option<i64>,
-    /// Whether rows were changed, and not only moved between files.
+    /// Whether rows changed, rather than only moved between files.
     pub data_change: bool,
-    /// Whether a remove says its size and partition, as it says itself.
+    /// Whether a remove claims to state its size and partition values.
     pub extended_metadata: Option<bool>,
-    /// Statistics as JSON text.
+    /// The statistics as JSON text.
     pub stats: Option<Box<str>>,
     vector: Option<Box<DeletionVector>>,
 }
 
 impl FileAction {
-    /// The rows of the file that are deleted.
+    /// Returns the deletion vector, if rows of the file are deleted.
     pub fn deletion_vector(&self) -> Option<DeletionVectorRef<'_>> {
         self.vector.as_deref().map(DeletionVector::as_ref)
     }
 
-    /// The file in the form that a snapshot gives it, for whoever writes both. `None` while the size or the partition
-    /// is not known; the commits of [`super::Changes`] know both. The modification time of a remove is its deletion's.
+    /// Returns the file in the form that snapshots use. `None` if the size or partition values are unknown; they are
+    /// always known in commits from [`super::Changes`]. A remove's modification time is its deletion time.
     pub fn as_file(&self) -> Option<FileRef<'_>> {
         Some(FileRef {
             path: &self.path,
@@ -130,7 +131,7 @@ impl FileAction {
 }
 
 impl Commit {
-    /// The files that an answer of this kind lists, in the log's order.
+    /// Returns the files that an answer of this kind lists, in the log's order.
     pub fn selected(&self, feed: Feed) -> impl Iterator<Item = &FileAction> + Send {
         let records_changes = || self.files.iter().any(|file| file.kind == ActionKind::Cdc);
         let (is_recorded, is_empty) = match feed {
@@ -143,7 +144,7 @@ impl Commit {
         })
     }
 
-    /// Bytes of memory held.
+    /// Returns the memory used, in bytes.
     pub(super) fn resident_bytes(&self) -> usize {
         let metadata = self.metadata.as_ref().map_or(0, |metadata| {
             let properties = metadata.configuration.iter().map(|(key, value)| key.len() + value.len() + 64);
@@ -153,14 +154,14 @@ impl Commit {
     }
 }
 
-/// A commit's file, read, before it is known which clock dates it.
+/// A commit as parsed from its file, without a final commit time.
 #[derive(Debug)]
 pub(super) struct CommitText {
     pub(super) in_commit_timestamp: Option<i64>,
     pub(super) commit: Commit,
 }
 
-/// Why a commit makes no sense.
+/// Why a commit cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MalformedCommit {
     #[error("its actions are not what the protocol asks for")]
@@ -172,7 +173,7 @@ pub(super) enum MalformedCommit {
 }
 
 impl CommitText {
-    /// Reads the text of a commit's file. The version's time is left 0.
+    /// Parses the text of a commit's file. The commit time is left at 0.
     pub(super) fn parse(version: u64, text: &[u8]) -> Result<Self, MalformedCommit> {
         let (mut metadata, mut protocol) = (None, FirstProtocol::default());
         let mut files = Vec::new();
@@ -197,7 +198,7 @@ impl CommitText {
     }
 }
 
-/// Finds the first protocol of a commit, as the kernel reads one.
+/// Finds the first protocol of a commit, in the same way as the kernel.
 #[derive(Default)]
 struct FirstProtocol(Option<delta_kernel::actions::Protocol>);
 
@@ -216,14 +217,14 @@ impl RowVisitor for FirstProtocol {
     }
 }
 
-/// The in-commit timestamp at the beginning of a commit's file, where writers must put it. `None` if the first line is
-/// not complete in `text`.
+/// Reads the in-commit timestamp from the first line of a commit, where writers must put it. `None` if `text` does not
+/// contain the whole first line.
 pub(super) fn leading_timestamp(text: &[u8], is_whole: bool) -> Option<Result<Option<i64>, MalformedCommit>> {
     let end = text.iter().position(|&byte| byte == b'\n').or_else(|| is_whole.then_some(text.len()))?;
     Some(CommitText::parse(0, &text[..end]).map(|read| read.in_commit_timestamp))
 }
 
-/// The file actions of some lines, in their order.
+/// Appends the file actions of a batch, in order.
 fn take_files(batch: &RecordBatch, files: &mut Vec<FileAction>) -> Result<(), ArrowError> {
     let kinds = [("add", ActionKind::Add), ("remove", ActionKind::Remove), ("cdc", ActionKind::Cdc)];
     let mut actions = Vec::with_capacity(kinds.len());
@@ -242,7 +243,7 @@ fn take_files(batch: &RecordBatch, files: &mut Vec<FileAction>) -> Result<(), Ar
     Ok(())
 }
 
-/// The actions of one kind in some lines, column by column.
+/// The actions of one kind in a batch, in columns.
 struct FileActions<'a> {
     kind: ActionKind,
     whole: &'a StructArray,
@@ -253,7 +254,7 @@ struct FileActions<'a> {
     data_change: &'a BooleanArray,
     extended_metadata: Option<&'a BooleanArray>,
     stats: Option<&'a StringArray>,
-    /// Sorted by row, from the next one on.
+    /// Sorted by row, without those already taken.
     vectors: std::iter::Peekable<std::vec::IntoIter<(usize, DeletionVector)>>,
 }
 
@@ -286,7 +287,7 @@ impl<'a> FileActions<'a> {
         })
     }
 
-    /// The action in `row`, if it is of this kind; rows are asked for in order.
+    /// Returns the action in `row` if it is of this kind. Rows must be requested in ascending order.
     fn take(&mut self, row: usize) -> Result<Option<FileAction>, ArrowError> {
         let vector = self.vectors.next_if(|(at, _)| *at == row).map(|(_, vector)| Box::new(vector));
         if self.whole.is_null(row) || self.path.is_null(row) {
@@ -309,7 +310,7 @@ impl<'a> FileActions<'a> {
     }
 }
 
-/// Partition values sorted by name; of one that is there twice the last.
+/// Returns partition values sorted by name; the last one wins if a name occurs twice.
 fn pairs(entries: &StructArray) -> Result<Box<PartitionPairs>, ArrowError> {
     let texts = |column: usize| {
         let texts = entries.columns().get(column).and_then(|column| column.as_string_opt::<i32>());
@@ -321,7 +322,7 @@ fn pairs(entries: &StructArray) -> Result<Box<PartitionPairs>, ArrowError> {
     Ok(pairs.into_iter().collect())
 }
 
-/// A whole number as the reader of actions takes one: also from a text, and from a number with a fraction.
+/// Reads a whole number as tolerantly as the reader of actions: also from text, and from a number with a fraction.
 fn whole(value: &Value) -> Option<i64> {
     match value {
         Value::String(text) => text.parse().ok(),
@@ -337,7 +338,7 @@ struct InfoLine {
     commit_info: Option<CommitInfo>,
 }
 
-/// Writers put here what they like, so that nothing in it can make a commit malformed.
+/// The commit's information about itself. Writers put anything here, so no content of it can make a commit malformed.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CommitInfo {
@@ -347,7 +348,7 @@ struct CommitInfo {
 }
 
 impl CommitInfo {
-    /// What a commit says about itself, in whichever of its lines.
+    /// Finds the commit information, in whichever line it is.
     fn find(text: &[u8]) -> Option<Self> {
         const KIND: &[u8] = b"\"commitInfo\"";
         let is_info = |line: &&[u8]| line[..line.len().min(KIND_WITHIN)].windows(KIND.len()).any(|part| part == KIND);
@@ -355,7 +356,7 @@ impl CommitInfo {
         lines.find_map(|line| serde_json::from_slice::<InfoLine>(line).ok()?.commit_info)
     }
 
-    /// A metric that is missing proves nothing.
+    /// Returns whether this is a merge that changed no row; false if a metric is missing.
     fn is_noop_merge(&self) -> bool {
         let is_zero = |metric: &str| match self.operation_metrics.as_ref().and_then(|metrics| metrics.get(metric)) {
             Some(Value::String(text)) => text == "0",

@@ -1,7 +1,7 @@
-//! Which metadata was in force when, found by walking back from the newest version, and remembered.
+//! Finds the metadata in force at each version by walking back from the newest version, and caches it.
 //!
-//! A commit is read once for what it did to the metadata, whoever asks; between two changes the log itself tells what
-//! was in force. Never here: which metadata somebody wants.
+//! Each commit is read once for its change of metadata, shared by all callers; between two changes, the log itself
+//! gives the metadata in force. Never here: the choice of metadata that a caller needs.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -19,46 +19,46 @@ use super::{
     timeline::{Stamp, Timeline},
 };
 
-/// The most commits that are looked at behind the newest one.
+/// The most commits that are examined, from the newest one back.
 const MOST_COMMITS: u64 = 100_000;
-/// The most changes of metadata that are remembered of one table.
+/// The most epochs of metadata that are cached per table.
 const MOST_EPOCHS: usize = 1_000;
-/// The most commits that are looked at for everything that the metadata once was.
+/// The most commits that are examined to list all past metadata.
 const MOST_COMMITS_FOR_ALL: u64 = 10_000;
-/// Commits that are read together, by number and by bytes of their files. The first reads are smaller: mostly the change
-/// is among the newest commits.
+/// The most commits, and the most bytes of their files, that are read at once. The first reads are smaller, because the
+/// change is mostly among the newest commits.
 const TOGETHER: usize = 32;
 const TOGETHER_BYTES: u64 = 16 << 20;
 
-/// The metadata of the versions from one change of it to the next.
+/// The metadata between two changes of it.
 #[derive(Clone, Debug)]
 struct Epoch {
-    /// The last of these versions.
+    /// The last version with this metadata.
     last: u64,
     metadata: Arc<Metadata>,
 }
 
-/// What a table's metadata was, as far back as somebody asked.
+/// A table's past metadata, as far back as it was requested.
 #[derive(Clone, Debug)]
 pub(super) struct Epochs {
-    /// The newest commit that was looked at.
+    /// The newest commit examined.
     through: Stamp,
-    /// The oldest version whose commit was looked at; one more than the newest version at first.
+    /// The oldest version whose commit was examined; initially the newest version plus 1.
     looked: u64,
     /// Newest first, without gaps; never empty.
     epochs: VecDeque<Epoch>,
-    /// Whether nothing older is to be found: the log does not tell it any more, or it is too much to keep.
+    /// Whether older metadata is unavailable: the log no longer has it, or the limit is reached.
     is_whole: bool,
 }
 
 impl Epochs {
-    /// What the newest version alone tells.
+    /// Starts with the newest version alone.
     fn new(newest: Stamp, metadata: &Metadata) -> Self {
         let epoch = Epoch { last: newest.version, metadata: Arc::new(metadata.clone()) };
         Self { through: newest, looked: newest.version + 1, epochs: VecDeque::from([epoch]), is_whole: false }
     }
 
-    /// Takes in the commit after the newest one.
+    /// Adds the commit that follows the newest one.
     fn advance(&mut self, stamp: Stamp, metadata: Option<Arc<Metadata>>) {
         match (metadata, self.epochs.front_mut()) {
             (None, Some(newest)) => newest.last = stamp.version,
@@ -78,7 +78,7 @@ impl Epochs {
         (self.through.version + 1).saturating_sub(self.looked)
     }
 
-    /// Bytes of memory held.
+    /// Returns the memory used, in bytes.
     pub(super) fn resident_bytes(&self) -> usize {
         let held = |metadata: &Metadata| {
             let properties = metadata.configuration.iter().map(|(key, value)| key.len() + value.len() + 64);
@@ -89,10 +89,10 @@ impl Epochs {
 }
 
 impl Lake {
-    /// The newest version, no newer than `latest`, whose metadata fits; `None` where the log holds none any more.
+    /// Returns the newest version, up to `latest`, whose metadata fits; `None` if the log no longer has one.
     ///
-    /// Costs nothing where `latest` fits. Otherwise commits are read back to the last one that fits, which is remembered:
-    /// asking again reads only what was committed since, and asks `fits` once for each change of the metadata between.
+    /// Costs nothing if `latest` fits. Otherwise this reads commits back to the last version that fits, and caches the
+    /// result: another call reads only commits since then, and calls `fits` once per change of metadata in between.
     pub async fn newest_that(
         &self,
         location: &TableLocation,
@@ -109,15 +109,15 @@ impl Lake {
 }
 
 impl History {
-    /// Everything that the table's metadata was, newest first, each with the last version that it was in force at; as far
-    /// as the log tells, and of a very long log its newest part and its oldest version.
+    /// Returns all metadata that the table had, newest first, each with the last version at which it was in force, as
+    /// far as the log has it. For a very long log, returns the newest part and the oldest version.
     pub async fn all_metadata(&self) -> Result<Vec<(u64, Arc<Metadata>)>, LakeError> {
         let newest_alone = || vec![(self.latest.version(), Arc::new(self.latest.metadata().clone()))];
         let known = match self.walk(|_| false, MOST_COMMITS_FOR_ALL).await {
             Ok((_, Some(known))) => known,
             Ok((_, None)) => return Ok(newest_alone()),
             Err(error @ LakeError::Unavailable { .. }) => return Err(error),
-            // An old commit that cannot be read tells as little as one that is gone.
+            // An unreadable old commit is treated like one that is gone.
             Err(error) => {
                 tracing::debug!(table.location = self.location.url(), %error, "a table's past could not be read");
                 return Ok(newest_alone());
@@ -132,7 +132,8 @@ impl History {
         Ok(all)
     }
 
-    /// Whether the file at `path` was in the table at the newest version whose metadata is such; as far as the log tells.
+    /// Returns whether the file at `path` was in the table at the newest version whose metadata satisfies `is_such`, as
+    /// far as the log has it.
     pub async fn was_in_table_when(
         &self,
         path: &str,
@@ -145,8 +146,8 @@ impl History {
         }
     }
 
-    /// Walks back until some metadata fits, over at most `most` commits: the last version that it was in force at, and
-    /// what is known now. Nothing is known where the log does not even hold the newest commit.
+    /// Walks back over at most `most` commits until some metadata fits. Returns the last version with that metadata,
+    /// and the epochs known by then; no epochs if the log does not have the newest commit.
     async fn walk(
         &self,
         fits: impl Fn(&Metadata) -> bool + Send + Sync,
@@ -166,7 +167,7 @@ impl History {
         let turn = past.looking.get_with_by_ref(&self.table, async { Arc::default() }).await;
         let _turn = turn.lock().await;
         let known = past.epochs.get(&self.table).await;
-        // Somebody whose look is older than what is known walks for itself.
+        // A caller with an older view of the log must not overwrite newer cached epochs.
         let is_kept = known.as_ref().is_none_or(|known| known.through.version <= newest.version);
         let advanced = match known {
             Some(known) if known.through == newest => Some((*known).clone()),
@@ -180,7 +181,7 @@ impl History {
             asked = known.epochs.len();
             let goes_on =
                 found.is_none() && known.n_looked_at() < most && self.look_back(&mut known, &timeline).await?;
-            // Kept with every step, so that whoever comes after an interrupted walk goes on with it.
+            // Cached at every step, so that a later call can continue an interrupted walk.
             let kept = Arc::new(known);
             if is_kept {
                 past.epochs.insert(self.table.clone(), Arc::clone(&kept)).await;
@@ -192,7 +193,7 @@ impl History {
         }
     }
 
-    /// What is known, with the commits up to `version`; nothing where they do not follow what is known.
+    /// Adds the commits up to `version` to the known epochs; `None` if they do not follow on from them.
     async fn advanced(&self, known: &Epochs, timeline: &Timeline, version: u64) -> Result<Option<Epochs>, LakeError> {
         let Some((first, stamps)) = timeline.between(known.through.version, version).split_first() else {
             return Ok(None);
@@ -212,7 +213,7 @@ impl History {
         Ok(Some(known))
     }
 
-    /// Looks at some commits older than those that are known; answers whether there may be more to find.
+    /// Examines some older commits. Returns whether more may be found.
     async fn look_back(&self, known: &mut Epochs, timeline: &Timeline) -> Result<bool, LakeError> {
         if known.is_whole {
             return Ok(false);
@@ -243,9 +244,9 @@ impl History {
         Ok(true)
     }
 
-    /// The new metadata of each of these commits; `None` where one of them is gone.
+    /// Returns the new metadata of each commit; `None` if one of the commits is gone.
     async fn metadata_changes(&self, stamps: &[Stamp]) -> Result<Option<Vec<Option<Arc<Metadata>>>>, LakeError> {
-        // Whoever asks for changes has use for these outlines, too.
+        // Queries for changes use these cached outlines too.
         match try_join_all(stamps.iter().map(|stamp| self.outline(stamp, Feed::Files))).await {
             Ok(outlines) => Ok(Some(outlines.into_iter().map(|outline| outline.metadata).collect())),
             Err(LakeError::CommitNotFound { .. }) => Ok(None),
@@ -254,7 +255,7 @@ impl History {
     }
 }
 
-/// What was read; nothing where the log no longer holds it.
+/// Maps a version that the log no longer has to `None`.
 fn readable<T>(read: Result<T, LakeError>) -> Result<Option<T>, LakeError> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -263,7 +264,8 @@ fn readable<T>(read: Result<T, LakeError>) -> Result<Option<T>, LakeError> {
     }
 }
 
-/// The last commits, at most `most` and those that may be held at once, which lead up to `version` without a gap.
+/// Returns the last commits before `version` without a gap, limited to `most` and to the bytes that may be held at
+/// once.
 fn tail(stamps: &[Stamp], version: u64, most: usize) -> &[Stamp] {
     let mut bytes = 0u64;
     let fits = |(stamp, expected): &(&Stamp, u64)| {

@@ -1,7 +1,7 @@
-//! What a table was, and how it became what it is: versions by time, older versions, and commits one by one.
+//! Reads a table's past: versions by time, older versions, and single commits.
 //!
-//! Start at [`History`]. Commits are read from the log itself, each once, and kept within a bound of bytes. Never here:
-//! how much of its history a table's owner shares, and what a line of an answer looks like.
+//! Start at [`History`]. Each commit is read once from the log, and kept in a cache of limited size. Never here: limits
+//! on the history that is shared, or the lines of an answer.
 
 mod changes;
 mod commit;
@@ -41,49 +41,49 @@ use super::{
     log_store::{Failure, FileMark, commit_path},
 };
 
-/// The table property that has writers date their commits themselves.
+/// The table property that makes writers put a timestamp into each commit.
 const IN_COMMIT_TIMESTAMPS: &str = "delta.enableInCommitTimestamps";
-/// The first version so dated, where the property was not set from the beginning.
+/// The first version with such a timestamp, if the property was set later than version 0.
 const IN_COMMIT_SINCE: &str = "delta.inCommitTimestampEnablementVersion";
 
-/// Memory for timelines, in bytes: 32 for each commit of a log.
+/// Memory for timelines, in bytes; each commit of a log takes 32.
 const TIMELINE_BYTES: u64 = 64 << 20;
-/// Memory for the times of logs whose commits date themselves back, in bytes: 8 for each commit.
+/// Memory for the times of logs with in-commit timestamps out of order, in bytes; each commit takes 8.
 const SETTLED_BYTES: u64 = 16 << 20;
-/// Remembered in-commit timestamps of single commits.
+/// The number of cached in-commit timestamps of single commits.
 const REMEMBERED_TIMES: u64 = 100_000;
 /// Memory for outlines of commits, in bytes; most take a few hundred.
 const OUTLINE_BYTES: u64 = 64 << 20;
-/// Remembered protocols and metadata of older versions, in bytes.
+/// Memory for protocols and metadata of older versions, in bytes.
 const STATE_BYTES: u64 = 32 << 20;
-/// Memory for which metadata was in force when, in bytes.
+/// Memory for the epochs of metadata, in bytes.
 const EPOCH_BYTES: u64 = 32 << 20;
-/// Text of commits that is being read at once by everyone together, in kibibytes. A larger commit is read alone.
+/// The total size of commits that are read at once, in kibibytes. A larger commit is read alone.
 const READING_KIB: u32 = 64 << 10;
-/// How many commits around the one that is asked for are looked at, too, for whether their times fall. Writers must see
-/// to it that they never do (Delta protocol, in-commit timestamps), and most do.
+/// The number of commits on either side of the result that are also checked for descending times. Writers must keep
+/// times ascending (Delta protocol, in-commit timestamps), and most do.
 const LOOK_AROUND: usize = 8;
-/// The most commits of which all are looked at whatever is asked.
+/// The largest number of commits whose timestamps are always all read.
 const ALL_LOOKED_AT: usize = 64;
-/// In-commit timestamps that are read together.
+/// The number of in-commit timestamps that are read at once.
 const TIMES_TOGETHER: usize = 16;
-/// What is read of a commit for its in-commit timestamp, at first.
+/// The number of bytes of a commit that are read first to find its in-commit timestamp.
 const LEADING_BYTES: u64 = 8 << 10;
 
-/// One table's past, as of one look at its log. What is committed later does not show. Cheap to clone.
+/// One table's past, as of one look at its log; later commits are not visible. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct History {
     lake: Lake,
     table: TableKey,
     location: TableLocation,
     latest: Arc<Snapshot>,
-    /// From which version on the log was seen by the look at the newest version.
+    /// The version from which the look at the newest version listed the log.
     seen_from: u64,
-    /// Listed when first asked for.
+    /// Listed on first use.
     timeline: Arc<OnceCell<Arc<Timeline>>>,
 }
 
-/// What a table was at one version, without its files.
+/// A table's protocol and metadata at one version, without its files.
 #[derive(Debug)]
 pub struct TableState {
     /// The version.
@@ -92,33 +92,33 @@ pub struct TableState {
     pub protocol: Protocol,
     /// The `metaData` in force.
     pub metadata: Metadata,
-    /// The checkpoint or commit that it was read from on.
+    /// The version of the checkpoint it was read from, or 0 without one.
     begins: u64,
 }
 
 impl TableState {
-    /// What a table was at `version` and still is in `snapshot`.
+    /// Takes the state at `version` from `snapshot`, which must have the same protocol and metadata.
     fn of(snapshot: &Snapshot, version: u64) -> Self {
         let (protocol, metadata) = (snapshot.protocol().clone(), snapshot.metadata().clone());
         Self { version, protocol, metadata, begins: snapshot.begins() }
     }
 }
 
-/// What is remembered of the past of all tables. Clones share everything.
+/// The cached past of all tables. Clones share everything.
 #[derive(Clone, Debug)]
 pub(super) struct HistoryCache {
     timelines: Cache<TableKey, Arc<Timeline>>,
     commits: Cache<CommitKey, Arc<Commit>>,
-    /// Outlives the commits, so that each page of a long answer reads no more than its own.
+    /// Kept longer than commits, so that each page of a long answer reads only its own commits.
     outlines: Cache<(CommitKey, Feed), Outline>,
     times: Cache<CommitKey, i64>,
-    /// Of short logs, and of those in which some commit is dated before an earlier one.
+    /// The times of short logs, and of logs in which a commit's timestamp is not after the one before.
     settled: Cache<TableKey, Arc<Settled>>,
     states: Cache<CommitKey, Arc<TableState>>,
     epochs: Cache<TableKey, Arc<Epochs>>,
-    /// Held while commits are read for what they did to the metadata.
+    /// Locks held while commits are read to find changes of metadata.
     looking: Cache<TableKey, Arc<Mutex<()>>>,
-    /// Held while a log is listed, so that those who ask together share the listing.
+    /// Locks held while a log is listed, so that concurrent callers share the listing.
     listing: Cache<TableKey, Arc<Mutex<()>>>,
     reading: Arc<Semaphore>,
 }
@@ -169,15 +169,15 @@ impl HistoryCache {
 }
 
 impl Lake {
-    /// Looks at a table's log: every commit that was finished before this call is in it.
+    /// Looks at a table's log, and returns its history, which is as fresh as [`Lake::latest`].
     ///
-    /// Costs one listing while nothing has changed. The first question about times or commits lists the whole log once,
-    /// later ones only what is new of it.
+    /// Costs one listing while nothing has changed. The first query by time or for commits lists the whole log; later
+    /// ones list only the new commits.
     pub async fn history(&self, location: &TableLocation) -> Result<History, LakeError> {
         Ok(self.history_until(location, self.latest(location).await?).await)
     }
 
-    /// The past of a table as if `latest` was its newest version: what came later does not show.
+    /// Returns the past of a table as if `latest` were its newest version; later commits are not visible.
     pub async fn history_until(&self, location: &TableLocation, latest: Arc<Snapshot>) -> History {
         let (generation, seen_from) = self.seen(location).await;
         History {
@@ -192,15 +192,15 @@ impl Lake {
 }
 
 impl History {
-    /// The newest version.
+    /// Returns the newest version.
     pub fn latest(&self) -> &Arc<Snapshot> {
         &self.latest
     }
 
-    /// One version of the table.
+    /// Returns one version of the table.
     ///
     /// # Errors
-    /// [`LakeError::VersionNotFound`] where there is none yet, or no longer.
+    /// [`LakeError::VersionNotFound`] if the version does not exist yet, or no longer.
     pub async fn at_version(&self, version: u64) -> Result<Arc<Snapshot>, LakeError> {
         if version == self.latest.version() {
             return Ok(self.latest.clone());
@@ -220,10 +220,11 @@ impl History {
         }
     }
 
-    /// What the table was at one version, without listing its files: cheap where [`Self::at_version`] is not.
+    /// Returns the table's protocol and metadata at one version. Much cheaper than [`Self::at_version`], because no
+    /// files are listed.
     ///
     /// # Errors
-    /// Those of [`Self::at_version`].
+    /// The same as [`Self::at_version`].
     pub async fn state_at(&self, version: u64) -> Result<Arc<TableState>, LakeError> {
         if version > self.latest.version() {
             return Err(self.no_version(version, None).await);
@@ -255,8 +256,8 @@ impl History {
         }
     }
 
-    /// Whether the log still holds what `version` consists of, which was read from the checkpoint or commit `begins` on:
-    /// what is remembered is answered only where the log would answer the same.
+    /// Returns whether the log still holds all files needed for `version`, from the checkpoint or commit `begins` on. A
+    /// cached version is only used if the log would still give it.
     async fn holds(&self, begins: u64, version: u64) -> Result<bool, LakeError> {
         if begins >= self.seen_from {
             return Ok(true);
@@ -268,7 +269,7 @@ impl History {
         }
     }
 
-    /// The newest version that was committed at `at_ms` (milliseconds since the epoch) or before.
+    /// Returns the newest version committed at or before `at_ms` (milliseconds since the epoch).
     ///
     /// # Errors
     /// [`LakeError::TimestampTooEarly`], [`LakeError::TimestampTooLate`].
@@ -280,7 +281,7 @@ impl History {
         self.last_until(&commits, at_ms).await
     }
 
-    /// The same where a moment after the newest commit is the newest commit.
+    /// Returns the newest version committed at or before `at_ms`, even if `at_ms` is after the newest commit.
     ///
     /// # Errors
     /// [`LakeError::TimestampTooEarly`].
@@ -289,7 +290,7 @@ impl History {
         self.last_until(&commits, at_ms).await
     }
 
-    /// The earliest version that was committed at `at_ms` (milliseconds since the epoch) or later.
+    /// Returns the earliest version committed at or after `at_ms` (milliseconds since the epoch).
     ///
     /// # Errors
     /// [`LakeError::TimestampTooLate`].
@@ -309,8 +310,8 @@ impl History {
         Ok(found.map_or(commits.newest.0, |stamp| stamp.version))
     }
 
-    /// The earliest version that can be asked for by time or whose changes can, and when it was committed, in
-    /// milliseconds since the epoch.
+    /// Returns the earliest version that can be queried by time or for changes, and its commit time in milliseconds
+    /// since the epoch.
     pub async fn earliest(&self) -> Result<(u64, i64), LakeError> {
         let commits = self.dated_commits().await?;
         match commits.by_file().first().or(commits.in_commit().first()) {
@@ -319,26 +320,27 @@ impl History {
         }
     }
 
-    /// When a version was committed, in milliseconds since the epoch, by the same clock as everything here.
+    /// Returns the commit time of a version in milliseconds since the epoch, by the same rules as the queries by time.
     pub async fn committed_at(&self, version: u64) -> Result<i64, LakeError> {
         let timeline = self.timeline().await?;
         let stamp = timeline.find(version).ok_or_else(|| self.no_commit(version))?;
         self.time_of(stamp).await
     }
 
-    /// What was committed in a range of versions, both ends included, read and checked as a whole.
+    /// Reads and checks the commits of a range of versions, both ends included.
     ///
     /// # Errors
-    /// [`LakeError::VersionNotFound`] where the range reaches beyond the newest version, or its first version can no
-    /// longer be read; [`LakeError::CommitNotFound`] where a commit in it is missing;
-    /// [`LakeError::ChangesNotRecorded`] for [`Feed::Changes`] where the table did not record them all along;
-    /// [`LakeError::IncompleteRemove`] where an old writer left out what nothing else tells.
+    /// [`LakeError::VersionNotFound`] if the range ends after the newest version, or its first version can no longer be
+    /// read; [`LakeError::CommitNotFound`] if a commit in it is missing; [`LakeError::ChangesNotRecorded`] for
+    /// [`Feed::Changes`] if the table did not record changes throughout the range; [`LakeError::IncompleteRemove`] if
+    /// an old writer omitted data that cannot be found elsewhere; [`LakeError::PathNotServed`] if a file of the range
+    /// has a path that is refused.
     pub async fn changes(&self, versions: RangeInclusive<u64>, feed: Feed) -> Result<Changes, LakeError> {
         Changes::read(self, versions, feed).await
     }
 
-    /// Shows `see` the commits up to `version`, the newest first, for as long as it answers that it wants more; ends where
-    /// the log does, or where a commit of it cannot be read.
+    /// Passes the commits up to `version` to `see`, newest first, until `see` returns false, the log ends, or a commit
+    /// cannot be read.
     ///
     /// # Errors
     /// [`LakeError::Unavailable`].
@@ -346,7 +348,7 @@ impl History {
         let stamps = self.timeline().await?.up_to(version).to_vec();
         let mut expected = version;
         for stamp in stamps.iter().rev() {
-            // What lies behind a gap is not what led here.
+            // Commits before a gap did not lead to this version.
             if stamp.version != expected {
                 break;
             }
@@ -364,8 +366,9 @@ impl History {
         Ok(())
     }
 
-    /// Shows `see` the path of every file of every version that can still be read. False where that cannot be told: commits
-    /// are missing or cannot be read, there are more than `most`, or there is one after the newest version.
+    /// Passes the path of every file of every readable version to `see`. Returns false if the paths are not known to be
+    /// complete: commits are missing or unreadable, there are more than `most` commits, or one is newer than this
+    /// history.
     ///
     /// # Errors
     /// [`LakeError::Unavailable`].
@@ -383,7 +386,7 @@ impl History {
         for file in self.latest.files().iter() {
             see(file.path);
         }
-        // What an older version holds and the newest does not, a commit between them has removed.
+        // A file that is in an older version but not in the newest was removed by a commit in between.
         let mut reached = newest + 1;
         let look = |commit: &Commit| {
             if commit.version > oldest {
@@ -401,7 +404,7 @@ impl History {
         self.timeline.get_or_try_init(|| self.find_timeline(false)).await
     }
 
-    /// Brings the remembered timeline up to date, or lists the log from its beginning.
+    /// Brings the cached timeline up to date, or lists the log from the beginning.
     async fn find_timeline(&self, anew: bool) -> Result<Arc<Timeline>, LakeError> {
         let past = &self.lake.past;
         let turn = past.listing.get_with_by_ref(&self.table, async { Arc::default() }).await;
@@ -427,7 +430,7 @@ impl History {
         Ok(timeline)
     }
 
-    /// The commits that are there now, from `since` on and up to `until`, and the oldest checkpoint among them.
+    /// Lists the existing commits from `since` to `until`, and returns the version of the oldest checkpoint listed.
     async fn list_commits(
         &self,
         since: Option<u64>,
@@ -440,10 +443,10 @@ impl History {
         }
     }
 
-    /// The commits there are now, by the clock that dates them.
+    /// Returns the existing commits, split by the clock that dates them.
     async fn dated_commits(&self) -> Result<DatedCommits, LakeError> {
         let mut timeline = self.timeline().await?.clone();
-        // What is remembered may have been cleaned away since, oldest first.
+        // Cached commits may have been cleaned up meanwhile, oldest first.
         if let Some(oldest) = timeline.oldest()
             && !self.has_commit(oldest).await?
         {
@@ -479,10 +482,11 @@ impl History {
         Err(LakeError::TimestampTooEarly { location: self.url(), asked_at: at_ms, version, committed_at })
     }
 
-    /// How many of the commits come first by their times. `commits` are all that date themselves.
+    /// Returns the number of `commits` whose times satisfy `is_first`, which must hold for a prefix of them. `commits`
+    /// must be all commits with in-commit timestamps.
     ///
-    /// Finds the place as if they ascended, which they nearly always do. Where what is seen on the way does not, every
-    /// commit is looked at, once.
+    /// Uses a binary search, as if the times ascended, which they nearly always do. If the times read along the way do
+    /// not ascend, the timestamps of all commits are read, once.
     async fn partition(&self, commits: &[Stamp], is_first: impl Fn(i64) -> bool) -> Result<usize, LakeError> {
         let placed = |settled: &Settled| settled.of(commits).partition_point(|time| is_first(*time));
         if let Some(settled) = self.settled(commits, false).await? {
@@ -507,8 +511,9 @@ impl History {
         Ok(self.settled(commits, true).await?.map_or(from, |settled| placed(&settled)))
     }
 
-    /// The times of `commits`, all that date themselves, each after the one before: kept from the last time, and brought up
-    /// to date. Nothing for a long log unless it `falls`, or once fell: its commits say their times themselves.
+    /// Returns strictly ascending times for `commits`, which must be all commits with in-commit timestamps. Cached, and
+    /// extended by new commits. Returns `None` for a long log whose times ascend; its commits' own timestamps apply.
+    /// `falls` tells that the caller found times out of order.
     async fn settled(&self, commits: &[Stamp], falls: bool) -> Result<Option<Arc<Settled>>, LakeError> {
         let known = self.lake.past.settled.get(&self.table).await.filter(|known| known.goes_with(commits));
         if let Some(known) = known.as_ref().filter(|known| known.times.len() >= commits.len()) {
@@ -526,8 +531,8 @@ impl History {
         Ok(Some(settled))
     }
 
-    /// What each of the commits says of its own time. One that was cleaned away meanwhile says nothing, and holds no other
-    /// back.
+    /// Returns the timestamp that each commit states. A commit that was cleaned up meanwhile gets the lowest time, so
+    /// it does not shift later ones.
     async fn in_commit_times(&self, commits: &[Stamp]) -> Result<Vec<i64>, LakeError> {
         let mut times = Vec::with_capacity(commits.len());
         for commits in commits.chunks(TIMES_TOGETHER) {
@@ -543,8 +548,8 @@ impl History {
         }
     }
 
-    /// Dates commits that follow each other by one rule, whoever asks: each after the one before. `said` is what they say
-    /// of their own times.
+    /// Makes the times in `said` strictly ascend, with the same result for every query. `stamps` are consecutive
+    /// commits, and `said` holds the times that they state.
     async fn date(&self, stamps: &[Stamp], said: &mut [i64]) -> Result<(), LakeError> {
         let Some(since) = self.in_commit_since()? else { return Ok(()) };
         let at = stamps.partition_point(|stamp| stamp.version < since);
@@ -570,7 +575,8 @@ impl History {
         Ok(())
     }
 
-    /// The version since which commits are dated by their writers, as the newest metadata says.
+    /// Returns the first version with an in-commit timestamp according to the newest metadata; `None` without such
+    /// timestamps.
     fn in_commit_since(&self) -> Result<Option<u64>, LakeError> {
         let properties = &self.latest.metadata().configuration;
         if properties.get(IN_COMMIT_TIMESTAMPS).is_none_or(|value| !value.eq_ignore_ascii_case("true")) {
@@ -592,7 +598,7 @@ impl History {
         Ok(time[0])
     }
 
-    /// What the commit says of its own time, whatever those before it say.
+    /// Returns the timestamp that the commit itself states, regardless of earlier commits.
     async fn in_commit_time(&self, stamp: &Stamp) -> Result<i64, LakeError> {
         if stamp.version == self.latest.version() {
             return Ok(self.latest.committed_at());
@@ -613,7 +619,7 @@ impl History {
         self.lake.past.times.try_get_with(self.key(stamp), read).await.map_err(|error| LakeError::clone(&error))
     }
 
-    /// One commit, from memory or from the log.
+    /// Returns one commit, from the cache or the log.
     async fn commit(&self, stamp: &Stamp) -> Result<Arc<Commit>, LakeError> {
         let read = async {
             let kib = u32::try_from(stamp.size.div_ceil(1024)).unwrap_or(READING_KIB).clamp(1, READING_KIB);
@@ -650,7 +656,7 @@ impl History {
         }
     }
 
-    /// The text of a commit's file, or the beginning of it.
+    /// Reads the file of a commit, or its first `bytes`.
     async fn read_commit(&self, stamp: &Stamp, bytes: Option<u64>) -> Result<Bytes, LakeError> {
         let store = self.lake.loader.store(&self.location);
         let options = GetOptions::new().with_range(bytes.filter(|bytes| *bytes < stamp.size).map(|bytes| 0..bytes));
@@ -669,7 +675,8 @@ impl History {
         self.location.url().to_owned()
     }
 
-    /// Older versions fail for one reason more: the newest could be read, so that theirs was cleaned away.
+    /// Translates the failure to read an older version. The newest version was readable, so missing files mean that the
+    /// old one was cleaned up.
     async fn old_version_failed(&self, version: u64, error: LakeError) -> LakeError {
         match error {
             LakeError::CorruptLog { source, fault: LogFault::Gap | LogFault::MissingFile, .. } => {
@@ -682,7 +689,7 @@ impl History {
 
     async fn no_version(&self, version: u64, source: Option<Cause>) -> LakeError {
         let newest = self.latest.version();
-        // Only for the message: an error about the error would help nobody.
+        // Needed only for the message; a failure here is ignored.
         let oldest = match version <= newest {
             true => self.find_timeline(true).await.ok().and_then(|timeline| timeline.oldest()),
             false => None,
@@ -703,18 +710,18 @@ impl History {
     }
 }
 
-/// The times of the commits that date themselves, from the first one on, each at least a millisecond after the one before.
+/// The times of the commits with in-commit timestamps, each at least a millisecond after the one before.
 #[derive(Clone, Debug, Default)]
 struct Settled {
-    /// The first and the last of these commits.
+    /// The first and last of these commits.
     ends: Option<(Stamp, Stamp)>,
     times: Vec<i64>,
-    /// Whether some commit says that it was no later than one before.
+    /// Whether a commit's timestamp is not after the one before it.
     falls: bool,
 }
 
 impl Settled {
-    /// Whether these are the first of `commits`, or all of them and more.
+    /// Returns whether these are the times of the first of `commits`, or of all of them and later ones.
     fn goes_with(&self, commits: &[Stamp]) -> bool {
         let Some((first, last)) = self.ends else { return false };
         let is_last = |stamp: &Stamp| *stamp == last;
@@ -722,7 +729,7 @@ impl Settled {
             && (commits.len() <= self.times.len() || commits.get(self.times.len() - 1).is_some_and(is_last))
     }
 
-    /// Takes in the commits that follow, and what they say of themselves.
+    /// Adds the following commits with the times that they state.
     fn extend(&mut self, commits: &[Stamp], said: &[i64]) {
         for time in said {
             let not_before = self.times.last().map_or(i64::MIN, |last| last.saturating_add(1));
@@ -735,13 +742,13 @@ impl Settled {
         }
     }
 
-    /// The times of `commits`, which these go with.
+    /// Returns the times of `commits`; call only if [`Self::goes_with`] is true for them.
     fn of(&self, commits: &[Stamp]) -> &[i64] {
         &self.times[..commits.len().min(self.times.len())]
     }
 }
 
-/// The commits up to the newest version, those dated by their files first.
+/// The commits up to the newest version: first those dated by their files, then those with in-commit timestamps.
 struct DatedCommits {
     timeline: Arc<Timeline>,
     by_file: Range<usize>,

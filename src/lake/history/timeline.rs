@@ -1,4 +1,4 @@
-//! The commits of a log, in order, with the times of their files.
+//! Lists the commits of a log, in order, with the times of their files.
 
 use std::{
     collections::BTreeMap,
@@ -8,34 +8,34 @@ use std::{
 
 use crate::lake::log_store::{FileMark, LogTip};
 
-/// The commits that one listing has shown, oldest first. There may be gaps.
+/// The commits found by listing a log, oldest first. There may be gaps.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
     stamps: Vec<Stamp>,
 }
 
-/// One commit's file.
+/// The file of one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) version: u64,
-    /// Differs where the file was written anew.
+    /// Changes if the file is rewritten.
     pub(super) mark: u64,
-    /// Bytes.
+    /// The size in bytes.
     pub(super) size: u64,
-    /// The file's time in milliseconds since the epoch, at least one after that of the commit before: storages and
-    /// writers have clocks of their own (Delta Sharing protocol, 1.8).
+    /// The file's modification time in milliseconds since the epoch, raised to at least one more than that of the
+    /// commit before, because the clocks of storages and writers differ (Delta Sharing protocol, 1.8).
     pub(super) file_time: i64,
 }
 
 impl Stamp {
-    /// Whether `commits` hold this one, unchanged.
+    /// Returns whether `commits` contain this one, unchanged.
     pub(super) fn is_among(&self, commits: &BTreeMap<u64, FileMark>) -> bool {
         commits.get(&self.version).is_some_and(|mark| digest(mark) == self.mark)
     }
 }
 
 impl Timeline {
-    /// The commits from the oldest version on that can still be read.
+    /// Creates a timeline of the commits from the oldest readable version on.
     pub(super) fn new(commits: BTreeMap<u64, FileMark>, oldest_checkpoint: Option<u64>) -> Self {
         let oldest = if commits.contains_key(&0) { Some(0) } else { oldest_checkpoint };
         let mut timeline = Self { stamps: Vec::with_capacity(commits.len()) };
@@ -45,7 +45,8 @@ impl Timeline {
         timeline
     }
 
-    /// The same with what a listing from [`Self::newest`] on has shown; nothing if that one is not there any more.
+    /// Adds the commits that a listing from [`Self::newest`] on has found; `None` if the newest commit is gone or
+    /// changed.
     pub(super) fn extended(mut self, commits: &BTreeMap<u64, FileMark>) -> Option<Self> {
         let last = self.stamps.last()?;
         if commits.get(&last.version).map(digest) != Some(last.mark) {
@@ -75,7 +76,7 @@ impl Timeline {
         self.stamps.binary_search_by_key(&version, |stamp| stamp.version).ok().map(|at| &self.stamps[at])
     }
 
-    /// Whether `tip` is one of these commits, unchanged.
+    /// Returns whether `tip` is one of these commits, unchanged.
     pub(super) fn holds(&self, tip: &LogTip) -> bool {
         self.find(tip.version).is_some_and(|stamp| stamp.mark == digest(&tip.mark))
     }

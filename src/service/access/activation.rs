@@ -1,7 +1,7 @@
 //! Activation: a recipient fetches its token itself, by a link that works once.
 //!
-//! Looking at a link never uses it up, since mail scanners look at every link. The token is made at the moment it is
-//! fetched, under the audit trail's lock, and shown in that one answer.
+//! Viewing a link does not use it up, since mail scanners open every link. The token is created when it is fetched,
+//! under the audit chain's lock, and appears only in that answer.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -17,7 +17,11 @@ use crate::{
             recipient::Recipient,
             token::{BearerToken, Token},
         },
-        audit::{Actor, Event, Object, Outcome, timestamp},
+        audit::{
+            Actor, Event, Object, Outcome,
+            action::{Action, Kind, Word},
+            timestamp,
+        },
     },
     service::{
         Service,
@@ -34,40 +38,40 @@ use crate::{
 
 use super::tokens;
 
-/// What an activation page tells.
+/// What an activation page shows.
 #[derive(Clone, Debug)]
 pub struct ActivationOffer {
-    /// Who shares.
+    /// The data provider's name.
     pub provider: String,
-    /// Whom the link is for.
+    /// The recipient's display name.
     pub recipient: String,
-    /// When the link ends.
+    /// When the link expires.
     pub expires_at: DateTime<Utc>,
-    /// How long the token lives from its activation, in seconds.
+    /// How long the token lives once it is fetched, in seconds.
     pub life_seconds: u64,
-    /// Whom to ask; empty where the operator names nobody.
+    /// Whom to ask for help; empty if the operator names nobody.
     pub support_contact: String,
 }
 
 /// A token that was just handed out.
 pub struct ActivatedToken {
-    /// What the recipient's connectors read; shown now or never.
+    /// The profile file for the recipient's connectors; it cannot be shown again.
     pub profile: Profile,
-    /// The recipient's name, which is the file's.
+    /// The recipient's name, used as the file's name.
     pub recipient: String,
 }
 
 type Found = Option<(Activation, Bearer)>;
 
 impl Service {
-    /// What the link with this code offers; does not use it up.
+    /// Tells what the link with this code offers, without using it up.
     pub async fn view_activation(
         &self,
         caller: &Caller,
         code: &ActivationCode,
     ) -> Result<ActivationOffer, ServiceError> {
         let now = self.clock.now();
-        self.refuse_flood(caller, "activation.view", now).await?;
+        self.refuse_flood(caller, Action::ActivationView, now).await?;
         let found = match self.db.find_activation(&code.hash()).await? {
             None => None,
             Some(activation) => {
@@ -75,7 +79,7 @@ impl Service {
                 bearer.map(|bearer| (activation, bearer))
             }
         };
-        let event = activation_event(caller, "activation.view", found.as_ref());
+        let event = activation_event(caller, Action::ActivationView, found.as_ref());
         match decide(&found, caller, now) {
             Ok((activation, bearer)) => {
                 self.audit_writer.record(event).await?;
@@ -91,12 +95,12 @@ impl Service {
         }
     }
 
-    /// Makes the token of the link with this code, and answers the profile that holds it; works once.
+    /// Creates the token of the link with this code and returns the profile that holds it. Works once.
     pub async fn activate_token(&self, caller: &Caller, code: &ActivationCode) -> Result<ActivatedToken, ServiceError> {
         let now = self.clock.now();
-        self.refuse_flood(caller, "token.activate", now).await?;
+        self.refuse_flood(caller, Action::TokenActivate, now).await?;
         let hash = code.hash();
-        // A code that leads nowhere must not make everybody else wait for the trail's lock.
+        // An unknown code must not make other requests wait for the chain's lock.
         let found = match self.db.find_activation(&hash).await? {
             None => None,
             Some(_) => {
@@ -111,12 +115,12 @@ impl Service {
                 found
             }
         };
-        let event = activation_event(caller, "token.activate", found.as_ref());
+        let event = activation_event(caller, Action::TokenActivate, found.as_ref());
         let reason = decide(&found, caller, now).err().unwrap_or(Reason::ActivationUnknown);
         Err(self.refuse_activation(caller, event, reason, now).await)
     }
 
-    /// Ends a link that nobody has used, and with it its token.
+    /// Cancels an unused link and its token.
     pub async fn cancel_activation(
         &self,
         ctx: &OperatorContext,
@@ -130,26 +134,27 @@ impl Service {
             let message = format!("token `{id}` is handed out already; revoke it instead");
             return Err(ServiceError::conflict(message));
         }
-        // A link that was cancelled before stays cancelled as it was.
+        // A link that was cancelled earlier keeps that time.
         if token.revoked_at.is_none() {
             tx.revoke_token(token.id, ctx.now).await?;
             let change = json!({"after": {"revoked_at": timestamp(ctx.now)}});
-            let event = Event { change: Some(change), ..tokens::event(ctx, "activation.cancel", &recipient, &token) };
+            let event =
+                Event { change: Some(change), ..tokens::event(ctx, Action::ActivationCancel, &recipient, &token) };
             write::append(&mut tx, event, ctx.now).await?;
             tx.commit().await?;
         }
         Ok(())
     }
 
-    /// Where a link's page is.
+    /// The address of a link's page.
     pub fn activation_url(&self, code: &ActivationCode) -> String {
         format!("{}/activate/{}", self.public_url, code.reveal())
     }
 
-    /// Revokes tokens that were handed out by a link and not used in time. They are refused anyhow; this ends them in
-    /// the records, too. Running on several servers at once does no harm.
+    /// Revokes tokens that were fetched by a link but not used in time. They are refused in any case; this also ends
+    /// them in the records. Several servers may run it at once.
     pub async fn revoke_unused_tokens(&self) -> Result<u64, ServiceError> {
-        /// How many are revoked in one transaction, which keeps everybody else waiting.
+        /// How many tokens one transaction revokes: it holds the chain's lock, so other requests wait.
         const AT_ONCE: u32 = 100;
         let now = self.clock.now();
         if self.db.list_unused_tokens(now, 1).await?.is_empty() {
@@ -186,11 +191,12 @@ impl Service {
             "unused_until": unused_until.map(timestamp),
             "ends": activation.ends_token_id,
         }});
-        let event = activation_event(caller, "token.activate", Some(&(activation.clone(), bearer.clone())));
-        write::append(tx, Event { change: Some(change), ..event }, now).await?;
+        let event = activation_event(caller, Action::TokenActivate, Some(&(activation.clone(), bearer.clone())));
+        let event = Event { change: Some(change), effect: Action::TokenActivate.effect(), ..event };
+        write::append(tx, event, now).await?;
         if let Some(old) = activation.ends_token_id {
             match tx.shorten_token(old, now).await {
-                // It has ended by itself, or somebody has revoked it.
+                // It expired, or was revoked meanwhile.
                 Ok(()) | Err(StoreError::Stale) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -203,12 +209,7 @@ impl Service {
 
     /// Hears nobody who has failed too often in this minute, right codes included: there is nothing that a person does
     /// so often.
-    async fn refuse_flood(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        now: DateTime<Utc>,
-    ) -> Result<(), ServiceError> {
+    async fn refuse_flood(&self, caller: &Caller, action: Action, now: DateTime<Utc>) -> Result<(), ServiceError> {
         if self.rate_limiter.activation_is_limited(caller.address, self.activation_limits(), now) {
             let event = activation_event(caller, action, None);
             return Err(self.refuse_activation(caller, event, Reason::TooManyFailures, now).await);
@@ -216,7 +217,7 @@ impl Service {
         Ok(())
     }
 
-    /// Records a refusal, and answers what the caller is told.
+    /// Records a refusal and returns the error for the caller.
     async fn refuse_activation(
         &self,
         caller: &Caller,
@@ -224,7 +225,7 @@ impl Service {
         reason: Reason,
         now: DateTime<Utc>,
     ) -> ServiceError {
-        self.metrics.decided(&event.action, Outcome::Deny.as_str(), reason.code());
+        self.metrics.decided(event.action.as_str(), Outcome::Deny.as_str(), reason.code());
         event.decision = Outcome::Deny;
         event.reason = Some(reason.code().into());
         let noted = self.rate_limiter.activation_failed(caller.address, &event, self.activation_limits(), now);
@@ -247,7 +248,7 @@ impl Service {
         }
     }
 
-    /// Who shares, as the operator says it; the server's own host where it says nothing.
+    /// The data provider's name from the settings, or the server's host if there is none.
     fn provider(&self) -> String {
         let named = self.settings.provider_name.trim();
         if !named.is_empty() {
@@ -276,13 +277,13 @@ fn shown_name(recipient: &Recipient) -> String {
 
 /// An event about a link. Whoever holds one is not authenticated, so that the actor is nobody; the recipient is the
 /// one that the link was made for.
-fn activation_event(caller: &Caller, action: &'static str, found: Option<&(Activation, Bearer)>) -> Event {
+fn activation_event(caller: &Caller, action: Action, found: Option<&(Activation, Bearer)>) -> Event {
     let mut event = Event::new(Actor::ANONYMOUS, action);
     event.request_id = Some(caller.request_id.clone());
     event.personal = caller.personal();
     if let Some((_, Bearer { token, recipient, .. })) = found {
         let Token { id, credential, .. } = token;
-        event.object = Some(Object { kind: "token".into(), id: Some(*id), name: Some(credential.clone()) });
+        event.object = Some(Object { kind: Kind::Token, id: Some(*id), name: Some(credential.clone()) });
         event.token_id = Some(*id);
         event.recipient = Some(recipient.name.to_string());
         event.recipient_id = Some(recipient.id);

@@ -1,11 +1,15 @@
-//! Freezes: nothing is handed out to anybody until it is lifted.
+//! Freezes: while one is on, nothing is handed out to anybody.
 
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Event, Object, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
+        },
         insight::signal::{Signal, SignalKind},
     },
     service::{
@@ -19,10 +23,10 @@ use crate::{
 use super::grants::Effect;
 
 fn object(id: Uuid) -> Object {
-    Object { kind: "freeze".into(), id: Some(id), name: None }
+    Object { kind: Kind::Freeze, id: Some(id), name: None }
 }
 
-/// Tells that a freeze was made or lifted.
+/// Builds the signal that a freeze was created or lifted.
 fn signal(kind: SignalKind, id: Uuid, reason: Option<&str>, ctx: &OperatorContext) -> Signal {
     Signal {
         kind,
@@ -33,10 +37,10 @@ fn signal(kind: SignalKind, id: Uuid, reason: Option<&str>, ctx: &OperatorContex
 }
 
 impl Service {
-    /// Freezes everything; where it is frozen already, that freeze stays as it is.
+    /// Freezes everything. If a freeze is on already, it stays as it is.
     pub async fn freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<(Freeze, Effect), ServiceError> {
         let freeze = self.begin_freeze(ctx, reason).await?;
-        // Not under the chain's lock, which everybody waits for: nothing is handed out any more.
+        // Not under the chain's lock, which every request needs: from here on, nothing new is handed out.
         let outstanding = self.db.find_outstanding(None, self.clock.now()).await?;
         let effect = Effect::new(freeze.frozen_at, outstanding);
         Ok((freeze, effect))
@@ -49,7 +53,7 @@ impl Service {
         Ok(freeze)
     }
 
-    /// Freezes everything in a transaction that holds the chain's lock; answers the freeze that is on where there is one.
+    /// Freezes everything; the transaction must hold the chain's lock. Returns the freeze that is on already, if any.
     pub(in crate::service) async fn freeze_in(
         &self,
         tx: &mut Tx,
@@ -68,14 +72,15 @@ impl Service {
             lifted_at: None,
         };
         tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
-        let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
+        let event =
+            Event { change: Some(json!({"reason": reason})), ..ctx.event(Action::FreezeCreate, object(freeze.id)) };
         write::append(tx, event, ctx.now).await?;
         let signal = signal(SignalKind::FreezeCreate, freeze.id, Some(reason), ctx);
         self.signals.tell(tx, &signal, ctx.now).await?;
         Ok(freeze)
     }
 
-    /// Lifts the freeze that is on.
+    /// Lifts the current freeze.
     pub async fn unfreeze(&self, ctx: &OperatorContext, reason: Option<&str>) -> Result<Freeze, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let Some(freeze) = tx.find_freeze().await? else {
@@ -83,7 +88,7 @@ impl Service {
         };
         tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
         let change = reason.map(|reason| json!({"reason": reason}));
-        let event = Event { change, ..ctx.event("freeze.lift", object(freeze.id)) };
+        let event = Event { change, ..ctx.event(Action::FreezeLift, object(freeze.id)) };
         write::append(&mut tx, event, ctx.now).await?;
         let signal = signal(SignalKind::FreezeLift, freeze.id, reason, ctx);
         self.signals.tell(&mut tx, &signal, ctx.now).await?;

@@ -1,7 +1,9 @@
-//! Grants: who may read which share, until when; how they are given, replaced and ended.
+//! Creates, replaces, lists and revokes grants, which say who may read which share and until when.
 //!
-//! Grants are given and ended under the audit chain's lock, so that windows of one share and recipient never overlap
-//! and no allowing event follows a revocation.
+//! Grants are created and ended under the audit chain's lock, so that no two grants of one share to one recipient
+//! overlap in time and no read is allowed after a revocation.
+
+use std::collections::{HashMap, hash_map::Entry};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -13,9 +15,14 @@ use crate::{
             grant::{Agreement, Ending, Grant, GrantState},
             recipient::{Recipient, RecipientState},
         },
-        audit::{Event, Object, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
+        },
         catalog::share::{Share, ShareSpec},
         core::{message::quoted, name::NameKind},
+        operators::{Permission, principal::Thing},
     },
     service::{
         ATTEMPTS, Service,
@@ -36,83 +43,83 @@ use crate::{
     store::{GrantFilter, NamedGrant, Outstanding, ShownIn, ShownView, Tx},
 };
 
-/// How many grants one revocation ends at most, so that its transaction stays bounded.
+/// The most grants that one revocation ends; bounds its transaction.
 const MAX_GRANTS: u32 = 10_000;
 
-/// How many views of one share are looked at when it is granted.
+/// The most views of one share that are checked when it is granted.
 const MAX_VIEWS: u32 = 10_000;
 
-/// A grant that is asked for.
+/// A request for a grant.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
     /// The share's name.
     pub share: String,
     /// The recipient's name.
     pub recipient: String,
-    /// From when on; a moment in the past means now.
+    /// When the grant begins; a time in the past means now.
     pub valid_from: Option<DateTime<Utc>>,
-    /// Until when; as long as is allowed where absent.
+    /// When the grant ends; as late as the settings allow if absent.
     pub valid_until: Option<DateTime<Utc>>,
     /// What the data may be used for.
     pub purpose: Option<String>,
-    /// The contract that it stands on.
+    /// The contract behind the grant.
     pub agreement: Option<Agreement>,
-    /// The live grant that it takes the place of.
+    /// The live grant that this one replaces.
     pub replaces: Option<Uuid>,
 }
 
-/// A grant as it would be.
+/// The grant that a dry run would create.
 #[derive(Clone, Debug)]
 pub struct PreviewedGrant {
-    /// The grant: without an identity, or the one that is there where the same request has made it before.
+    /// The grant: with a nil id, or the existing grant if the same request created it before.
     pub named: NamedGrant,
-    /// What it would newly show.
+    /// What the grant would newly disclose.
     pub disclosure: Disclosure,
 }
 
-/// A grant that was made, or would be.
+/// A grant that was created, or that a dry run would create.
 struct RunGrant {
     named: NamedGrant,
-    /// Whether the same request has made it before.
+    /// Whether the same request created it before.
     is_replayed: bool,
 }
 
-/// Which grants are listed.
+/// Filters the list of grants.
 #[derive(Clone, Debug, Default)]
 pub struct GrantsQuery {
-    /// Only those on the share of this name or id.
+    /// Only grants of the share with this name or id.
     pub share: Option<String>,
-    /// Only those of the recipient of this name or id.
+    /// Only grants to the recipient with this name or id.
     pub recipient: Option<String>,
-    /// Only those that allowed at this moment.
+    /// Only grants that were in force at this time.
     pub at: Option<DateTime<Utc>>,
 }
 
-/// When the end of access takes full effect: presigned URLs outlive it.
+/// When an end of access takes full effect: presigned URLs outlive it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effect {
-    /// When the last presigned URL that was handed out dies; the end itself where none lives.
+    /// When the last presigned URL expires; the time of the end itself if none is live.
     pub effective_by: DateTime<Utc>,
-    /// How many presigned URLs live until then.
+    /// How many presigned URLs are still live.
     pub outstanding_urls: i64,
 }
 
 impl Effect {
-    /// The effect of an end at `at` that leaves these URLs.
+    /// Builds the effect of an end at `at` that leaves the `outstanding` URLs.
     pub(in crate::service) fn new(at: DateTime<Utc>, outstanding: Outstanding) -> Self {
         let effective_by = outstanding.until.map_or(at, |until| until.max(at));
         Self { effective_by, outstanding_urls: outstanding.urls }
     }
 }
 
-/// What came of ending access.
+/// The result of ending access.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revoked {
-    /// From when on nothing is allowed any more.
+    /// The time from which nothing is allowed.
     pub revoked_at: DateTime<Utc>,
-    /// What is left of it.
+    /// The presigned URLs that are still live.
     pub effect: Effect,
-    /// Grants of the same recipients on the same shares that are not ended: windows that have not begun.
+    /// Grants of the same shares to the same recipients that stay: their time has not begun.
     pub still_granted_by: Vec<Uuid>,
     /// The grants that were ended.
     pub grants: Vec<Uuid>,
@@ -122,7 +129,7 @@ pub(in crate::service) fn not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "grant", name: id.to_string() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, named: &NamedGrant) -> Event {
+fn event(ctx: &OperatorContext, action: Action, named: &NamedGrant) -> Event {
     let grant = &named.grant;
     Event {
         recipient: Some(named.recipient.clone()),
@@ -132,7 +139,7 @@ fn event(ctx: &OperatorContext, action: &'static str, named: &NamedGrant) -> Eve
         grant_id: Some(grant.id),
         purpose: grant.purpose.clone(),
         agreement: grant.agreement.as_ref().map(|agreement| agreement.reference.clone()),
-        ..ctx.event(action, Object { kind: "grant".into(), id: Some(grant.id), name: None })
+        ..ctx.event(action, Object { kind: Kind::Grant, id: Some(grant.id), name: None })
     }
 }
 
@@ -149,7 +156,7 @@ fn described(grant: &Grant) -> Value {
     })
 }
 
-/// The window that is asked for, within what the settings allow.
+/// Checks the requested window against the settings and fills in what is absent.
 fn window(
     asked: &NewGrant,
     max_seconds: u64,
@@ -181,7 +188,7 @@ fn window(
     if errors.is_empty() { Ok((from, until)) } else { Err(ServiceError::Invalid(errors)) }
 }
 
-/// Both values, or the problems of both at once.
+/// Returns both values, or the field errors of both.
 fn both<A, B>(a: Result<A, ServiceError>, b: Result<B, ServiceError>) -> Result<(A, B), ServiceError> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
@@ -193,7 +200,7 @@ fn both<A, B>(a: Result<A, ServiceError>, b: Result<B, ServiceError>) -> Result<
     }
 }
 
-/// Whether two windows share a moment; ends are exclusive, and an ending closes a window early.
+/// Whether a grant and a window have a moment in common. Ends are exclusive, and an ended grant's window closes early.
 fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
     let end = grant.ending.as_ref().map_or(grant.until(), |ending| ending.at.min(grant.until()));
     grant.valid_from < until && from < end
@@ -205,15 +212,15 @@ impl Service {
         Ok(self.run_grant(ctx, asked).await?.named)
     }
 
-    /// What granting a share to a recipient would come to, and what the recipient would see: of a grant that replaces one,
-    /// everything again, for longer or not; nothing where the same request has made the grant before.
+    /// Tells what granting a share to a recipient would do and what the recipient would see. A grant that replaces
+    /// another is shown as a full new disclosure. A repeated request discloses nothing new.
     pub async fn preview_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<PreviewedGrant, ServiceError> {
         let ctx = &OperatorContext { run: Run::Dry, ..ctx.clone() };
         let RunGrant { mut named, is_replayed } = self.run_grant(ctx, asked).await?;
         if is_replayed {
             return Ok(PreviewedGrant { named, disclosure: Disclosure::default() });
         }
-        // What is not kept has no identity.
+        // A dry run's grant is not stored, so it has no id.
         named.grant.id = Uuid::nil();
         let share = self.get_declared::<ShareSpec>(&named.share).await?;
         let reached = Reached {
@@ -235,7 +242,7 @@ impl Service {
         Err(unsettled())
     }
 
-    /// The views that a share shows, read before the chain's lock is taken.
+    /// Finds the views that a share shows, before the chain's lock is taken.
     async fn views_in(&self, share: &str) -> Result<PublishedViews, ServiceError> {
         let Ok(key) = lookup::key(NameKind::Share, share) else { return Ok(PublishedViews::new()) };
         let Some(share) = self.db.find_share(&key).await? else { return Ok(PublishedViews::new()) };
@@ -243,16 +250,18 @@ impl Service {
         self.published_views(shown.iter().map(|shown| &shown.view)).await
     }
 
-    /// Nothing where the share has come to show a view that it did not show before the chain's lock was taken.
+    /// Tries once to create the grant. Returns `None` if the share began to show another view before the chain's lock
+    /// was held.
     async fn try_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<Option<RunGrant>, ServiceError> {
         let published = self.views_in(&asked.share).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
             let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
+            ctx.require(Permission::ReadSharing, &thing(tx.find_share_by_id(named.grant.share_id).await?.as_ref()))?;
             return Ok(Some(RunGrant { named, is_replayed: true }));
         }
         let window = window(&asked, self.settings.grant_max_seconds, ctx.now);
-        let ((share, recipient), (valid_from, valid_until)) = both(named_parties(&mut tx, &asked).await, window)?;
+        let ((share, recipient), (valid_from, valid_until)) = both(named_parties(&mut tx, ctx, &asked).await, window)?;
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
@@ -295,12 +304,12 @@ impl Service {
             tx.end_grant(replaced.id, &ending).await?;
             let replaced = NamedGrant { grant: replaced.clone(), ..named.clone() };
             let change = json!({"after": {"ended_at": timestamp(ctx.now), "replaced_by": id}});
-            let event = Event { change: Some(change), ..event(ctx, "grant.replace", &replaced) };
+            let event = Event { change: Some(change), ..event(ctx, Action::GrantReplace, &replaced) };
             write::append(&mut tx, event, ctx.now).await?;
         }
         idempotency::remember(&mut tx, ctx, id).await?;
         let change = Some(json!({"after": described(&named.grant)}));
-        write::append(&mut tx, Event { change, ..event(ctx, "grant.create", &named) }, ctx.now).await?;
+        write::append(&mut tx, Event { change, ..event(ctx, Action::GrantCreate, &named) }, ctx.now).await?;
         tx.commit().await?;
         if ctx.is_dry() {
             return Ok(Some(RunGrant { named, is_replayed: false }));
@@ -311,7 +320,7 @@ impl Service {
         Ok(Some(RunGrant { named, is_replayed: false }))
     }
 
-    /// Refuses a grant without what the settings want it to stand on.
+    /// Refuses a grant that lacks a purpose or an agreement that the settings require.
     fn require_ground(&self, asked: &NewGrant) -> Result<(), ServiceError> {
         let mut errors = Vec::new();
         if self.settings.require_purpose && asked.purpose.as_deref().is_none_or(|purpose| purpose.trim().is_empty()) {
@@ -326,28 +335,55 @@ impl Service {
     }
 
     /// A grant.
-    pub async fn get_grant(&self, id: Uuid) -> Result<NamedGrant, ServiceError> {
-        self.db.find_grant(id).await?.ok_or_else(|| not_found(id))
+    pub async fn get_grant(&self, ctx: &OperatorContext, id: Uuid) -> Result<NamedGrant, ServiceError> {
+        let found = self.db.find_grant(id).await?;
+        let share = match &found {
+            Some(named) => self.db.find_share_by_id(named.grant.share_id).await?,
+            None => None,
+        };
+        ctx.require(Permission::ReadSharing, &thing(share.as_ref()))?;
+        found.ok_or_else(|| not_found(id))
     }
 
-    /// Grants by their creation; with a moment, who could read what then.
-    pub async fn list_grants(&self, query: &GrantsQuery, page: &PageRequest) -> Result<Page<NamedGrant>, ServiceError> {
+    /// Grants by their creation, as far as the operator may see them; with a moment, who could read what then.
+    pub async fn list_grants(
+        &self,
+        ctx: &OperatorContext,
+        query: &GrantsQuery,
+        page: &PageRequest,
+    ) -> Result<Page<NamedGrant>, ServiceError> {
         let mut filter = GrantFilter { in_force_at: query.at, ..GrantFilter::default() };
+        // What is not there is told by its name alone.
+        let hidden = |name: &'static str| {
+            move |error: ServiceError| if ctx.sees_everything() { error } else { lookup::unknown(name) }
+        };
         if let Some(share) = &query.share {
-            filter.share_id = Some(self.filtered_share(share).await?);
+            filter.share_id = Some(self.filtered_share(share).await.map_err(hidden("share"))?);
         }
         if let Some(recipient) = &query.recipient {
-            filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
+            filter.recipient_id = Some(self.filtered_recipient(recipient).await.map_err(hidden("recipient"))?);
         }
         let opened = self.begin_page(page, format!("grants {filter:?}"))?;
         let after = opened.after_created();
         let grants = self.db.list_grants(&filter, after, opened.limit).await?;
-        Ok(self.end_page(opened, grants, |named| {
+        let page = self.end_page(opened, grants, |named| {
             crate::service::core::page::created_key(named.grant.created_at, named.grant.id)
-        }))
+        });
+        if ctx.may(Permission::ReadSharing, &Thing::EVERYTHING) {
+            return Ok(page);
+        }
+        let mut seen: HashMap<Uuid, bool> = HashMap::new();
+        for named in &page.items {
+            let share_id = named.grant.share_id;
+            if let Entry::Vacant(vacant) = seen.entry(share_id) {
+                let share = self.db.find_share_by_id(share_id).await?;
+                vacant.insert(ctx.may(Permission::ReadSharing, &thing(share.as_ref())));
+            }
+        }
+        Ok(page.filter(|named| seen.get(&named.grant.share_id).copied().unwrap_or_default()))
     }
 
-    /// Ends a grant now. A grant that was revoked before stays revoked as it was.
+    /// Ends a grant now. A grant that was revoked earlier keeps its ending.
     pub async fn revoke_grant(
         &self,
         ctx: &OperatorContext,
@@ -355,7 +391,13 @@ impl Service {
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
+        let found = tx.find_grant(id).await?;
+        let share = match &found {
+            Some(named) => tx.find_share_by_id(named.grant.share_id).await?,
+            None => None,
+        };
+        ctx.require(Permission::Tighten, &thing(share.as_ref()))?;
+        let named = found.ok_or_else(|| not_found(id))?;
         match &named.grant.ending {
             Some(Ending { replaced_by: Some(successor), .. }) => {
                 let message = format!("grant `{id}` was replaced by `{successor}`; revoke that one");
@@ -377,7 +419,7 @@ impl Service {
         Ok(revoked)
     }
 
-    /// Ends every current and future grant on a share, of one recipient or of all.
+    /// Ends every current and future grant of a share, to one recipient or to all.
     pub async fn revoke_share(
         &self,
         ctx: &OperatorContext,
@@ -385,11 +427,10 @@ impl Service {
         recipient: Option<&str>,
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
-        let share_key = lookup::key(NameKind::Share, share)?;
-        let recipient_key = recipient.map(|name| lookup::key(NameKind::Recipient, name)).transpose()?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let share =
-            tx.find_share(&share_key).await?.ok_or_else(|| crate::service::catalog::shares::not_found(share))?;
+        let found = find_share(&mut tx, ctx, Permission::Tighten, share).await?;
+        let share = found.ok_or_else(|| crate::service::catalog::shares::not_found(share))?;
+        let recipient_key = recipient.map(|name| lookup::key(NameKind::Recipient, name)).transpose()?;
         let recipient_id = match recipient_key {
             None => None,
             Some(key) => {
@@ -407,7 +448,7 @@ impl Service {
         Ok(revoked)
     }
 
-    /// Ends `named` now, in a transaction that holds the chain's lock.
+    /// Ends `named` now; the transaction must hold the chain's lock.
     pub(in crate::service) async fn end_grant(
         &self,
         tx: &mut Tx,
@@ -419,11 +460,11 @@ impl Service {
         let change = json!({"after": {"ended_at": timestamp(ctx.now)}, "reason": reason});
         let ending = Ending { at: ctx.now, reason, ended_by: ctx.operator_name(), replaced_by: None };
         tx.end_grant(named.grant.id, &ending).await?;
-        let event = Event { change: Some(change), ..event(ctx, "grant.revoke", named) };
+        let event = Event { change: Some(change), ..event(ctx, Action::GrantRevoke, named) };
         Ok(write::append(tx, event, ctx.now).await?)
     }
 
-    /// When the end of `grants` takes full effect. URLs handed out under a grant that one of them replaced count too.
+    /// Tells when the end of `grants` takes full effect. URLs signed under grants that they replaced count too.
     async fn revoked(
         &self,
         tx: &mut Tx,
@@ -447,7 +488,7 @@ impl Service {
     }
 }
 
-/// Every grant of `filter` that has not ended, begun or not.
+/// Lists the grants that match `filter` and have not ended, including those that have not begun.
 pub(in crate::service) async fn open_grants(
     tx: &mut Tx,
     filter: GrantFilter,
@@ -462,7 +503,7 @@ pub(in crate::service) async fn open_grants(
     Ok(grants)
 }
 
-/// The ids of the grants that `id` replaced, and that those replaced.
+/// Finds the grants that `id` replaced, directly or through others.
 fn predecessors(others: &[Grant], id: Uuid) -> Vec<Uuid> {
     let mut found = vec![id];
     let mut at = 0;
@@ -474,11 +515,33 @@ fn predecessors(others: &[Grant], id: Uuid) -> Vec<Uuid> {
     found.split_off(1)
 }
 
-async fn named_parties(tx: &mut Tx, asked: &NewGrant) -> Result<(Share, Recipient), ServiceError> {
-    let share = match lookup::key(NameKind::Share, &asked.share) {
+/// What scopes see of a grant: its share. Once that is gone it is no thing of anybody's scope: a share that has its name now
+/// is another one.
+fn thing(share: Option<&Share>) -> Thing {
+    share.map_or(Thing::EVERYTHING, Share::thing)
+}
+
+/// The share of this name, where the operator has a permission for it.
+async fn find_share(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    permission: Permission,
+    name: &str,
+) -> Result<Option<Share>, ServiceError> {
+    let found = match lookup::key(NameKind::Share, name) {
         Ok(key) => tx.find_share(&key).await?,
         Err(_) => None,
     };
+    ctx.require(permission, &found.as_ref().map_or_else(|| Thing::share(name, None), Share::thing))?;
+    Ok(found)
+}
+
+async fn named_parties(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    asked: &NewGrant,
+) -> Result<(Share, Recipient), ServiceError> {
+    let share = find_share(tx, ctx, Permission::ManageSharing, &asked.share).await?;
     let recipient = match lookup::key(NameKind::Recipient, &asked.recipient) {
         Ok(key) => tx.find_recipient(&key).await?,
         Err(_) => None,
@@ -487,11 +550,20 @@ async fn named_parties(tx: &mut Tx, asked: &NewGrant) -> Result<(Share, Recipien
         (Some(share), Some(recipient)) => Ok((share, recipient)),
         (share, recipient) => {
             let mut missing = Vec::new();
+            let sees_everything = ctx.sees_everything();
             if share.is_none() {
-                missing.push(("share", lookup::no_share(tx, &asked.share).await?));
+                let message = match sees_everything {
+                    true => lookup::no_share(tx, &asked.share).await?,
+                    false => "names no share".to_owned(),
+                };
+                missing.push(("share", message));
             }
             if recipient.is_none() {
-                missing.push(("recipient", lookup::no_recipient(tx, &asked.recipient).await?));
+                let message = match sees_everything {
+                    true => lookup::no_recipient(tx, &asked.recipient).await?,
+                    false => "names no recipient".to_owned(),
+                };
+                missing.push(("recipient", message));
             }
             let error = |(field, message): (&str, String)| FieldError { field: field.into(), message };
             Err(ServiceError::Invalid(missing.into_iter().map(error).collect()))

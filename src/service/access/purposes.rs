@@ -14,9 +14,9 @@ use crate::{
     store::Tx,
 };
 
-/// How many steps lead from a purpose to the widest one at most.
+/// The longest chain of parents above a purpose.
 const DEEPEST: usize = 10;
-/// How many purposes are looked through for those below one, and how many of these are named.
+/// The most purposes that are searched for children, and the most children that a refusal names.
 const LOOKED_THROUGH: u32 = 10_000;
 const NAMED: usize = 20;
 
@@ -33,7 +33,7 @@ impl InUse for PurposeSpec {
         }
     }
 
-    /// A parent is there, and leads to no purpose twice.
+    /// Checks that every parent exists and that no purpose is its own ancestor.
     async fn settle(tx: &mut Tx, purpose: &Purpose) -> Result<(), ServiceError> {
         let refused = |message: String| Err(ServiceError::Invalid(vec![FieldError::new("parent", message)]));
         let mut next = purpose.spec.parent.clone();

@@ -1,4 +1,4 @@
-//! Recipients: the partners that read, and where they stand.
+//! Creates, changes, suspends and offboards recipients, the partners that read.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,12 +13,16 @@ use crate::{
             profile::OauthProfile,
             recipient::{Recipient, RecipientSpec, RecipientState},
         },
-        audit::{Event, Object, canonical},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            canonical,
+        },
         catalog::{share::SharedView, view::row_filter::Unmet},
         core::{
             message::quoted,
             name::{Name, NameKind},
-            spec::Mode,
+            spec::{Mode, tightened},
         },
         insight::signal::{Signal, SignalKind},
     },
@@ -26,7 +30,7 @@ use crate::{
         ATTEMPTS, Service,
         audit::write,
         core::{
-            change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
+            change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
             context::OperatorContext,
             error::{FieldError, ServiceError},
             lookup,
@@ -40,8 +44,7 @@ use crate::{
 
 use super::grants::{Effect, open_grants};
 
-/// A spec as it was asked for, its identity the one that was bound `before` where it means the same JWTs, and another one
-/// otherwise.
+/// Gives the spec's identity the id of the identity bound `before` if both match the same JWTs, otherwise a new id.
 fn bound(mut spec: RecipientSpec, before: Option<&Identity>) -> RecipientSpec {
     if let Some(identity) = &mut spec.oidc {
         identity.id = before.filter(|before| before.same(identity)).map_or_else(Uuid::now_v7, |before| before.id);
@@ -54,12 +57,12 @@ fn changed_by(before: &Recipient, named: &Named, mode: Mode) -> Result<Recipient
     Ok(Recipient { spec, ..before.clone() })
 }
 
-/// How many views that a recipient would see no row of are named.
+/// The most views named in a refusal because the recipient would see none of their rows.
 const MAX_STARVED: usize = 20;
-/// How many views of one recipient's shares are looked at.
+/// The most views of one recipient's shares that are checked.
 const MAX_VIEWS: u32 = 10_000;
 
-/// A view of which a recipient sees no row any more, for want of properties that changed.
+/// A view whose rows a change of properties would all hide from a recipient.
 #[derive(Debug)]
 struct Starved {
     view: SharedView,
@@ -88,20 +91,20 @@ impl Starved {
     }
 }
 
-/// Which views a recipient would see no row of for the sake of properties that were others before.
+/// The views whose rows a change of properties would all hide, judged before the chain's lock is taken.
 #[derive(Debug)]
 struct Judged {
-    /// Of the recipient before.
+    /// The recipient's revision before the change.
     revision: i64,
     day: NaiveDate,
     are_same: bool,
-    /// By view and version.
+    /// The unmet conditions by view and version.
     unmet: HashMap<(Uuid, i64), Vec<Unmet>>,
 }
 
 impl Judged {
-    /// The views that the recipient reads and would see no row of; nothing where it, or what it reads, has become another.
-    /// Whoever is granted a share that holds such a view counts, whenever the grant begins.
+    /// Returns the views that the recipient reads and would see no row of, or `None` if the recipient or the views it
+    /// reads have changed since. Grants that have not begun count too.
     async fn starved(
         &self,
         tx: &mut Tx,
@@ -130,7 +133,8 @@ fn granted(recipient: &Recipient, open_at: DateTime<Utc>) -> ShownIn {
     ShownIn::Granted { recipient_id: recipient.id, open_at }
 }
 
-/// The signal that a recipient's properties leave it without a row of a view: one for each state of the recipient.
+/// Builds the signal that a recipient's properties leave it without rows of a view; told once per revision of the
+/// recipient and version of the view.
 pub(in crate::service) fn without_rows(
     recipient: &Recipient,
     view: &SharedView,
@@ -149,21 +153,22 @@ pub(in crate::service) fn without_rows(
     }
 }
 
-/// There is no such recipient.
+/// The error that there is no such recipient.
 pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "recipient", name: name.to_owned() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient) -> Event {
+fn event(ctx: &OperatorContext, action: Action, recipient: &Recipient) -> Event {
     let name = Some(recipient.name.to_string());
-    let object = Object { kind: "recipient".into(), id: Some(recipient.id), name: name.clone() };
+    let object = Object { kind: Kind::Recipient, id: Some(recipient.id), name: name.clone() };
     Event { recipient: name, recipient_id: Some(recipient.id), ..ctx.event(action, object) }
 }
 
 /// The event of `change`. The trail's bytes stay for ever and what is personal must not: of contacts only the roles stand
 /// in it, and whom they name goes to the personal part, which can be erased; of properties there are keyed digests,
 /// which still tell whether a value changed.
-fn changed(mut event: Event, mut change: Value, digest: impl Fn(&Value) -> Value) -> Event {
+fn changed(mut event: Event, digest: impl Fn(&Value) -> Value) -> Event {
+    let Some(change) = &mut event.change else { return event };
     let mut named = Map::new();
     for side in ["before", "after"] {
         if let Some(Value::Object(properties)) = change.pointer_mut(&format!("/{side}/properties")) {
@@ -177,20 +182,19 @@ fn changed(mut event: Event, mut change: Value, digest: impl Fn(&Value) -> Value
         }
     }
     event.personal.contacts = (!named.is_empty()).then_some(Value::Object(named));
-    event.change = Some(change);
     event
 }
 
 impl Service {
-    fn changed(&self, event: Event, change: Value) -> Event {
+    fn changed(&self, event: Event, change: Audited) -> Event {
         let recipient_id = event.recipient_id.unwrap_or_default();
-        changed(event, change, |value| {
+        changed(change.told_by(event), |value| {
             let value = canonical(value);
             format!("digest:{}", self.files.digest(b"recipient", &[recipient_id.as_bytes(), value.as_bytes()])).into()
         })
     }
 
-    /// Creates a recipient, active, or confirms that it is as described.
+    /// Creates an active recipient, or confirms that the existing one is as described.
     pub async fn put_recipient(
         &self,
         ctx: &OperatorContext,
@@ -201,7 +205,7 @@ impl Service {
             .map_err(|error| ServiceError::invalid("recipient", error.to_string()))?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_recipient(name.key()).await? {
-            confirm("recipient", name.as_str(), &existing, &changed_by(&existing, named, Mode::Whole)?)?;
+            confirm("recipient", name.as_str(), &existing.spec, &changed_by(&existing, named, Mode::Whole)?.spec)?;
             return Ok(Put::Confirmed(existing));
         }
         let recipient = Recipient {
@@ -215,14 +219,14 @@ impl Service {
         };
         self.check_identity(&mut tx, &recipient, ctx).await?;
         tx.insert_recipient(&recipient).await?;
-        let event = self.changed(event(ctx, "recipient.create", &recipient), audited(None, Some(&recipient)));
+        let event = self.changed(event(ctx, Action::RecipientCreate, &recipient), audited(None, Some(&recipient.spec)));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(recipient))
     }
 
-    /// Refuses a new binding of `recipient` to an identity that is nobody's here or another's, and one beside tokens: a
-    /// recipient has either, so that ending one ends all.
+    /// Refuses to bind `recipient` to an issuer that the settings do not name, to an identity of another recipient, or
+    /// while it holds tokens. A recipient has tokens or an identity, so that ending one ends all access.
     async fn check_identity(
         &self,
         tx: &mut Tx,
@@ -258,8 +262,8 @@ impl Service {
         Ok(())
     }
 
-    /// The profile of a recipient that is bound to an identity: what its connectors need besides the client's id and
-    /// secret, which its issuer gave it.
+    /// Returns the profile of a recipient that is bound to an identity. Its connectors also need the client id and
+    /// secret, which the issuer gave them.
     pub async fn get_profile(&self, name: &str) -> Result<OauthProfile, ServiceError> {
         let recipient = self.get_recipient(name).await?;
         let Some(identity) = &recipient.spec.oidc else {
@@ -270,20 +274,20 @@ impl Service {
         Ok(OauthProfile::new(&self.endpoint(), token_endpoint, identity, scope))
     }
 
-    /// A recipient.
+    /// Finds a recipient by name.
     pub async fn get_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
         self.db.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))
     }
 
-    /// Recipients by name.
+    /// Lists recipients by name.
     pub async fn list_recipients(&self, page: &PageRequest) -> Result<Page<Recipient>, ServiceError> {
         let opened = self.begin_page(page, "recipients".into())?;
         let recipients = self.db.list_recipients(opened.after.as_deref(), opened.limit).await?;
         Ok(self.end_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
     }
 
-    /// Changes a recipient; narrower networks and delivery count from the commit on, since the change is ordered with
-    /// the trail's decisions. What would leave it without a row of a view that it reads is refused, unless
+    /// Changes a recipient. The change is ordered with the decisions in the trail, so narrower networks and delivery
+    /// apply from the commit on. A change that leaves the recipient without rows of a view it reads is refused unless
     /// `is_forced`.
     pub async fn update_recipient(
         &self,
@@ -318,7 +322,7 @@ impl Service {
         let before = tx.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = changed_by(&before, named, Mode::Merge)?;
-        if differing(&before, &after).is_empty() {
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(Some(before));
         }
         if before.spec.oidc != after.spec.oidc {
@@ -331,18 +335,40 @@ impl Service {
         }
         after.updated_at = ctx.now;
         let after = tx.update_recipient(after).await?;
-        let mut change = audited(Some(&before), Some(&after));
+        let mut change = audited(Some(&before.spec), Some(&after.spec));
         if !starved.is_empty() {
             let views: BTreeSet<String> = starved.iter().map(|starved| starved.view.to_string()).collect();
-            change["views_without_rows"] = json!(views);
+            change.change["views_without_rows"] = json!(views);
         }
         for Starved { view, share, unmet, .. } in &starved {
             self.signals.tell(&mut tx, &without_rows(&after, view, share, unmet), ctx.now).await?;
         }
-        let event = self.changed(event(ctx, "recipient.update", &after), change);
+        let event = self.changed(event(ctx, Action::RecipientUpdate, &after), change);
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Some(after))
+    }
+
+    /// Sets those of the recorded values that tighten a recipient, in a transaction that holds the chain's lock; whether
+    /// there were any.
+    pub(in crate::service) async fn tighten_recipient(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        id: Uuid,
+        recorded: &Map<String, Value>,
+        reason: &str,
+    ) -> Result<bool, ServiceError> {
+        let Some(before) = tx.find_recipient_by_id(id).await? else { return Ok(false) };
+        let spec = tightened(&before.spec, recorded);
+        if spec == before.spec {
+            return Ok(false);
+        }
+        let after = tx.update_recipient(Recipient { spec, updated_at: ctx.now, ..before.clone() }).await?;
+        let change = audited(Some(&before.spec), Some(&after.spec)).because(reason);
+        let event = self.changed(event(ctx, Action::RecipientUpdate, &after), change);
+        write::append(tx, event, ctx.now).await?;
+        Ok(true)
     }
 
     /// Deletes a recipient that can read nothing any more. Its past stays on record.
@@ -374,44 +400,45 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_recipient(recipient.id, recipient.revision).await?;
-        let event = self.changed(event(ctx, "recipient.delete", &recipient), audited(Some(&recipient), None));
+        let event = self.changed(event(ctx, Action::RecipientDelete, &recipient), audited(Some(&recipient.spec), None));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Refuses a recipient everything until it is resumed.
+    /// Suspends a recipient: every request is refused until it is resumed.
     pub async fn suspend_recipient(
         &self,
         ctx: &OperatorContext,
         name: &str,
         reason: &str,
     ) -> Result<(Recipient, Effect), ServiceError> {
-        let moved = self.move_recipient(ctx, name, reason, RecipientState::Suspended, "recipient.suspend").await?;
+        let moved = self.move_recipient(ctx, name, reason, RecipientState::Suspended, Action::RecipientSuspend).await?;
         self.with_effect(moved).await
     }
 
-    /// Lets a suspended recipient read again what it is granted.
+    /// Lets a suspended recipient read again.
     pub async fn resume_recipient(
         &self,
         ctx: &OperatorContext,
         name: &str,
         reason: &str,
     ) -> Result<Recipient, ServiceError> {
-        self.move_recipient(ctx, name, reason, RecipientState::Active, "recipient.resume").await
+        self.move_recipient(ctx, name, reason, RecipientState::Active, Action::RecipientResume).await
     }
 
-    /// Ends a recipient for good, with its grants and tokens; its history is kept.
+    /// Ends a recipient for good, with its grants and tokens. Its history is kept.
     pub async fn offboard_recipient(
         &self,
         ctx: &OperatorContext,
         name: &str,
         reason: &str,
     ) -> Result<(Recipient, Effect), ServiceError> {
-        let moved = self.move_recipient(ctx, name, reason, RecipientState::Offboarded, "recipient.offboard").await?;
+        let moved =
+            self.move_recipient(ctx, name, reason, RecipientState::Offboarded, Action::RecipientOffboard).await?;
         self.with_effect(moved).await
     }
 
-    /// Looks at the views that a recipient is granted with properties that become others.
+    /// Judges the views that a recipient is granted by the properties that would change.
     async fn judge_views(&self, before: &Recipient, after: &Recipient) -> Result<Judged, ServiceError> {
         let now = self.clock.now();
         let are_same = before.spec.properties == after.spec.properties;
@@ -433,7 +460,7 @@ impl Service {
         Ok(judged)
     }
 
-    /// A recipient that nothing is handed out to any more, with what it was handed before and still lives.
+    /// Adds the presigned URLs of a recipient that are still live.
     async fn with_effect(&self, recipient: Recipient) -> Result<(Recipient, Effect), ServiceError> {
         let outstanding = self.db.find_outstanding(Some(recipient.id), self.clock.now()).await?;
         let effect = Effect::new(recipient.updated_at, outstanding);
@@ -446,7 +473,7 @@ impl Service {
         name: &str,
         reason: &str,
         state: RecipientState,
-        action: &'static str,
+        action: Action,
     ) -> Result<Recipient, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let recipient =
@@ -463,7 +490,7 @@ impl Service {
         Ok(recipient)
     }
 
-    /// Moves `recipient` to `state` in a transaction that holds the chain's lock.
+    /// Moves `recipient` to `state`; the transaction must hold the chain's lock.
     pub(in crate::service) async fn move_recipient_in(
         &self,
         tx: &mut Tx,
@@ -471,12 +498,12 @@ impl Service {
         mut recipient: Recipient,
         reason: &str,
         state: RecipientState,
-        action: &'static str,
+        action: Action,
     ) -> Result<Recipient, ServiceError> {
         let (before, mut bound) = (recipient.state, None);
         (recipient.state, recipient.updated_at) = (state, ctx.now);
         if state == RecipientState::Offboarded {
-            // The identity may be somebody else's next.
+            // Another recipient may be bound to the identity later.
             bound = recipient.spec.oidc.take();
         }
         let recipient = tx.update_recipient(recipient).await?;

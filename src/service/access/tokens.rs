@@ -1,5 +1,5 @@
-//! Recipients' tokens: how they are issued, rotated and ended. A token in clear leaves here once, in the answer that
-//! made it.
+//! Issues, rotates and revokes recipients' tokens. A token's text leaves the server once, in the answer that created
+//! it.
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -14,11 +14,17 @@ use crate::{
             recipient::{Recipient, RecipientState},
             token::{BearerToken, Token},
         },
-        audit::{Event, Object, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
+        },
         core::{
             message::quoted,
             name::{Name, NameKind, name_key},
+            spec,
         },
+        operators::principal::Separation,
     },
     service::{
         Service,
@@ -35,97 +41,97 @@ use crate::{
 
 use super::{grants::Effect, recipients};
 
-/// How many live tokens a credential has at most: one in use, and one that takes its place.
+/// The most live tokens of one credential: one in use and its successor.
 const MAX_LIVE_TOKENS: usize = 2;
-/// The credential of tokens that name none.
+/// The credential of tokens for which none is named.
 const DEFAULT_CREDENTIAL: &str = "default";
 
-/// A token that is asked for.
+/// A request for a token.
 #[derive(Clone, Debug, Default)]
 pub struct NewToken {
-    /// How long it lives, in seconds.
+    /// How long the token lives, in seconds.
     pub expires_in_seconds: Option<u64>,
-    /// The credential that it belongs to.
+    /// The credential that the token belongs to.
     pub credential: Option<String>,
-    /// Only these shares, by name; all of the recipient's where empty.
+    /// The names of the only shares it may read; all of the recipient's if empty.
     pub shares: Vec<String>,
-    /// Only from these networks.
+    /// The only networks it may be used from.
     pub allowed_cidrs: Vec<IpNet>,
-    /// Whether the answer shows it.
+    /// Whether the answer contains the token.
     pub reveal: bool,
 }
 
 /// How a token is rotated.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
-    /// How long the old token goes on at most, in seconds; 0 ends it at once where the new one is shown, and otherwise
-    /// when the new one is fetched.
+    /// The longest time that the old token stays valid, in seconds. With 0 it ends at once if the new one is revealed,
+    /// otherwise when the new one is fetched.
     pub existing_token_expire_in_seconds: u64,
-    /// Whether the answer shows the new one.
+    /// Whether the answer contains the new token.
     pub reveal: bool,
-    /// Whether 0 ends the old token now, though the new one is not fetched yet.
+    /// Whether 0 ends the old token now even if the new one is not fetched yet.
     pub force: bool,
 }
 
-/// A token with the names of the shares that it is bound to.
+/// A token with the names of the shares it is bound to.
 #[derive(Clone, Debug)]
 pub struct TokenDetail {
     /// The token.
     pub token: Token,
-    /// The shares' names; ids of shares that are gone.
+    /// The shares' names; the ids of shares that no longer exist.
     pub shares: Vec<String>,
 }
 
-/// What came of issuing a token.
+/// The result of issuing a token.
 #[derive(Debug)]
 pub enum Issued {
-    /// It was made and shown.
+    /// The token was created and is in the answer.
     Revealed(IssuedToken),
-    /// It will be made when the recipient fetches it.
+    /// The token will be created when the recipient fetches it.
     Pending(PendingToken),
 }
 
-/// A token that waits to be fetched.
+/// A token that the recipient has yet to fetch.
 #[derive(Debug)]
 pub struct PendingToken {
-    /// What is kept of it.
+    /// The stored record.
     pub token: Token,
-    /// The code of its link; shown now or never.
+    /// The code of its link; it cannot be shown again.
     pub code: ActivationCode,
-    /// When the link ends.
+    /// When the link expires.
     pub expires_at: DateTime<Utc>,
 }
 
-/// A token that was just made, in clear.
+/// A token that was just created, with its text.
 #[derive(Debug)]
 pub struct IssuedToken {
-    /// What is kept of it.
+    /// The stored record.
     pub token: Token,
-    /// The token itself; shown now or never.
+    /// The token's text; it cannot be shown again.
     pub secret: BearerToken,
-    /// When it ends.
+    /// When the token expires.
     pub expires_at: DateTime<Utc>,
 }
 
-/// What stands in a dry run's answer in the place of a secret.
+/// Stands in for a secret in a dry run's answer.
 pub(in crate::service) const NOT_ISSUED: &str = "dry-run";
 
 /// How a new token gets to its recipient.
 #[derive(Clone, Copy, Debug)]
 struct Shown {
     reveal: bool,
-    /// How long it lives from then on.
+    /// How long the token lives once it is delivered.
     life_seconds: u64,
     /// The token that ends when this one is fetched.
     ends_token_id: Option<Uuid>,
 }
 
-/// What came of revoking a token.
+/// The result of revoking a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RevokedToken {
-    /// From when on it authenticates nobody.
+    /// The time from which the token is refused.
     pub revoked_at: DateTime<Utc>,
-    /// What is left of it.
+    /// The presigned URLs that are still live.
     pub effect: Effect,
 }
 
@@ -133,18 +139,13 @@ fn not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "token", name: id.to_string() }
 }
 
-pub(in crate::service) fn event(
-    ctx: &OperatorContext,
-    action: &'static str,
-    recipient: &Recipient,
-    token: &Token,
-) -> Event {
+pub(in crate::service) fn event(ctx: &OperatorContext, action: Action, recipient: &Recipient, token: &Token) -> Event {
     let credential = Some(token.credential.clone());
     Event {
         recipient: Some(recipient.name.to_string()),
         recipient_id: Some(recipient.id),
         token_id: Some(token.id),
-        ..ctx.event(action, Object { kind: "token".into(), id: Some(token.id), name: credential })
+        ..ctx.event(action, Object { kind: Kind::Token, id: Some(token.id), name: credential })
     }
 }
 
@@ -162,13 +163,25 @@ pub(in crate::service) async fn find_token(
     found.ok_or_else(|| not_found(id))
 }
 
+/// Refuses to show a recipient's token to an operator, who could read with it, where duties are separated.
+fn may_reveal(ctx: &OperatorContext, reveal: bool) -> Result<(), ServiceError> {
+    if reveal && ctx.principal.separation == Separation::Enforced {
+        let message =
+            "tokens are shown to nobody but their recipients here (governance.separation); leave `reveal` out, and \
+                       send the recipient its activation link"
+                .to_owned();
+        return Err(ServiceError::Forbidden { reason: "SEPARATION", message });
+    }
+    Ok(())
+}
+
 fn end_of(now: DateTime<Utc>, seconds: u64) -> DateTime<Utc> {
     now.checked_add_signed(span(seconds)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 impl Service {
-    /// Issues a token to a recipient: a link by which the recipient fetches it, or the token itself where it is to be
-    /// shown.
+    /// Issues a token to a recipient. The answer holds a link for the recipient to fetch it, or the token itself if
+    /// `asked.reveal` is set.
     pub async fn issue_token(
         &self,
         ctx: &OperatorContext,
@@ -176,6 +189,7 @@ impl Service {
         asked: NewToken,
     ) -> Result<Issued, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        may_reveal(ctx, asked.reveal)?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let mut errors = Vec::new();
@@ -223,8 +237,8 @@ impl Service {
         Ok(issued)
     }
 
-    /// Issues a token in the place of another, which goes on for a while, so that nothing breaks in between. It keeps
-    /// the old one's credential, shares, networks and length of life.
+    /// Issues a token in place of another, which stays valid for a while so that nothing breaks. The new token keeps
+    /// the old one's credential, shares, networks and lifetime.
     pub async fn rotate_token(
         &self,
         ctx: &OperatorContext,
@@ -233,6 +247,7 @@ impl Service {
         rotation: Rotation,
     ) -> Result<Issued, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        may_reveal(ctx, rotation.reveal)?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let old = find_token(&mut tx, &recipient, id).await?;
@@ -244,7 +259,7 @@ impl Service {
             return Err(ServiceError::conflict(message));
         };
         let goes_on = rotation.existing_token_expire_in_seconds;
-        // Without the new token in anybody's hands, ending the old one would lock the recipient out.
+        // Nobody holds the new token yet, so ending the old one now would lock the recipient out.
         let ends_at_activation = goes_on == 0 && !rotation.reveal && !rotation.force;
         let end = ctx.now.checked_add_signed(span(goes_on)).filter(|end| *end < old_end && !ends_at_activation);
         if let Some(end) = end {
@@ -268,7 +283,9 @@ impl Service {
                 "replaced_by": token.id,
             },
         });
-        let rotated = Event { change: Some(change), ..event(ctx, "token.rotate", &recipient, &old) };
+        // Only what ends earlier tightens; the new token has an event of its own.
+        let effect = Some(if end.is_some() { spec::Effect::Tightens } else { spec::Effect::Neutral });
+        let rotated = Event { change: Some(change), effect, ..event(ctx, Action::TokenRotate, &recipient, &old) };
         write::append(&mut tx, rotated, ctx.now).await?;
         let shown = Shown {
             reveal: rotation.reveal,
@@ -280,7 +297,7 @@ impl Service {
         Ok(issued)
     }
 
-    /// Ends a token now. One that was revoked before stays revoked as it was.
+    /// Ends a token now. A token that was revoked earlier keeps that time.
     pub async fn revoke_token(
         &self,
         ctx: &OperatorContext,
@@ -300,14 +317,14 @@ impl Service {
         Ok(RevokedToken { revoked_at, effect: Effect::new(revoked_at, outstanding) })
     }
 
-    /// One of a recipient's tokens, without the token itself.
+    /// Finds one of a recipient's tokens; the token's text is never in the answer.
     pub async fn get_token(&self, recipient: &str, id: Uuid) -> Result<TokenDetail, ServiceError> {
         let recipient = self.get_recipient(recipient).await?;
         let found = self.db.find_token(id).await?.filter(|token| token.recipient_id == recipient.id);
         self.token_detail(found.ok_or_else(|| not_found(id))?).await
     }
 
-    /// A recipient's tokens by their creation.
+    /// Lists a recipient's tokens by creation time.
     pub async fn list_tokens(&self, recipient: &str, page: &PageRequest) -> Result<Page<TokenDetail>, ServiceError> {
         let recipient = self.get_recipient(recipient).await?;
         let opened = self.begin_page(page, format!("tokens of {}", recipient.id))?;
@@ -322,7 +339,7 @@ impl Service {
         Ok(Page { items, next_page_token: page.next_page_token })
     }
 
-    /// Ends `token` now, in a transaction that holds the chain's lock.
+    /// Ends `token` now; the transaction must hold the chain's lock.
     pub(in crate::service) async fn end_token(
         &self,
         tx: &mut Tx,
@@ -333,11 +350,32 @@ impl Service {
     ) -> Result<(), ServiceError> {
         tx.revoke_token(token.id, ctx.now).await?;
         let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
-        let event = Event { change: Some(change), ..event(ctx, "token.revoke", recipient, token) };
+        let event = Event { change: Some(change), ..event(ctx, Action::TokenRevoke, recipient, token) };
         Ok(write::append(tx, event, ctx.now).await?)
     }
 
-    /// Keeps a new token with its secret's hash or its link's, and records the issue and, if it is shown, the showing.
+    /// Has `token` end at `end`, in a transaction that holds the chain's lock.
+    pub(in crate::service) async fn shorten_token_in(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        recipient: &Recipient,
+        token: &Token,
+        end: DateTime<Utc>,
+        reason: &str,
+    ) -> Result<(), ServiceError> {
+        tx.shorten_token(token.id, end).await?;
+        let change = json!({
+            "before": {"expires_at": token.expires_at.map(timestamp)},
+            "after": {"expires_at": timestamp(end)},
+            "reason": reason,
+        });
+        let event = Event { change: Some(change), ..event(ctx, Action::TokenRotate, recipient, token) };
+        Ok(write::append(tx, event, ctx.now).await?)
+    }
+
+    /// Stores a new token with the hash of its secret or of its link's code. Records that it was issued and, if so,
+    /// revealed.
     async fn insert_new(
         &self,
         tx: &mut Tx,
@@ -375,12 +413,12 @@ impl Service {
                 "expires_in_seconds": shown.life_seconds,
             });
             after[end.0] = timestamp(end.1).into();
-            Event { change: Some(json!({"after": after})), ..event(ctx, "token.issue", recipient, token) }
+            Event { change: Some(json!({"after": after})), ..event(ctx, Action::TokenIssue, recipient, token) }
         };
         if !shown.reveal {
             let code = if ctx.is_dry() { ActivationCode::presented(NOT_ISSUED) } else { ActivationCode::generate() };
             let expires_at = end_of(ctx.now, self.settings.activation_ttl_seconds);
-            // Until it is fetched, the token ends when its link does.
+            // Until it is fetched, the token expires with its link.
             let token = Token { expires_at: Some(expires_at), ..token };
             let Shown { life_seconds, ends_token_id, .. } = shown;
             let activation = Activation { token_id: token.id, expires_at, life_seconds, ends_token_id };
@@ -394,7 +432,7 @@ impl Service {
         let token = Token { activated_at: Some(ctx.now), expires_at: Some(expires_at), ..token };
         tx.insert_token(&token, Some(&secret.hash())).await?;
         write::append(tx, issue(&token, ("expires_at", expires_at)), ctx.now).await?;
-        write::append(tx, event(ctx, "token.reveal", recipient, &token), ctx.now).await?;
+        write::append(tx, event(ctx, Action::TokenReveal, recipient, &token), ctx.now).await?;
         Ok(Issued::Revealed(IssuedToken { token, secret, expires_at }))
     }
 

@@ -1,8 +1,8 @@
-//! The audit trail outside of the database: what a checkpoint's export holds, written and walked.
+//! Writes and reads the audit export, the trail outside the database.
 //!
-//! In the export's folder, `keys/<name>.txt` holds the public keys, `events/<seq>.ndjson` the events up to the checkpoint
-//! `checkpoints/<seq>.txt`, which is written last. Personal parts never leave the database, because what is exported
-//! cannot be erased. Never here: when a checkpoint is made.
+//! In the export's folder, `keys/<name>.txt` holds the public keys and `events/<seq>.ndjson` the events up to the
+//! checkpoint `checkpoints/<seq>.txt`, which is written last. Personal parts never leave the database, because an
+//! export cannot be erased. Never here: when checkpoints are made.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -33,11 +33,11 @@ const KEYS: &str = "keys";
 const EVENTS: &str = "events";
 const CHECKPOINTS: &str = "checkpoints";
 
-/// How often, and after how long, the checkpoint of events is looked for that a server is just writing.
+/// How often, and at which interval, to look for the checkpoint of events that a server may be exporting right now.
 const LOOKS: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
-/// An event as a line of the export; its text stands in it byte for byte.
+/// An event as a line of the export, which holds its text byte for byte.
 #[derive(Deserialize, Serialize)]
 struct Line<'a> {
     seq: i64,
@@ -59,15 +59,15 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Appends `event` to `lines` as the export has it.
+/// Appends `event` to `lines` in the export's format.
 pub(in crate::service) fn write_line(lines: &mut Vec<u8>, event: &StoredEvent) -> Result<(), AuditError> {
     let text: Result<&RawValue, _> = serde_json::from_str(&event.body);
     let written = text.and_then(|text| Line::new(&presented(event), text).write(lines));
-    // Every part is text already, and memory does not fail.
+    // Serializing text to memory cannot fail; only an invalid body can.
     Ok(written.map_err(|_| Broken::at(event.seq, "its text is no JSON"))?)
 }
 
-/// Adds a checkpoint with its events to the export; safe to repeat.
+/// Adds a checkpoint with its events to the export. May be repeated.
 pub(in crate::service) async fn add(
     archive: &Archive,
     key: &VerifierKey,
@@ -80,7 +80,7 @@ pub(in crate::service) async fn add(
     archive.add(CHECKPOINTS, &checkpoint_name(seq), Bytes::from(note.to_owned())).await
 }
 
-/// Refuses to add the checkpoint `seq` to an export that goes on behind it without having it: that is another chain's.
+/// Refuses an export that has checkpoints after `seq` but not `seq` itself: it belongs to another chain.
 pub(in crate::service) async fn check_not_ahead(
     archive: &Archive,
     newest: Option<i64>,
@@ -97,8 +97,8 @@ pub(in crate::service) async fn check_not_ahead(
     )))
 }
 
-/// Refuses to add to an export that lacks what was exported last: it is another place, such as the folder below a disk that
-/// is not mounted.
+/// Refuses an export that lacks the checkpoint exported last: it is another place, such as the mount point of a disk
+/// that is not mounted.
 pub(in crate::service) async fn check_not_lost(archive: &Archive, last: &StoredCheckpoint) -> Result<(), AuditError> {
     if holds(archive, last.seq, &last.note).await? {
         return Ok(());
@@ -111,13 +111,13 @@ pub(in crate::service) async fn check_not_lost(archive: &Archive, last: &StoredC
     )))
 }
 
-/// The newest checkpoint of an export behind the one of `seq`; none where that is the last, or would be.
+/// Finds the newest checkpoint of an export after `seq`; `None` if there is none.
 pub(in crate::service) async fn newest_behind(archive: &Archive, seq: i64) -> Result<Option<i64>, StorageError> {
     let names = archive.list_behind(CHECKPOINTS, &checkpoint_name(seq)).await?;
     Ok(seqs(&names).max())
 }
 
-/// Whether an export holds the checkpoint `seq` as `note` has it.
+/// Whether an export holds the checkpoint `seq` with exactly this text.
 pub async fn holds(archive: &Archive, seq: i64, note: &str) -> Result<bool, StorageError> {
     Ok(archive.read(CHECKPOINTS, &checkpoint_name(seq)).await?.is_some_and(|held| held == note.as_bytes()))
 }
@@ -134,7 +134,7 @@ fn checkpoint_name(seq: i64) -> String {
     format!("{seq:020}.txt")
 }
 
-/// The public keys that an export says its checkpoints are signed with; believing them is the reader's decision.
+/// Reads the public keys that an export names; whether to trust them is the caller's decision.
 pub async fn read_keys(archive: &Archive) -> Result<Vec<VerifierKey>, StorageError> {
     let mut keys = Vec::new();
     for name in archive.list(KEYS).await? {
@@ -144,29 +144,29 @@ pub async fn read_keys(archive: &Archive) -> Result<Vec<VerifierKey>, StorageErr
     Ok(keys)
 }
 
-/// A file of an export, as it is.
+/// A file of an export.
 #[derive(Clone, Debug)]
 pub struct ExportFile {
-    /// The folder that it lies in.
+    /// The folder that holds it.
     pub folder: &'static str,
-    /// Its name there.
+    /// Its name in that folder.
     pub name: String,
-    /// What it says.
+    /// Its bytes.
     pub content: Bytes,
 }
 
-/// The newest part of an export: enough to verify it by itself.
+/// The newest part of an export: enough to verify it without the rest.
 #[derive(Debug)]
 pub struct Newest {
-    /// The checkpoint before, on whose word it is verified; `None` where the part is the whole.
+    /// The checkpoint before the part, which is trusted; `None` if the part is the whole export.
     pub base: Option<i64>,
-    /// The public keys, and the checkpoint before.
+    /// The public keys, and the checkpoint before the part.
     pub ground: Vec<ExportFile>,
-    /// Each of the last checkpoints with its events, the oldest first.
+    /// The checkpoints with their events, oldest first.
     pub segments: Vec<[ExportFile; 2]>,
 }
 
-/// Reads the last `most` checkpoints of an export with their events, unverified.
+/// Reads the last `most` checkpoints of an export with their events, without verifying them.
 pub async fn read_newest(archive: &Archive, most: usize) -> Result<Newest, AuditError> {
     let seqs = list(archive).await?;
     let first = seqs.len().saturating_sub(most);
@@ -193,20 +193,20 @@ async fn read_file(archive: &Archive, folder: &'static str, name: String) -> Res
     Ok(ExportFile { folder, name, content })
 }
 
-/// The events between two checkpoints, verified.
+/// The verified events between two checkpoints.
 #[derive(Debug)]
 pub struct Segment {
     /// The checkpoint at their end.
     pub checkpoint: Checkpoint,
-    /// The first of them.
+    /// The sequence number of the first event.
     pub first: i64,
-    /// Their hashes.
+    /// The events' hashes.
     pub hashes: Vec<[u8; 32]>,
     /// The checkpoint's signed text.
     pub note: String,
 }
 
-/// A walk through an export, from checkpoint to checkpoint.
+/// Walks through an export from checkpoint to checkpoint.
 #[derive(Debug)]
 pub struct ExportWalk {
     archive: Archive,
@@ -215,16 +215,16 @@ pub struct ExportWalk {
     last: i64,
     walk: Walk,
     origin: Option<String>,
-    /// The digest of the checkpoint that was passed last; `None` at the beginning of the chain.
+    /// The digest of the last checkpoint passed; `None` at the start of the chain.
     previous: Option<[u8; 32]>,
-    /// Who signed the checkpoints that were passed, for each whether nobody else did.
+    /// The signers of the checkpoints passed, each with whether it signed one alone.
     signers: BTreeSet<(String, bool)>,
-    /// Whether every checkpoint is walked.
+    /// Whether the walk covers every checkpoint.
     is_whole: bool,
 }
 
 impl ExportWalk {
-    /// A walk from the chain's beginning.
+    /// Starts at the beginning of the chain.
     pub async fn from_start(archive: &Archive, keys: &[VerifierKey]) -> Result<Self, AuditError> {
         let ahead = list(archive).await?;
         Ok(Self {
@@ -240,7 +240,7 @@ impl ExportWalk {
         })
     }
 
-    /// A walk that believes the checkpoint `seq`, or the newest one, and goes on behind it.
+    /// Starts after the checkpoint `seq`, or the newest one, and trusts it.
     pub async fn since(archive: &Archive, keys: &[VerifierKey], seq: Option<i64>) -> Result<Self, AuditError> {
         let mut walk = Self::from_start(archive, keys).await?;
         let seq = seq.or(walk.ahead.back().copied()).unwrap_or_default();
@@ -255,7 +255,7 @@ impl ExportWalk {
         Ok(walk)
     }
 
-    /// A walk that goes on where `walk` is, at the end of the checkpoint whose text hashes to `previous`.
+    /// Continues where `walk` is: at the checkpoint whose text hashes to `previous`.
     pub(in crate::service) async fn behind(
         archive: &Archive,
         keys: &[VerifierKey],
@@ -270,33 +270,33 @@ impl ExportWalk {
         Ok(export)
     }
 
-    /// Where the export is, for messages.
+    /// The export's location, for messages.
     pub fn url(&self) -> &str {
         self.archive.url()
     }
 
-    /// The newest event that the export's checkpoints claim to cover; 0 for an empty export.
+    /// The last event that the export's checkpoints claim to cover; 0 for an empty export.
     pub fn last(&self) -> i64 {
         self.last
     }
 
-    /// The last event that was verified.
+    /// The last verified event.
     pub fn head(&self) -> Head {
         self.walk.head()
     }
 
-    /// The Merkle tree of every event so far, where the walk knows what came before its start.
+    /// The Merkle tree of all events so far; `None` if the walk started after a trusted checkpoint.
     pub(in crate::service) fn tree(&self) -> Option<&Frontier> {
         self.walk.tree()
     }
 
-    /// The next checkpoint with its events; `None` behind the last.
+    /// Verifies the next checkpoint with its events; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<Segment>, AuditError> {
         self.next_with(|_, _| ()).await
     }
 
-    /// [`Self::next`], showing each event with what its text says. What is shown is bound to the event before; that it
-    /// is what was signed is known when the segment is answered.
+    /// Does the same as [`Self::next`] and passes each event with its parsed text to `each`. At that time an event is
+    /// bound to the one before; that it was signed is known only when the segment is returned.
     pub(in crate::service) async fn next_with(
         &mut self,
         mut each: impl FnMut(&Presented<'_>, &Value) + Send,
@@ -344,8 +344,8 @@ impl ExportWalk {
         Ok(Some(Segment { checkpoint, first, hashes, note }))
     }
 
-    /// Refuses an export with a file that no server wrote, or without a key that it names. Asked at the walk's end, when
-    /// it is known who signed.
+    /// Refuses an export with a file that no server wrote, or without a key that it needs. Called at the end of the
+    /// walk, when the signers are known.
     pub(in crate::service) async fn check_files(&self) -> Result<(), AuditError> {
         let foreign = |file: &str, why: &str| {
             AuditError::Refused(format!("`{}` holds `{file}`, {why}; nothing but an export belongs there", self.url()))
@@ -355,7 +355,7 @@ impl ExportWalk {
         if let Some(file) = outside.first() {
             return Err(foreign(file, UNWRITTEN));
         }
-        // Events are listed first, because they are written first.
+        // Events are listed first because they are written first.
         let events = self.archive.list(EVENTS).await?;
         let mut checkpoints = self.archive.list(CHECKPOINTS).await?;
         if let Some(name) = checkpoints.iter().find(|name| seqs(std::slice::from_ref(name)).next().is_none()) {
@@ -388,7 +388,7 @@ impl ExportWalk {
             let content = self.archive.read(KEYS, &name).await?.unwrap_or_default();
             let key = std::str::from_utf8(&content).ok().and_then(VerifierKey::parse);
             let key = key.filter(|key| key_name(key.name()) == name && content == format!("{key}\n"));
-            // A server names its key before it signs with it for the first time.
+            // A server adds its key before the first checkpoint signed with it.
             let belongs = |key: &VerifierKey| !self.is_whole || self.last == 0 || self.has_signed(key.name());
             match key.filter(belongs) {
                 Some(key) => listed.insert(key.name().to_owned()),
@@ -399,7 +399,7 @@ impl ExportWalk {
                 }
             };
         }
-        // Where a key is handed on, either may be the one that was written.
+        // Where one key hands over to another, either may be the one in the export.
         match self.signers.iter().find(|(name, is_alone)| *is_alone && !listed.contains(name)) {
             Some((name, _)) => Err(AuditError::Refused(format!("`{}` lacks `{KEYS}/{}`", self.url(), key_name(name)))),
             None => Ok(()),
@@ -426,18 +426,18 @@ async fn list(archive: &Archive) -> Result<VecDeque<i64>, StorageError> {
     Ok(seqs.into())
 }
 
-/// The checkpoints that these files are; object stores leave unfinished uploads under names of their own.
+/// The checkpoints that these files hold. Skips other names, such as those of unfinished uploads.
 fn seqs(names: &[String]) -> impl Iterator<Item = i64> {
     let seq = |name: &String| name.strip_suffix(".txt")?.parse().ok().filter(|seq| checkpoint_name(*seq) == *name);
     names.iter().filter_map(seq)
 }
 
-/// Reads the signed note that stands for the events up to `seq`.
+/// Opens the signed note of the checkpoint `seq`.
 pub(in crate::service) fn open(note: &str, keys: &[VerifierKey], seq: i64) -> Result<Checkpoint, Broken> {
     covering(Checkpoint::open(note, keys), seq)
 }
 
-/// [`open`] behind another checkpoint, whose key is among `keys`.
+/// Does the same as [`open`] for a note that follows another, whose key is among `keys`.
 pub(in crate::service) fn open_next(note: &str, keys: &[VerifierKey], seq: i64) -> Result<Checkpoint, Broken> {
     covering(Checkpoint::open_next(note, keys), seq)
 }
@@ -450,13 +450,13 @@ fn covering(opened: Result<Checkpoint, CheckpointError>, seq: i64) -> Result<Che
     Ok(checkpoint)
 }
 
-/// Goes on to believe the key that a believed checkpoint hands on to.
+/// Trusts the key that a trusted checkpoint hands over to.
 pub(in crate::service) fn follow(keys: &mut Vec<VerifierKey>, checkpoint: &Checkpoint) {
     keys.extend(checkpoint.next_key.clone().filter(|key| !keys.contains(key)));
 }
 
-/// Whether a walk that has just reached a checkpoint's end found what it states. `first` is the first event behind the
-/// checkpoint before: from there on nothing can be believed if not.
+/// Checks that a walk found what the checkpoint at its end states. If not, no event from `first`, the first after the
+/// checkpoint before, can be trusted.
 pub(in crate::service) fn agree(checkpoint: &Checkpoint, walk: &Walk, origin: &str, first: i64) -> Result<(), Broken> {
     let root = walk.tree().map(|tree| tree.root());
     let wrong = if checkpoint.origin != origin {

@@ -1,23 +1,29 @@
-//! A database that is behind its audit export: restored from a backup, or left by a failover that lost commits.
+//! Recovers a database that is behind its audit export: restored from a backup, or left by a failover that lost
+//! commits.
 //!
-//! What the export proves is taken over, so that the trail stays whole; what was revoked is revoked again; and everything
-//! is frozen until an operator has looked at what else was lost. Never here: personal parts, which no export holds.
+//! What the export proves is taken over, so that the trail stays whole; what tightened, whoever did it, is done again; and
+//! everything is frozen until an operator has looked at what else was lost. Each event says itself whether it tightened.
+//! Never here: personal parts, which no export holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     domain::{
         access::recipient::RecipientState,
         audit::{
-            Actor, Event, Head,
+            Actor, ActorKind, Event, Head,
+            action::{Action, Kind},
             chain::{Broken, Presented},
             checkpoint::{VerifierKey, digest},
             merkle::Frontier,
+            recorded::Recorded,
         },
-        core::name::name_key,
+        core::{name::name_key, spec::Effect},
         operators::Operator,
     },
     service::{
@@ -35,13 +41,13 @@ use super::{
     write,
 };
 
-/// Why, where something is revoked again.
+/// The reason recorded with a repeated revocation.
 const REASON: &str = "revoked before the database was restored, as its audit export says";
 
 /// Why the database could not be brought up to its export.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// The export cannot be read or believed, or is another database's.
+    /// The export cannot be read or verified, or belongs to another database.
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// A revocation could not be repeated.
@@ -52,77 +58,210 @@ pub enum RecoveryError {
     Store(#[from] StoreError),
 }
 
-/// What was found and done about a database that was behind its export.
+/// What recovery found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// The database's newest event.
+    /// The newest event of the database.
     pub after: i64,
-    /// The export's newest event.
+    /// The newest event of the export.
     pub through: i64,
-    /// Whether the database has gone on since by itself, so that its trail and the export's are two.
+    /// Whether the database went on by itself, so that its trail and the export's have parted.
     pub is_fork: bool,
-    /// How many grants, tokens, recipients and operators were revoked again.
+    /// How many grants, tokens, recipients, operators and objects were tightened again.
     pub revoked: usize,
-    /// Operators' other changes that were lost, on which people have to decide: how many by action.
+    /// The other changes that were lost, on which people have to decide: how many by action.
     pub lost: BTreeMap<String, u64>,
 }
 
-/// What tightened, as the export's events say.
+/// What tightened, as the export's events say, and what else was lost.
 #[derive(Debug, Default)]
 struct Lost {
     grants: BTreeSet<Uuid>,
     tokens: BTreeSet<Uuid>,
+    /// When each token ends that was given a successor.
+    token_ends: BTreeMap<Uuid, DateTime<Utc>>,
     /// Where each recipient came to last.
     recipients: BTreeMap<Uuid, RecipientState>,
-    /// Whether each operator was disabled last, by its name.
+    /// Whether each operator was disabled last, with its name.
     operators: BTreeMap<Uuid, (String, bool)>,
     operator_tokens: BTreeSet<Uuid>,
+    /// Shared objects that were taken out of their shares.
+    objects: BTreeSet<Uuid>,
+    /// What fields were set to last, and by what.
+    fields: BTreeMap<(Kind, Uuid), Fields>,
+    /// Whether each operator of an issuer was disabled last, by its name.
+    identities: BTreeMap<Uuid, (String, bool)>,
     others: BTreeMap<String, u64>,
     events: usize,
 }
 
+/// The fields of one thing that changed.
+#[derive(Debug, Default)]
+struct Fields {
+    /// The thing's name.
+    name: String,
+    /// What each was set to last.
+    values: Map<String, Value>,
+    /// How many changes only tightened, by action; they are lost where nothing of them can be made again.
+    actions: BTreeMap<String, u64>,
+}
+
 impl Lost {
-    fn take(&mut self, event: &Value) {
-        let is_change =
-            event["change"].is_object() && event["decision"] == "allow" && event["actor"]["kind"] == "operator";
-        let (Some(action), true) = (event["action"].as_str(), is_change) else { return };
-        let id = event["object"]["id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
-        let name = event["object"]["name"].as_str().unwrap_or_default().to_owned();
-        match (action, id) {
-            ("grant.revoke", Some(id)) => {
+    fn take(&mut self, event: &Recorded) {
+        if !event.is_allowed() {
+            return;
+        }
+        let Some(effect) = &event.effect else { return self.take_old(event) };
+        let change = event.change.as_ref().unwrap_or(&Value::Null);
+        let tightens = effect.known() == Some(Effect::Tightens);
+        let object = event.object.as_ref();
+        let (kind, id) = (object.and_then(|object| object.kind.known()), object.and_then(|object| object.id));
+        let (before, after) = (&change["before"], &change["after"]);
+        let is_known = match (kind, id) {
+            (Some(kind), Some(id)) => self.take_change(event, kind, id, tightens, before, after),
+            _ => false,
+        };
+        if !is_known {
+            self.count(event);
+        }
+    }
+
+    /// Takes what a change says of itself; false where it is for people to decide on.
+    fn take_change(
+        &mut self,
+        event: &Recorded,
+        kind: Kind,
+        id: Uuid,
+        tightens: bool,
+        before: &Value,
+        after: &Value,
+    ) -> bool {
+        let name = event.object.as_ref().and_then(|object| object.name.clone()).unwrap_or_default();
+        match kind {
+            Kind::Freeze => return tightens,
+            Kind::Grant if tightens => {
                 self.grants.insert(id);
             }
-            ("token.revoke", Some(id)) => {
-                self.tokens.insert(id);
+            Kind::Token if tightens => match time(&after["expires_at"]) {
+                Some(end) => {
+                    self.token_ends.insert(id, end);
+                }
+                None => {
+                    self.tokens.insert(id);
+                }
+            },
+            Kind::Token => {
+                // The token that this one took the place of has ended with its activation.
+                self.tokens.extend(after["ends"].as_str().and_then(|id| id.parse::<Uuid>().ok()));
+                return false;
             }
-            ("recipient.suspend", Some(id)) => {
-                self.recipients.insert(id, RecipientState::Suspended);
-            }
-            ("recipient.offboard", Some(id)) => {
+            Kind::Recipient if after["state"].is_string() => match state(&after["state"]) {
+                Some(RecipientState::Active) => {
+                    self.recipients.remove(&id);
+                }
+                Some(state) => {
+                    self.recipients.insert(id, state);
+                }
+                None => return false,
+            },
+            Kind::Recipient if tightens && after.is_null() => {
                 self.recipients.insert(id, RecipientState::Offboarded);
             }
-            ("recipient.resume", Some(id)) => {
-                self.recipients.remove(&id);
+            Kind::Operator if event.token_id.is_some() => {
+                self.operator_tokens.extend(event.token_id.filter(|_| tightens));
+                return tightens;
             }
-            ("operator.disable" | "operator.delete", Some(id)) => {
+            Kind::Operator if after["disabled"].is_boolean() => {
+                self.operators.insert(id, (name, after["disabled"] == true));
+            }
+            Kind::Operator if tightens && after.is_null() => {
                 self.operators.insert(id, (name, true));
             }
-            ("operator.enable", Some(id)) => {
+            Kind::OperatorIdentity => match event.action.known() {
+                Some(Action::OperatorIdentityDisable) => {
+                    self.identities.insert(id, (name, true));
+                }
+                Some(Action::OperatorIdentityEnable) => {
+                    self.identities.insert(id, (name, false));
+                }
+                // Another sign-in makes them again.
+                Some(Action::OperatorIdentityCreate | Action::OperatorIdentityUpdate) => {}
+                _ => return false,
+            },
+            Kind::Object if tightens && after.is_null() => {
+                self.objects.insert(id);
+            }
+            Kind::Recipient | Kind::Operator | Kind::Object if before.is_object() && after.is_object() => {
+                let fields = self.fields.entry((kind, id)).or_default();
+                fields.name = name;
+                fields.values.extend(after.as_object().cloned().unwrap_or_default());
+                if tightens {
+                    *fields.actions.entry(event.action.as_str().to_owned()).or_default() += 1;
+                }
+                return tightens;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Takes an event of a release that did not write what a change means: operators' actions that were known to tighten.
+    fn take_old(&mut self, event: &Recorded) {
+        let is_change = event.change.as_ref().is_some_and(Value::is_object);
+        if !is_change {
+            return;
+        }
+        // What the server and recipients do, nobody has to decide on.
+        let is_theirs =
+            matches!(event.actor.kind.known(), Some(ActorKind::System | ActorKind::Recipient | ActorKind::Anonymous));
+        let object = event.object.as_ref();
+        let name = object.and_then(|object| object.name.clone()).unwrap_or_default();
+        match (event.action.known(), object.and_then(|object| object.id)) {
+            (Some(Action::GrantRevoke), Some(id)) => {
+                self.grants.insert(id);
+            }
+            (Some(Action::TokenRevoke), Some(id)) => {
+                self.tokens.insert(id);
+            }
+            (Some(Action::RecipientSuspend), Some(id)) => {
+                self.recipients.insert(id, RecipientState::Suspended);
+            }
+            (Some(Action::RecipientOffboard), Some(id)) => {
+                self.recipients.insert(id, RecipientState::Offboarded);
+            }
+            (Some(Action::RecipientResume), Some(id)) => {
+                self.recipients.remove(&id);
+            }
+            (Some(Action::OperatorDisable | Action::OperatorDelete), Some(id)) => {
+                self.operators.insert(id, (name, true));
+            }
+            (Some(Action::OperatorEnable), Some(id)) => {
                 self.operators.insert(id, (name, false));
             }
-            ("operator.token.revoke", _) => {
-                self.operator_tokens.extend(event["token_id"].as_str().and_then(|id| id.parse::<Uuid>().ok()));
-            }
-            ("freeze.create", _) => {}
-            (action, _) => *self.others.entry(action.to_owned()).or_default() += 1,
+            (Some(Action::OperatorTokenRevoke), _) => self.operator_tokens.extend(event.token_id),
+            (Some(Action::FreezeCreate), _) => {}
+            _ if is_theirs => {}
+            _ => self.count(event),
         }
+    }
+
+    fn count(&mut self, event: &Recorded) {
+        *self.others.entry(event.action.as_str().to_owned()).or_default() += 1;
     }
 }
 
+fn time(text: &Value) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text.as_str()?).ok().map(|at| at.with_timezone(&Utc))
+}
+
+fn state(text: &Value) -> Option<RecipientState> {
+    RecipientState::deserialize(text).ok()
+}
+
 impl Service {
-    /// Brings the database up to its audit export where it is behind: in one transaction, its lost events are taken over,
-    /// everything is frozen, and what was revoked is revoked again. Nothing else may write meanwhile. `None` where
-    /// nothing was lost, or nothing is exported.
+    /// Brings a database that is behind its audit export up to it. In one transaction, takes over the lost events,
+    /// freezes everything and repeats the revocations. No other server may write meanwhile. Returns `None` if nothing
+    /// was lost or nothing is exported.
     pub async fn recover(&self) -> Result<Option<Recovery>, RecoveryError> {
         let Some(archive) = self.audit_sealer.archive() else { return Ok(None) };
         let exported = self.db.find_exported_through().await?.unwrap_or_default();
@@ -131,7 +270,7 @@ impl Service {
         if let Some(own) = self.db.find_checkpoint(through).await?
             && export::holds(archive, through, &own.note).await.map_err(AuditError::from)?
         {
-            // A server was stopped before it could remember that it had exported this one.
+            // The server stopped after it exported this checkpoint, before it noted that.
             return Ok(None);
         }
         let keys = self.audit_sealer.verifiers();
@@ -146,7 +285,7 @@ impl Service {
             return Err(AuditError::Refused(message.to_owned()).into());
         }
         let mut lost = Lost::default();
-        // Checkpoints of its own that the export lacks make another chain of them, too.
+        // Checkpoints that the export lacks also mean that the two have parted.
         let mut is_fork = !self.db.list_checkpoints(common, 1).await?.is_empty();
         let mut sealed = common;
         loop {
@@ -155,7 +294,9 @@ impl Service {
                 let at = usize::try_from(event.seq - common - 1).unwrap_or_default();
                 is_fork |= own.get(at).is_some_and(|own| *own != event.hash);
                 if is_fork || at >= own.len() {
-                    lost.take(body);
+                    if let Ok(recorded) = Recorded::deserialize(body) {
+                        lost.take(&recorded);
+                    }
                     let (body, derived) = (event.body.to_owned(), derive(body));
                     let Presented { seq, prev_hash, hash, .. } = *event;
                     events.push((StoredEvent { seq, prev_hash, hash, body, personal: None }, derived));
@@ -179,7 +320,7 @@ impl Service {
         Ok(Some(recovery))
     }
 
-    /// The hashes of the database's events behind `after`.
+    /// Reads the hashes of the database's events after `after`.
     async fn list_hashes(&self, after: i64, head: Head) -> Result<Vec<[u8; 32]>, StoreError> {
         let (mut hashes, mut at) = (Vec::new(), after);
         while at < head.seq {
@@ -191,8 +332,8 @@ impl Service {
         Ok(hashes)
     }
 
-    /// A walk through the export from the newest checkpoint that it has in common with the database, and that
-    /// checkpoint's place.
+    /// Starts a walk through the export at the newest checkpoint that the database has too, and returns that
+    /// checkpoint's sequence number.
     async fn begin_walk(
         &self,
         archive: &Archive,
@@ -208,7 +349,7 @@ impl Service {
             }
             checkpoint = self.db.find_checkpoint(own.previous_seq).await?;
         }
-        // Without a checkpoint of its own, a database shows by its first event whose export that is.
+        // A database without a checkpoint in common is recognised by its first event.
         let first = self.db.list_chain(0, 1).await?.into_iter().next().map(|(event, _)| event.hash);
         let mut export = ExportWalk::from_start(archive, keys).await?;
         let begins_alike = export.next().await?.is_some_and(|segment| segment.hashes.first() == first.as_ref());
@@ -223,7 +364,7 @@ impl Service {
         Ok((ExportWalk::from_start(archive, keys).await?, 0))
     }
 
-    /// Records what happened, freezes everything, and revokes what had been revoked.
+    /// Freezes everything, tightens again what had been tightened, and records what happened.
     async fn set_right(
         &self,
         tx: &mut Tx,
@@ -231,14 +372,28 @@ impl Service {
         lost: &Lost,
         recovery: &mut Recovery,
     ) -> Result<(), RecoveryError> {
-        let what = json!({
-            "after_seq": recovery.after, "through_seq": recovery.through, "is_fork": recovery.is_fork,
-            "lost": recovery.lost,
-        });
-        let event = Event { change: Some(what), ..Event::new(Actor::system("recovery"), "audit.recover") };
-        write::append(tx, event, ctx.now).await?;
         let reason = "the database was behind its audit export; see what was lost before unfreezing";
         self.freeze_in(tx, ctx, reason).await?;
+        for ((kind, id), fields) in &lost.fields {
+            let tightened = match kind {
+                Kind::Recipient => self.tighten_recipient(tx, ctx, *id, &fields.values, REASON).await?,
+                Kind::Operator => operators::tighten(tx, ctx, *id, &fields.name, &fields.values, REASON).await?,
+                _ => self.tighten_object(tx, ctx, *id, &fields.values, REASON).await?,
+            };
+            if tightened {
+                recovery.revoked += 1;
+            } else {
+                for (action, count) in &fields.actions {
+                    *recovery.lost.entry(action.clone()).or_default() += count;
+                }
+            }
+        }
+        for id in &lost.objects {
+            if let Some(found) = tx.find_object_by_id(*id).await? {
+                self.delete_object_in(tx, ctx, found, Some(REASON)).await?;
+                recovery.revoked += 1;
+            }
+        }
         for id in &lost.grants {
             let named = tx.find_grant(*id).await?;
             if let Some(named) = named.filter(|named| named.grant.ending.is_none()) {
@@ -252,12 +407,20 @@ impl Service {
             self.end_token(tx, ctx, &recipient, &token, Some(REASON)).await?;
             recovery.revoked += 1;
         }
+        for (id, end) in lost.token_ends.iter().filter(|(id, _)| !lost.tokens.contains(*id)) {
+            let Some(token) = tx.find_token(*id).await?.filter(|token| token.is_live(ctx.now)) else { continue };
+            let Some(recipient) = tx.find_recipient_by_id(token.recipient_id).await? else { continue };
+            if token.expires_at.is_none_or(|until| *end < until) {
+                self.shorten_token_in(tx, ctx, &recipient, &token, *end, REASON).await?;
+                recovery.revoked += 1;
+            }
+        }
         for (id, state) in &lost.recipients {
             let Some(recipient) = tx.find_recipient_by_id(*id).await? else { continue };
             if recipient.state != *state && recipient.state != RecipientState::Offboarded {
                 let action = match state {
-                    RecipientState::Offboarded => "recipient.offboard",
-                    _ => "recipient.suspend",
+                    RecipientState::Offboarded => Action::RecipientOffboard,
+                    _ => Action::RecipientSuspend,
                 };
                 self.move_recipient_in(tx, ctx, recipient, REASON, *state, action).await?;
                 recovery.revoked += 1;
@@ -267,9 +430,17 @@ impl Service {
             let operator = tx.find_operator(&name_key(name)).await?.filter(|operator| operator.id == *id);
             if let Some(operator) = operator.filter(|operator| *is_disabled && operator.disabled_at.is_none()) {
                 let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
-                operators::move_in(tx, ctx, after, REASON, "operator.disable").await?;
+                operators::move_in(tx, ctx, after, REASON, Action::OperatorDisable).await?;
                 recovery.revoked += 1;
             }
+        }
+        for (id, (name, _)) in lost.identities.iter().filter(|(_, (_, is_disabled))| *is_disabled) {
+            match tx.find_operator_identity(*id).await? {
+                Some(identity) if identity.disabled_at.is_some() => continue,
+                Some(identity) => drop(operators::identities::disable_in(tx, ctx, identity, REASON).await?),
+                None => operators::identities::keep_disabled_in(tx, ctx, *id, name, REASON).await?,
+            }
+            recovery.revoked += 1;
         }
         for id in &lost.operator_tokens {
             let bearer = tx.find_operator_bearer_by_id(*id).await?;
@@ -278,11 +449,17 @@ impl Service {
                 recovery.revoked += 1;
             }
         }
-        Ok(())
+        // Only now is known what could not be tightened again.
+        let what = json!({
+            "after_seq": recovery.after, "through_seq": recovery.through, "is_fork": recovery.is_fork,
+            "lost": recovery.lost,
+        });
+        let event = Event { change: Some(what), ..Event::new(Actor::system("recovery"), Action::AuditRecover) };
+        Ok(write::append(tx, event, ctx.now).await?)
     }
 }
 
-/// Puts a segment's events behind the chain, and its checkpoint beside them.
+/// Appends a segment's events to the chain and stores its checkpoint.
 async fn take_over(
     tx: &mut Tx,
     at: &mut Head,
@@ -306,4 +483,26 @@ async fn take_over(
     tx.insert_checkpoint(&stored).await?;
     tx.update_checkpoint_exported(seq, created_at).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tightened_is_repeated_whoever_did_it_and_people_decide_on_what_else_people_did() {
+        let mut lost = Lost::default();
+        for (kind, decision) in [("operator", "allow"), ("system", "allow"), ("agent", "allow"), ("operator", "deny")] {
+            for action in ["token.revoke", "share.update"] {
+                let object = json!({"kind": "a thing", "id": Uuid::now_v7()});
+                let event = json!({
+                    "seq": 1, "at": "2026-01-01T00:00:00Z", "action": action, "actor": {"kind": kind}, "change": {},
+                    "decision": decision, "object": object,
+                });
+                lost.take(&Recorded::deserialize(event).unwrap());
+            }
+        }
+        assert_eq!(lost.tokens.len(), 3, "of a kind of actor that is not known, too");
+        assert_eq!(lost.others, BTreeMap::from([("share.update".to_owned(), 2)]));
+    }
 }

@@ -1,27 +1,28 @@
-//! Seals the audit trail: checkpoints, their export, the erasure of what is personal, the detachment of old months.
+//! Seals the audit trail: makes and exports checkpoints, erases personal parts, detaches old months.
 //!
-//! Every step can be repeated, and several replicas may try: a lease keeps them from doing the same work, and the
-//! database from keeping two checkpoints behind one. What does not verify is never signed. Never here: a timer.
+//! Every step may be repeated and several replicas may try: a lease keeps them from doing the same work, and the
+//! database accepts only one successor of each checkpoint. A trail that does not verify is never signed. Never here:
+//! timers.
 
 use std::{sync::Arc, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use tokio::task::yield_now;
-use uuid::Uuid;
 
 use crate::{
     config::AuditSettings,
     domain::{
         audit::{
             Actor, Event,
+            action::Action,
             chain::{Broken, Walk},
             checkpoint::{Checkpoint, NoSigningKey, SigningKey, VerifierKey, digest, origin},
         },
         core::seal::RootKey,
         insight::{report::Month, usage::hour},
     },
-    service::core::{clock::Clock, pacing},
+    service::core::{clock::Clock, leases::Leases, pacing},
     storage::Archive,
     store::{Constraint, Db, StoreError, StoredCheckpoint, StoredEvent, Tx},
 };
@@ -31,14 +32,12 @@ use super::{
     verify::{AuditError, PAGE, presented, resume},
 };
 
-/// The lease under which one replica does all of this.
+/// The lease under which one replica seals.
 const LEASE: &str = "audit";
-/// How long a replica that died keeps the others waiting.
-const LEASE_SECONDS: i64 = 45;
 /// About how many events one transaction detaches; appending waits for it.
 const DETACHED_AT_ONCE: i64 = 50_000;
 
-/// How many events are walked before others may go on.
+/// How many events are hashed before other tasks may run.
 const WALKED_AT_ONCE: usize = 32;
 
 /// Seals the trail of one database.
@@ -46,24 +45,24 @@ const WALKED_AT_ONCE: usize = 32;
 pub struct AuditSealer {
     db: Db,
     clock: Clock,
-    /// The first signs, all are believed.
+    /// The first key signs; all are trusted.
     keys: Arc<[SigningKey]>,
     archive: Option<Archive>,
     settings: AuditSettings,
-    holder: Uuid,
+    leases: Leases,
 }
 
-/// What was detached.
+/// The result of detaching events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detached {
-    /// The last event that lives in the export only.
+    /// The last event that is in the export only.
     pub through: i64,
-    /// How many events left the database.
+    /// The number of events deleted from the database.
     pub events: u64,
 }
 
 impl AuditSealer {
-    /// A audit_sealer that signs with the first of `roots`.
+    /// Creates a sealer that signs with the key derived from the first of `roots`.
     pub fn new(
         db: Db,
         clock: Clock,
@@ -72,12 +71,18 @@ impl AuditSealer {
         settings: AuditSettings,
     ) -> Result<Self, NoSigningKey> {
         let keys: Vec<SigningKey> = roots.iter().map(SigningKey::derive).collect::<Result<_, _>>()?;
-        Ok(Self { db, clock, keys: keys.into(), archive, settings, holder: Uuid::now_v7() })
+        let leases = Leases::new(db.clone(), clock.clone());
+        Ok(Self { db, clock, keys: keys.into(), archive, settings, leases })
     }
 
-    /// The public keys of what this audit_sealer signed, the active one first.
+    /// The public keys of this sealer, the active one first.
     pub fn verifiers(&self) -> Vec<VerifierKey> {
         self.keys.iter().map(|key| key.verifier().clone()).collect()
+    }
+
+    /// Takes the leases of the server that this sealer works for.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// What the trail is exported to, where it is.
@@ -91,18 +96,18 @@ impl AuditSealer {
         let is_unexported = self.archive.is_some() && !self.db.list_unexported_checkpoints(1).await?.is_empty();
         let is_due = self.find_due(last.as_ref(), Due::Now).await?.is_some();
         // Asked before the lease is taken: an idle server writes nothing.
-        if (is_due || is_unexported) && self.take_lease().await? {
+        if (is_due || is_unexported) && self.leases.take(LEASE).await? {
             while self.make_checkpoint(Due::Now).await? {}
             self.export().await?;
         }
         Ok(())
     }
 
-    /// Erases the personal parts that are old enough, unless another replica does; answers how many. The networks of
-    /// recipients go at the same age.
+    /// Erases personal parts that are old enough, unless another replica does, and returns how many. Recipients'
+    /// networks are deleted at the same age.
     pub async fn erase_due(&self) -> Result<u64, AuditError> {
         let Some(before) = self.erased_before() else { return Ok(0) };
-        if self.db.find_usage_erasable(digests_before(before)).await? && self.take_lease().await? {
+        if self.db.find_usage_erasable(digests_before(before)).await? && self.leases.take(LEASE).await? {
             self.erase_digests(before).await?;
         }
         if self.db.has_old_network(before).await? {
@@ -110,23 +115,20 @@ impl AuditSealer {
             tx.delete_old_networks(before).await?;
             tx.commit().await?;
         }
-        if self.db.find_erasable(before).await? && self.take_lease().await? { self.erase(before).await } else { Ok(0) }
+        if self.db.find_erasable(before).await? && self.leases.take(LEASE).await? {
+            self.erase(before).await
+        } else {
+            Ok(0)
+        }
     }
 
-    /// Gives back what this replica holds, so that the others need not wait.
-    pub async fn release(&self) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
-        tx.release_server(self.holder).await?;
-        tx.commit().await
-    }
-
-    /// Seals everything that is there, due or not, and exports it.
+    /// Seals and exports the whole trail, due or not.
     pub async fn seal(&self) -> Result<(), AuditError> {
         while self.make_checkpoint(Due::Anyway).await? {}
         self.export().await
     }
 
-    /// The first checkpoint that covers the event `seq`; made now where there is none yet.
+    /// Returns the first checkpoint that covers the event `seq`, and makes it if there is none.
     pub async fn cover(&self, seq: i64) -> Result<StoredCheckpoint, AuditError> {
         loop {
             if let Some(checkpoint) = self.db.list_checkpoints(seq.saturating_sub(1), 1).await?.pop() {
@@ -138,7 +140,7 @@ impl AuditSealer {
         }
     }
 
-    /// The signed note of a statement that is no checkpoint.
+    /// Signs a statement that is no checkpoint and returns the note.
     pub(in crate::service) fn sign_statement(&self, text: &str) -> Result<String, AuditError> {
         Ok(self.active_key()?.sign_statement(text))
     }
@@ -147,14 +149,6 @@ impl AuditSealer {
     pub(in crate::service) fn active_key(&self) -> Result<&SigningKey, AuditError> {
         let missing = || AuditError::Refused("there is no key to sign with; name one in secrets.key_files".to_owned());
         self.keys.first().ok_or_else(missing)
-    }
-
-    async fn take_lease(&self) -> Result<bool, StoreError> {
-        let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
-        let taken = tx.take_lease(LEASE, self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
-        tx.commit().await?;
-        Ok(taken)
     }
 
     /// Makes the next checkpoint; false where none is due.
@@ -201,19 +195,19 @@ impl AuditSealer {
         let mut tx = self.db.begin().await?;
         match tx.insert_checkpoint(&stored).await {
             Ok(()) => tx.commit().await?,
-            // Another replica was faster; the next one goes behind its checkpoint.
+            // Another replica was faster; the next checkpoint follows its one.
             Err(StoreError::Conflict(Constraint::CheckpointTaken)) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(true)
     }
 
-    /// The key that signed `note`; the active one, if it is among several that did.
+    /// The key that signed `note`; the active one if several did.
     fn signer_of(&self, note: &str) -> Option<&SigningKey> {
         self.keys.iter().find(|key| Checkpoint::open(note, std::slice::from_ref(key.verifier())).is_ok())
     }
 
-    /// The event that the checkpoint behind `last` covers; `None` where none is due.
+    /// The last event of the checkpoint after `last`; `None` if none is due.
     async fn find_due(&self, last: Option<&StoredCheckpoint>, due: Due) -> Result<Option<i64>, StoreError> {
         let sealed = last.map_or(0, |last| last.seq);
         let head = self.db.find_audit_head().await?;
@@ -221,13 +215,13 @@ impl AuditSealer {
         let waiting = head.seq.saturating_sub(sealed);
         let patience = i64::try_from(self.settings.checkpoint_seconds).ok().and_then(TimeDelta::try_seconds);
         let age = last.map(|last| self.clock.now() - last.created_at);
-        // One that is yet to come was made by a clock that was ahead.
+        // A checkpoint from the future was made by a clock that was ahead.
         let is_old = age.is_none_or(|age| Some(age) >= patience || age < TimeDelta::zero());
         let is_due = waiting > 0 && (due == Due::Anyway || is_old || waiting >= most);
         Ok(is_due.then(|| head.seq.min(sealed.saturating_add(most))))
     }
 
-    /// Walks on to the event `target`.
+    /// Walks on to the event `target` and passes each event to `each`.
     async fn read(
         &self,
         walk: &mut Walk,
@@ -245,7 +239,7 @@ impl AuditSealer {
             for (index, (event, _)) in page.iter().enumerate() {
                 walk.step(presented(event))?;
                 each(event)?;
-                // A page takes milliseconds, which no request should wait for.
+                // A page takes milliseconds; no request should wait that long.
                 if index % WALKED_AT_ONCE == WALKED_AT_ONCE - 1 {
                     yield_now().await;
                 }
@@ -255,7 +249,7 @@ impl AuditSealer {
         Ok(())
     }
 
-    /// Exports every checkpoint that was not, the oldest first.
+    /// Exports every checkpoint that is not exported yet, oldest first.
     async fn export(&self) -> Result<(), AuditError> {
         let Some(archive) = &self.archive else { return Ok(()) };
         loop {
@@ -295,13 +289,13 @@ impl AuditSealer {
         Ok(tx.commit().await?)
     }
 
-    /// The time before which events lose their personal parts; `None` where they never do.
+    /// The time before which events lose their personal parts; `None` if they never do.
     fn erased_before(&self) -> Option<DateTime<Utc>> {
         let days = i64::try_from(self.settings.personal_retention_days).ok().filter(|days| *days > 0)?;
         self.clock.now().checked_sub_signed(TimeDelta::try_days(days)?)
     }
 
-    /// Erases the digests of addresses that are of this age: they tell of an address whether it was there.
+    /// Erases the digests of addresses of that age, since a digest can tell whether a given address was used.
     async fn erase_digests(&self, before: DateTime<Utc>) -> Result<(), AuditError> {
         loop {
             let mut tx = self.db.begin().await?;
@@ -322,16 +316,16 @@ impl AuditSealer {
             if events == 0 {
                 return Ok(erased);
             }
-            let event = system_event("audit.erase", json!({"written_before": before, "events": events}));
+            let event = system_event(Action::AuditErase, json!({"written_before": before, "events": events}));
             tx.append_audit(&mut head, &[event], self.clock.now()).await?;
             tx.commit().await?;
             erased += events;
         }
     }
 
-    /// Deletes from the database the events that were written before the end of `month` (`2026-08`), up to the last
-    /// checkpoint within it. Refused unless the export holds every one of them; nothing that is still needed is
-    /// deleted: no event of a URL that lives, and no personal part unless `with_personal`.
+    /// Deletes the events written before the end of `month` (`2026-08`) from the database, up to the last checkpoint
+    /// within it. Refused unless the export holds them all, while URLs that they handed out are live, and, unless
+    /// `with_personal`, while they have personal parts.
     pub async fn detach(&self, month: &str, with_personal: bool) -> Result<Detached, AuditError> {
         let now = self.clock.now();
         let end = Month::parse(month)
@@ -389,7 +383,7 @@ impl AuditSealer {
         }
     }
 
-    /// Verifies that the export holds these checkpoints and their events.
+    /// Verifies that the export holds these checkpoints with their events.
     async fn find_in_export(
         &self,
         archive: &Archive,
@@ -418,26 +412,26 @@ impl AuditSealer {
         let mut tx: Tx = self.db.begin().await?;
         let mut head = tx.lock_audit_head().await?;
         let events = tx.detach_audit(through, now).await?;
-        let event = system_event("audit.detach", json!({"through_seq": through, "events": events}));
+        let event = system_event(Action::AuditDetach, json!({"through_seq": through, "events": events}));
         tx.append_audit(&mut head, &[event], now).await?;
         tx.commit().await?;
         Ok(events)
     }
 }
 
-/// Whether a checkpoint is made before its time.
+/// Whether a checkpoint is made only when due, or in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     Now,
     Anyway,
 }
 
-fn system_event(action: &'static str, change: serde_json::Value) -> Event {
-    let actor = Actor::system("audit_sealer");
+fn system_event(action: Action, change: serde_json::Value) -> Event {
+    let actor = Actor::system("notary");
     Event { change: Some(change), ..Event::new(actor, action) }
 }
 
-/// The hour before which digests are erased: one goes with the first address that it may stand for.
+/// The hour before which digests are erased: a digest goes with the oldest address it may stand for.
 fn digests_before(erased_before: DateTime<Utc>) -> i64 {
     hour(erased_before).saturating_add(1)
 }

@@ -1,7 +1,7 @@
-//! Whether the audit trail is what was written: every event bound to the one before, every checkpoint signed and true,
-//! the database the same as what was exported of it.
+//! Verifies the audit trail: every event is bound to the one before, every checkpoint is signed and true, and the
+//! database agrees with its export.
 //!
-//! Reads only, a page at a time, and takes no lock: a server may run meanwhile. Never here: mending anything.
+//! Only reads, page by page, and takes no lock, so servers may run meanwhile. Never here: repairs.
 
 use std::collections::VecDeque;
 
@@ -25,13 +25,13 @@ use crate::{
 
 use super::export::{ExportWalk, Segment, agree, follow, open, open_next};
 
-/// How many events are read at a time.
+/// The number of events read at a time.
 pub(in crate::service) const PAGE: u32 = 1_000;
 
 /// Why the trail could not be verified, sealed or exported.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// It is not what was written.
+    /// The trail was changed.
     #[error(transparent)]
     Broken(#[from] Broken),
     /// The database did not answer.
@@ -40,37 +40,37 @@ pub enum AuditError {
     /// The export's storage did not answer.
     #[error("the audit export cannot be reached")]
     Storage(#[from] StorageError),
-    /// It is not to be done.
+    /// The operation is not allowed in this state.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Where verification begins.
+/// Where verification starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Since {
-    /// With the first event that there is.
+    /// At the first event there is.
     #[default]
     Beginning,
-    /// Behind the newest checkpoint, which is believed.
+    /// After the newest checkpoint, which is trusted.
     NewestCheckpoint,
-    /// Behind the checkpoint of this sequence number, which is believed.
+    /// After the checkpoint with this sequence number, which is trusted.
     Checkpoint(i64),
 }
 
-/// What was found to be in order.
+/// What verification found in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// The event before the first that was looked at.
+    /// The sequence number before the first event checked.
     pub after: i64,
     /// The newest event.
     pub head: Head,
-    /// How many signed checkpoints were passed.
+    /// The number of signed checkpoints checked.
     pub checkpoints: u64,
-    /// The newest event that was compared with the export; 0 where none was.
+    /// The newest event that was compared with the export; 0 if none was.
     pub compared: i64,
 }
 
-/// Verifies an export by itself.
+/// Verifies an export without the database.
 pub async fn verify_export(
     mut export: ExportWalk,
     progress: &mut (dyn FnMut(i64) + Send),
@@ -88,7 +88,7 @@ pub async fn verify_export(
     Ok(Verified { after, head: export.head(), checkpoints, compared: 0 })
 }
 
-/// Verifies the database's chain, and that it is the same as the export's as far as that goes.
+/// Verifies the database's chain, and that it agrees with the export as far as the export goes.
 pub async fn verify_database(
     db: &Db,
     keys: &[VerifierKey],
@@ -96,7 +96,7 @@ pub async fn verify_database(
     export: Option<ExportWalk>,
     progress: &mut (dyn FnMut(i64) + Send),
 ) -> Result<Verified, AuditError> {
-    // Read before the head is, so that a server that goes on writing never looks like a trail that was cut.
+    // Read before the head, so that a trail that still grows never looks cut short.
     let newest = db.find_last_checkpoint().await?;
     let exported = db.find_exported_through().await?.unwrap_or_default();
     let export = export.map(|walk| Comparison { walk, segment: None });
@@ -121,7 +121,7 @@ pub async fn verify_database(
     Ok(Verified { after, head, checkpoints: verifier.passed, compared })
 }
 
-/// Goes on behind a checkpoint that is kept in the database, if its signature and its tree hold.
+/// Continues after a checkpoint that the database holds, if its signature and tree are right.
 pub(in crate::service) fn resume(
     checkpoint: &StoredCheckpoint,
     keys: &[VerifierKey],
@@ -134,7 +134,7 @@ pub(in crate::service) fn resume(
     Ok((Walk::behind(signed.head, Some(tree)), signed.origin))
 }
 
-/// An event of the database as the chain's rules take it.
+/// Converts a stored event to what the chain's rules check.
 pub(in crate::service) fn presented(event: &StoredEvent) -> Presented<'_> {
     Presented {
         seq: event.seq,
@@ -147,12 +147,12 @@ pub(in crate::service) fn presented(event: &StoredEvent) -> Presented<'_> {
 
 struct Verifier<'a> {
     db: &'a Db,
-    /// Those that were given, and those that they handed on to.
+    /// The given keys and the keys that their checkpoints hand over to.
     keys: Vec<VerifierKey>,
     walk: Walk,
     origin: Option<String>,
     previous: Option<[u8; 32]>,
-    /// The last event before the checkpoint ahead.
+    /// No checkpoint is looked up until the walk is past this event.
     sealed: i64,
     ahead: VecDeque<StoredCheckpoint>,
     passed: u64,
@@ -189,9 +189,9 @@ impl<'a> Verifier<'a> {
         Ok(Self { db, keys, walk, origin, previous, sealed, ahead: VecDeque::new(), passed: 0, export })
     }
 
-    /// Walks to the head as it is when the walk comes near it, and answers that.
+    /// Walks to the head, which is read once the walk has caught up, and returns that head.
     async fn walk_to_head(&mut self, since: Since, progress: &mut (dyn FnMut(i64) + Send)) -> Result<Head, AuditError> {
-        // Rows before the first that belongs there must be found, too.
+        // Rows before the first valid one must be found too.
         let mut after = if since == Since::Beginning { i64::MIN } else { self.walk.head().seq };
         let mut head: Option<Head> = None;
         loop {
@@ -232,7 +232,7 @@ impl<'a> Verifier<'a> {
     async fn take(&mut self, event: &StoredEvent, derived: &Derived) -> Result<(), AuditError> {
         let expected = self.walk.next_seq();
         let outcome = self.walk.step_and_read(presented(event));
-        // What was exported tells which of two events was tampered with, where the chain itself tells only that one was.
+        // The chain alone tells that one of two events was changed; the export tells which.
         if let (Ok(_), Some(export)) = (&outcome, &mut self.export) {
             export.compare(self.db, event.seq, &event.hash).await?;
         }
@@ -251,7 +251,7 @@ impl<'a> Verifier<'a> {
         if self.ahead.is_empty() && seq > self.sealed {
             self.ahead = self.db.list_checkpoints(seq - 1, PAGE).await?.into();
             if self.ahead.is_empty() {
-                // None will be met that existed when this walk began.
+                // No checkpoint that existed when the walk began is still ahead.
                 self.sealed = i64::MAX;
                 return Ok(());
             }
@@ -275,7 +275,7 @@ impl<'a> Verifier<'a> {
     }
 }
 
-/// The export beside a walk through the database.
+/// The export that a walk through the database is compared with.
 struct Comparison {
     walk: ExportWalk,
     segment: Option<Segment>,
@@ -287,7 +287,7 @@ impl Comparison {
             self.segment = self.walk.next().await?;
             match &self.segment {
                 None => return Ok(()),
-                // Its events have left the database; its checkpoint has not.
+                // The segment's events have left the database; its checkpoint has not.
                 Some(segment) if segment.checkpoint.head.seq < seq => Self::find_own(db, segment).await?,
                 Some(_) => {}
             }
@@ -296,13 +296,13 @@ impl Comparison {
         let at = seq.checked_sub(segment.first).and_then(|at| usize::try_from(at).ok());
         match at.and_then(|at| segment.hashes.get(at)) {
             Some(exported) if exported != hash => Err(Broken::at(seq, "it is not the event that was exported").into()),
-            // Looked for at its last event, so that what was done to an event is named before.
+            // Checked at the segment's last event, so that a changed event is reported first.
             Some(_) | None if seq == segment.checkpoint.head.seq => Self::find_own(db, segment).await,
             Some(_) | None => Ok(()),
         }
     }
 
-    /// Refuses a database without the checkpoint that was exported.
+    /// Refuses a database that lacks the exported checkpoint.
     async fn find_own(db: &Db, segment: &Segment) -> Result<(), AuditError> {
         let seq = segment.checkpoint.head.seq;
         if db.find_checkpoint(seq).await?.is_some_and(|own| own.note == segment.note) {
@@ -313,7 +313,7 @@ impl Comparison {
     }
 }
 
-/// What the columns beside an event's text must say; `None` where the text lacks what every event has.
+/// Derives the searchable columns from an event's text; `None` if the text lacks a field that every event has.
 pub(in crate::service) fn derive(body: &Value) -> Option<Derived> {
     let text = |name: &str| body[name].as_str();
     let id = |name: &str| text(name).and_then(|id| id.parse::<Uuid>().ok());
@@ -327,6 +327,7 @@ pub(in crate::service) fn derive(body: &Value) -> Option<Derived> {
         recipient_id: id("recipient_id"),
         share_id: id("share_id"),
         table_id: id("table_id"),
+        object_id: id("object_id"),
         token_id: id("token_id"),
         grant_id: id("grant_id"),
         presigned_files: body["files"].as_i64().filter(|_| presigned),

@@ -1,8 +1,8 @@
-//! Writing the audit trail: no event, no data.
+//! Writes the audit trail: no event, no data.
 //!
-//! Concurrent requests share one commit. A batch locks the chain's head, reads again what each request stands on,
-//! decides again with what it finds, and writes allow or deny. Whatever tightens writes its own event under the same
-//! lock, so that no allowing event can follow a revocation. Never here: what an event says.
+//! Concurrent requests share one commit. A batch locks the chain's head, reads again what each request's access basis
+//! refers to, decides again, and writes allow or deny. A change that tightens access writes its event under the same
+//! lock, so no allow can follow a revocation. Never here: what an event says.
 
 #![cfg_attr(feature = "benchmark-without-audit", allow(dead_code))]
 
@@ -36,59 +36,59 @@ use crate::{
     telemetry::{Metrics, error_chain},
 };
 
-/// How many events wait for a commit before requests are turned away.
+/// The most events that wait for a commit; beyond that, requests are refused.
 const QUEUE: usize = 4096;
-/// How many events one commit takes.
+/// The most events in one commit.
 const BATCH: usize = 512;
 
-/// How many events that nobody waits for are kept while others have the chain.
+/// The most events without a waiting caller that are kept while the chain is locked.
 const KEPT: usize = 4096;
-/// How long is waited for something new before those are tried again.
+/// How long the writer waits for new events before it retries those.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a token's last use stands before it is noted anew: one write a token and minute.
+/// How old a token's last use must be before it is updated: at most one write per token and minute.
 const USE_NOTED_EVERY: TimeDelta = TimeDelta::minutes(1);
 
-/// How long a request waits for its event to last. Who revokes waits longer, and is first when the chain is free.
+/// How long a request waits for its event to be durable. Revocations wait longer and go first.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long what was written shows that more can be.
+/// How long a successful write counts as proof that writing works.
 const SHOWN_FOR: Duration = Duration::from_secs(1);
-/// How long is waited for the proof that writing works again, once it did not.
+/// How long a check waits for proof after a failed write.
 const SECOND_PATIENCE: Duration = Duration::from_secs(1);
-/// How much is written to see whether there is room: about as much as an event takes.
+/// The size of the test write, in bytes: about that of an event.
 const FILLER: usize = 8192;
 
-/// What an allowed request stands on; looked at again under the lock before the event is written.
+/// What an allowed request stands on; checked again under the lock before the event is written.
 #[derive(Clone, Debug)]
 pub struct AccessBasis {
-    /// What shows who asks.
+    /// The credential that authenticated the caller.
     pub credential: Credential,
-    /// The recipient whose it is.
+    /// The recipient that the credential belongs to.
     pub recipient_id: Uuid,
-    /// The recipient's revision that delivery was chosen by.
+    /// The recipient's revision when delivery was chosen.
     pub recipient_revision: i64,
-    /// The share that it reads, if it reads one.
+    /// The share that the request reads, if any.
     pub share_id: Option<Uuid>,
-    /// The grant that allows, where one is needed.
+    /// The grant that allows the request, if it needs one.
     pub grant_id: Option<Uuid>,
-    /// When what it stands on ended by itself, as it was when URLs were given their end.
+    /// When the credential or grant ends, as known when the URLs got their expiry.
     pub until: Option<DateTime<Utc>>,
-    /// The object that it reads and its revision, if it reads one.
+    /// The object that the request reads and its revision, if any.
     pub object: Option<(Uuid, i64)>,
-    /// Where the request came from.
+    /// The address of the caller.
     pub address: IpAddr,
-    /// What is read of a URL that was handed out, where that is what it is about.
+    /// What is read through a URL that was handed out, if that is the request.
     pub delivered: Option<Delivered>,
 }
 
 impl AccessBasis {
-    /// What is read again of it.
+    /// The ids of what is read again.
     pub(in crate::service) fn ids(&self) -> AccessBasisIds {
         let Self { credential, recipient_id, share_id, .. } = *self;
         AccessBasisIds { credential, recipient_id, share_id, object_id: self.object.map(|(id, _)| id) }
     }
 
-    /// Decides again on what is now where this stands.
+    /// Decides again, on the current facts.
     pub(in crate::service) fn decide<'a>(
         &self,
         facts: Option<&'a AccessFacts>,
@@ -105,8 +105,8 @@ impl AccessBasis {
         if same_object && self.fits(&allowed) { Ok(allowed) } else { Err(Reason::AccessChanged) }
     }
 
-    /// Whether what was prepared still fits what is allowed now: by the same grant, for no longer, to the same
-    /// recipient. Otherwise the answer must be prepared again.
+    /// Whether the prepared answer still fits: same grant, no earlier end, same revision of the recipient. If not, the
+    /// answer must be prepared again.
     fn fits(&self, allowed: &Allowed<'_>) -> bool {
         let shorter = match (self.until, allowed.until()) {
             (_, None) => false,
@@ -118,39 +118,39 @@ impl AccessBasis {
     }
 }
 
-/// The way into the audit trail for requests.
+/// Writes the events of requests to the audit trail.
 #[derive(Clone, Debug)]
 pub struct AuditWriter {
     queue: mpsc::Sender<Entry>,
-    /// Events that nobody waits for, so that the last ones are not lost when the server stops.
+    /// Tracks writes that no caller waits for, so that the last ones are not lost at shutdown.
     later: TaskTracker,
     turns: Turns,
     condition: Arc<Condition>,
     metrics: Arc<Metrics>,
-    /// Held by whoever asks the writer for a proof that it can write.
+    /// Lets one check at a time ask the writer for proof.
     proving: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
 enum Entry {
-    /// An event is to be written.
+    /// An event to write.
     Event(Box<(Event, Waiting)>),
-    /// Somebody wants to know whether events could be written.
+    /// A check that asks whether events can be written.
     Proof(oneshot::Sender<Result<(), Outage>>),
 }
 
-/// Who waits for an event to be durable, and what must still hold then.
+/// The caller that waits for an event to be durable, and what must still hold then.
 #[derive(Debug)]
 struct Waiting {
     basis: Option<AccessBasis>,
-    /// Whether the event is written; where it is on record already, it is written as a refusal alone.
+    /// Whether the event is always written; otherwise only its refusal is, since the request is on record already.
     is_told: bool,
-    /// When nobody waits any more, and nothing is written; never where it has to be written all the same.
+    /// When the caller stops waiting, after which nothing is written; `None` if the event must be written in any case.
     until: Option<Instant>,
     reply: oneshot::Sender<Result<Result<(), Reason>, Outage>>,
 }
 
-/// The trail could not be written; no data may leave.
+/// The trail could not be written, so no data may leave.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the audit trail could not be written ({cause}): {what}")]
 struct Outage {
@@ -174,7 +174,7 @@ impl From<Outage> for ServiceError {
     }
 }
 
-/// How the last writing went.
+/// The outcome of the last write.
 #[derive(Debug, Default)]
 struct Condition(Mutex<Option<Result<Instant, Cause>>>);
 
@@ -191,7 +191,7 @@ impl Condition {
         matches!(*self.lock(), Some(Err(_)))
     }
 
-    /// Remembers how it went, and tells what is new about it.
+    /// Stores the outcome and logs it if it differs from the one before.
     fn note(&self, outcome: Result<(), &Outage>) {
         let noted = outcome.map(|()| Instant::now()).map_err(|outage| outage.cause);
         let before = self.lock().replace(noted);
@@ -205,11 +205,11 @@ impl Condition {
     }
 }
 
-/// The order of those who want the chain in this process: a change that came before a batch has it before the batch.
+/// Orders this process's users of the chain: a batch waits for the changes that came before it.
 #[derive(Clone, Debug)]
 struct Turns(Arc<watch::Sender<(u64, u64)>>);
 
-/// The turn of a change, until it has the chain or gives up.
+/// A change's turn; ends when the change has the chain or gives up.
 #[derive(Debug)]
 pub(in crate::service) struct Turn(Turns);
 
@@ -219,7 +219,7 @@ impl Turns {
         Turn(self.clone())
     }
 
-    /// Waits for the changes that have come, as long as requests would; whether all have had their turn.
+    /// Waits until all changes so far have had their turn, as long as a request would; returns whether they have.
     async fn let_pass(&self) -> bool {
         let mut watched = self.0.subscribe();
         let (came, _) = *watched.borrow();
@@ -234,7 +234,7 @@ impl Drop for Turn {
 }
 
 impl AuditWriter {
-    /// Starts the one writer of this process.
+    /// Starts this process's writer.
     pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>, signals: Arc<Signals>, vitals: &Vitals) -> Self {
         #[cfg(feature = "benchmark-without-audit")]
         tracing::error!("this build writes no audit trail: it is for benchmarks alone and must never serve anybody");
@@ -256,17 +256,17 @@ impl AuditWriter {
         Self { queue, later: TaskTracker::new(), turns, condition, metrics, proving: Arc::default() }
     }
 
-    /// Has requests wait for a change that wants the chain, until it has it.
+    /// Makes requests wait for a change until it has the chain.
     pub(in crate::service) fn take_turn(&self) -> Turn {
         self.turns.take()
     }
 
-    /// Whether the last writing failed.
+    /// Whether the last write failed.
     pub(in crate::service) fn was_refused(&self) -> bool {
         self.condition.is_bad()
     }
 
-    /// Whether an event could be written now: what was written a moment ago shows it, or something is.
+    /// Checks that events can be written: by a recent write, or by a test write.
     pub async fn check(&self) -> Result<(), ServiceError> {
         let proof = async {
             let _alone = self.proving.lock().await;
@@ -282,24 +282,24 @@ impl AuditWriter {
         Ok(proven.unwrap_or_else(|_| Err(Outage::silent("the database does not answer in time")))?)
     }
 
-    /// Writes `event`, and answers once it is durable.
+    /// Writes `event` and returns once it is durable.
     pub async fn record(&self, event: Event) -> Result<(), ServiceError> {
         self.submit(event, None, true, Some(PATIENCE)).await.map(|_| ())
     }
 
-    /// Writes `event` if what it stands on is still alive under the lock. Otherwise writes the refusal instead and
-    /// answers its reason: nothing may be given out then.
+    /// Writes `event` if its access basis still holds under the lock. Otherwise writes the refusal and returns its
+    /// reason; then nothing may be handed out.
     pub async fn record_allowed(&self, event: Event, basis: AccessBasis) -> Result<Result<(), Reason>, ServiceError> {
         self.submit(event, Some(basis), true, Some(PATIENCE)).await
     }
 
-    /// The same for what is on record already and is only counted: `event` is written if it is refused.
+    /// Does the same for a request that is on record already: it is only counted, and written only if refused.
     pub async fn count_allowed(&self, event: Event, basis: AccessBasis) -> Result<Result<(), Reason>, ServiceError> {
         self.submit(event, Some(basis), false, Some(PATIENCE)).await
     }
 
-    /// Writes `event` without keeping anybody waiting: for what only tells how something already recorded went on. While
-    /// others have the chain it is kept; what is lost all the same is counted.
+    /// Writes `event` without a caller waiting; for events that tell how a recorded request went on. They are kept
+    /// while the chain is locked; lost ones are counted.
     pub fn record_later(&self, event: Event) {
         let trail = self.clone();
         self.later.spawn(async move {
@@ -313,7 +313,7 @@ impl AuditWriter {
         });
     }
 
-    /// Waits until everything that was to be recorded later is.
+    /// Waits until all events passed to [`Self::record_later`] are written or lost.
     pub async fn finish(&self) {
         self.later.close();
         self.later.wait().await;
@@ -340,17 +340,17 @@ impl AuditWriter {
     }
 }
 
-/// Writes the event of an operator's change in the transaction that makes the change.
+/// Writes the event of an operator's change, in the transaction that makes the change.
 pub async fn append(tx: &mut Tx, event: Event, now: DateTime<Utc>) -> Result<(), StoreError> {
     let mut head = tx.lock_audit_head().await?;
     tx.append_audit(&mut head, &[event], now).await?;
     Ok(())
 }
 
-/// What writes the events of this process's requests.
+/// Writes the events of this process's requests.
 struct Writer {
     db: Db,
-    /// What it proves by that it can write.
+    /// Identifies the writer's row of test writes.
     id: Uuid,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -377,7 +377,7 @@ impl Writer {
             for entry in batch.drain(..) {
                 match entry {
                     Entry::Proof(reply) => proofs.push(reply),
-                    // Its request was refused: nothing happened.
+                    // Its caller was refused already: nothing happened.
                     Entry::Event(late) if late.1.until.is_some_and(|until| until <= started) => {}
                     Entry::Event(entry) => {
                         events.push(entry.0);
@@ -399,18 +399,18 @@ impl Writer {
             }
             self.condition.note(outcome.as_ref().map(|_| ()));
             for proof in proofs {
-                // Whoever asked may have gone.
+                // The check may have been abandoned.
                 let _ = proof.send(outcome.as_ref().map(|_| ()).map_err(Outage::clone));
             }
             match outcome {
                 Ok(decisions) => {
                     for (waiting, decision) in waiting.into_iter().zip(decisions) {
-                        // A caller that went away needs no answer; its event stands.
+                        // If the caller is gone, its event still stands.
                         let _ = waiting.reply.send(Ok(decision));
                     }
                 }
                 Err(outage) => {
-                    // Behind a lock nothing was written for certain, and it is free again soon.
+                    // A locked chain took nothing, and is free again soon.
                     let is_soon = outage.cause == Cause::Locked;
                     for (event, waiting) in events.into_iter().zip(waiting) {
                         if is_soon && waiting.until.is_none() && kept.len() < KEPT {
@@ -432,10 +432,11 @@ impl Writer {
         }
     }
 
-    /// Does all that writing events takes, and writes none: takes the chain's head, and as much room as an event.
+    /// Does everything that writing an event takes without writing one: locks the chain's head and writes as many
+    /// bytes.
     async fn prove(&self) -> Result<Vec<Result<(), Reason>>, StoreError> {
         let mut filler = vec![0; FILLER];
-        // What cannot be compressed.
+        // Random bytes, which cannot be compressed.
         rand::rng().fill_bytes(&mut filler);
         let mut tx = self.db.begin().await?;
         tx.lock_audit_head().await?;
@@ -446,7 +447,7 @@ impl Writer {
 }
 
 /// What a batch costs without the trail: a transaction that does nothing. Only a benchmark is ever built like this; see
-/// `benches/audit_cost.py`.
+/// `benches/report/small.py`.
 #[cfg(feature = "benchmark-without-audit")]
 async fn write_batch(
     db: &Db,
@@ -515,14 +516,14 @@ async fn write_batch(
     Ok(decisions)
 }
 
-/// Turns an allowing event into the record of its refusal: what would have been disclosed was not.
+/// Turns an allow into the record of its refusal: nothing was disclosed.
 fn refuse(event: &mut Event, reason: Reason) {
     event.decision = Outcome::Deny;
     event.reason = Some(reason.code().into());
     (event.files, event.rows, event.bytes, event.url_expires_at) = (None, None, None, None);
 }
 
-/// Counts what `event` issues or delivers, and answers the token if its last use is to be noted anew.
+/// Counts what `event` issues or delivers. Returns the token if its last use must be updated.
 fn spend(
     basis: &AccessBasis,
     bearer: &Bearer,
@@ -531,7 +532,7 @@ fn spend(
     now: DateTime<Utc>,
 ) -> Result<Option<Uuid>, Reason> {
     quotas.spend(bearer, event, basis.delivered.as_ref())?;
-    // One that is ahead was noted by a clock that was.
+    // A last use in the future comes from a clock that was ahead.
     let is_noted = bearer.token.last_used_at.is_some_and(|at| (now - at).abs() < USE_NOTED_EVERY);
     Ok(match basis.credential {
         Credential::Token(id) => (!is_noted).then_some(id),
@@ -544,10 +545,10 @@ mod tests {
     use super::*;
     use crate::{
         config::{Settings, Sources},
-        domain::audit::Actor,
+        domain::audit::{Actor, action::Action},
     };
 
-    fn event(action: &'static str) -> Event {
+    fn event(action: Action) -> Event {
         Event::new(Actor::system("test"), action)
     }
 
@@ -560,13 +561,13 @@ mod tests {
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let vitals = Vitals::default();
         let trail = AuditWriter::start(db.clone(), Clock::system(), Arc::new(Metrics::new([])), signals, &vitals);
-        // A change that has come and is not at the chain yet, such as one that waits for a connection.
+        // A change that has not reached the chain yet, for example because it waits for a connection.
         let turn = trail.take_turn();
-        let mut reads = Box::pin(futures::future::join_all((0..8).map(|_| trail.record(event("read")))));
+        let mut reads = Box::pin(futures::future::join_all((0..8).map(|_| trail.record(event(Action::SharesList)))));
         let early = timeout(Duration::from_millis(500), &mut reads).await;
         assert!(early.is_err(), "no read goes first: {early:?}");
         let mut tx = db.begin().await.unwrap();
-        append(&mut tx, event("revoke"), Utc::now()).await.unwrap();
+        append(&mut tx, event(Action::GrantRevoke), Utc::now()).await.unwrap();
         tx.commit().await.unwrap();
         drop(turn);
         assert!(reads.await.iter().all(Result::is_ok));

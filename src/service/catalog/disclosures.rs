@@ -1,6 +1,6 @@
-//! Whom a change newly reaches, with which columns and rows: told before it is made.
+//! Determines whom a change would newly reach, and with which columns and rows, before the change is made.
 //!
-//! A dry run takes no lock and keeps nothing. Never here: what a raw table's files hold beside what a query shows.
+//! A dry run takes no lock and stores nothing. Never here: what a raw table's files hold beyond what a query shows.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use crate::{
     store::GrantFilter,
 };
 
-/// The most objects, and the most recipients, that are told of one by one.
+/// The most objects, and the most recipients, that are listed.
 const MOST_TOLD: u32 = 200;
 
-/// How many objects are looked at at the same time.
+/// The number of objects that are inspected at the same time.
 const TOGETHER: usize = 16;
-/// How long tables that are not at hand are waited for, all of them together: whoever asks waits for the rest.
+/// How long to wait for tables that are not in memory, in total, because the caller waits too.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Until when tables are waited for that are asked for now.
+/// The deadline for tables that are requested now.
 pub(in crate::service) fn deadline() -> Instant {
     Instant::now() + PATIENCE
 }
@@ -36,11 +36,11 @@ pub(in crate::service) fn deadline() -> Instant {
 /// What a change newly discloses, and to whom.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Disclosure {
-    /// Whom it reaches; nobody where nothing is newly disclosed.
+    /// The recipients that it reaches; empty if nothing is newly disclosed.
     pub recipients: Vec<Reached>,
-    /// What they see.
+    /// The objects that they see.
     pub objects: Vec<ShownObject>,
-    /// Whether there are more of either than are told.
+    /// Whether recipients or objects are missing from these lists because there are too many.
     pub is_cut: bool,
 }
 
@@ -49,9 +49,9 @@ pub struct Disclosure {
 pub struct Reached {
     /// Its name.
     pub recipient: String,
-    /// From when on.
+    /// When its access begins.
     pub valid_from: DateTime<Utc>,
-    /// Until when.
+    /// When its access ends.
     pub valid_until: DateTime<Utc>,
 }
 
@@ -60,15 +60,15 @@ pub struct Reached {
 pub struct ShownObject {
     /// Its name: share, schema and table.
     pub object: String,
-    /// The registered table or the view's version behind it.
+    /// The registered table or the view version behind it.
     pub source: String,
-    /// Its columns; `None` where the table cannot be read now.
+    /// Its columns; `None` if the table cannot be read now.
     pub columns: Option<Vec<ShownColumn>>,
-    /// The filter that its rows pass; `None` for all rows.
+    /// The filter on its rows; `None` for all rows.
     pub rows: Option<String>,
     /// Whether older versions are shown.
     pub history: bool,
-    /// Whether the change data feed is.
+    /// Whether the change data feed is shown.
     pub cdf: bool,
 }
 
@@ -77,12 +77,12 @@ pub struct ShownObject {
 pub struct ShownColumn {
     /// Its name; dotted for a field.
     pub name: String,
-    /// What is done to its values; `None` where they are shown as they are.
+    /// The mask on its values; `None` if they are shown unchanged.
     pub mask: Option<Mask>,
 }
 
 impl Service {
-    /// Whoever may read a share now or later.
+    /// Lists the recipients that may read a share now or later.
     pub(in crate::service) async fn reached_in(
         &self,
         share_id: Uuid,
@@ -100,7 +100,7 @@ impl Service {
         Ok(Disclosure { recipients: reached.collect(), objects: Vec::new(), is_cut })
     }
 
-    /// Everything that a share shows.
+    /// Lists everything that a share shows.
     pub(in crate::service) async fn shown_in(&self, share: &Share) -> Result<Disclosure, ServiceError> {
         let mut objects = self.db.list_objects(share.id, None, None, MOST_TOLD + 1).await?;
         let is_cut = objects.len() > MOST_TOLD as usize;
@@ -112,7 +112,7 @@ impl Service {
         Ok(Disclosure { recipients: Vec::new(), objects: shown, is_cut })
     }
 
-    /// What an object shows, as far as that is known `until` then.
+    /// Describes what an object shows; a table's columns are waited for `until` then.
     pub(in crate::service) async fn shown_object(
         &self,
         share: &Share,

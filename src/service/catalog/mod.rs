@@ -1,4 +1,4 @@
-//! What may be shared: tables, shares, objects, views, and what sharing them discloses.
+//! The things that can be shared: tables, shares, objects, views, and what sharing them discloses.
 
 pub mod disclosures;
 pub mod objects;

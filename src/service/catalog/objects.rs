@@ -1,4 +1,4 @@
-//! Objects: registered tables as they appear in a share.
+//! Objects: registered tables and views as they appear in a share.
 
 use std::sync::Arc;
 
@@ -12,7 +12,10 @@ use crate::{
             delivery::{Delivery, DeliveryFacts, effective},
             recipient::Recipient,
         },
-        audit::{Event, Object},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+        },
         catalog::{
             clients::{Clients, ReadNeeds},
             raw_disclosure::RawDisclosure,
@@ -21,15 +24,16 @@ use crate::{
         },
         core::{
             name::{Name, NameKind, name_key},
-            spec::{Mode, Spec},
+            spec::{Mode, tightened},
         },
+        operators::{Permission, principal::Thing},
     },
     lake::Snapshot,
     service::{
         Service,
         audit::write,
         core::{
-            change::{Described, Named, Put, audited, changed_spec, confirm, differing, new_spec},
+            change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
             context::{OperatorContext, Run},
             error::{FieldError, ServiceError},
             lookup,
@@ -46,56 +50,59 @@ use super::{
     disclosures::{self, Disclosure},
     raw_disclosures::{releases, widens},
     schema_holds::{NewestShape, SchemaHold, settle_shape},
-    shares,
+    shares, tables,
 };
 
-/// How many readers are looked at when a view is put into a share.
+/// The most readers that are checked when a view is put into a share.
 const MAX_READERS: u32 = 10_000;
 
-/// Names an object.
+/// The name of an object.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectPath<'a> {
-    /// The share that it is in.
+    /// The share that contains it.
     pub share: &'a str,
-    /// The schema that it appears under.
+    /// The schema under which it appears.
     pub schema: &'a str,
-    /// The name that it appears under.
+    /// The name under which it appears.
     pub name: &'a str,
 }
 
-/// An object with what it refers to.
+/// An object with the things it refers to.
 #[derive(Clone, Debug)]
 pub struct ObjectDetail {
     /// The object.
     pub object: SharedObject,
-    /// The share that it is in.
+    /// The share that contains it.
     pub share: Share,
     /// The registered table behind it.
     pub table: Table,
-    /// The delivery that storage and object come to; a recipient can only make it proxied.
+    /// The delivery by storage and object; a recipient's settings can only change it to proxied.
     pub delivery: Delivery,
-    /// Which connectors can read the newest version, where the log was just opened.
+    /// The connectors that can read the newest version, if the log was just opened.
     pub clients: Option<Clients>,
-    /// What its files disclose, where the log was looked at.
+    /// What its files disclose, if the log was read.
     pub disclosure: Option<RawDisclosure>,
-    /// What is held back from its recipients, where that is known.
+    /// The schema hold; `None` if unknown, `Some(None)` if nothing is held back.
     pub schema_hold: Option<Option<SchemaHold>>,
-    /// Whom the change would newly reach; of a dry run alone.
+    /// Whom the change would newly reach; only in a dry run.
     pub reach: Option<Disclosure>,
 }
 
-impl Described for ObjectDetail {
-    fn described(&self) -> Map<String, Value> {
-        let mut described = self.object.spec.fields();
-        let accepted = self.object.accepted.as_ref();
-        let accepted = accepted.map(|accepted| json!({"version": accepted.version, "sha256": accepted.digest}));
-        described.insert("accepted_schema".to_owned(), accepted.into());
-        described
-    }
+/// The change of an object, the schema that it holds included.
+fn told(before: Option<&SharedObject>, after: Option<&SharedObject>) -> Audited {
+    let accepted = |object: &SharedObject| match &object.accepted {
+        None => Value::Null,
+        Some(accepted) => json!({"version": accepted.version, "sha256": accepted.digest}),
+    };
+    audited(before.map(|object| &object.spec), after.map(|object| &object.spec)).and(
+        "accepted_schema",
+        before.map(accepted),
+        after.map(accepted),
+    )
 }
 
-/// The spec that `named` makes of what was there; `newest` is the table's version, which a start version that is not
-/// named, or named as null, is. What the object shows is told by its whole names.
+/// Applies `named` to the spec that existed before. `newest` is the table's version, which is used if the start version
+/// is absent from a new spec or given as null. `source` holds the full names of what the object shows.
 fn spec_of(
     before: Option<&ObjectSpec>,
     named: &Named,
@@ -127,7 +134,7 @@ fn spec_of(
     }
 }
 
-/// What a request names as the source, if it names one.
+/// Reads the source from a request, if it has one.
 fn source_in(named: &Named) -> Result<Option<SourceName>, ServiceError> {
     match named.get("source") {
         None => Ok(None),
@@ -145,7 +152,7 @@ fn source_in(named: &Named) -> Result<Option<SourceName>, ServiceError> {
     }
 }
 
-/// What is shown, by its whole names.
+/// The source by its full names.
 fn source_name(table: &Table, view: Option<&SharedView>) -> SourceName {
     match view {
         None => SourceName::Table(table.name.to_string()),
@@ -157,26 +164,36 @@ fn not_found(path: ObjectPath<'_>) -> ServiceError {
     ServiceError::NotFound { kind: "object", name: format!("{}.{}.{}", path.share, path.schema, path.name) }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, detail: &ObjectDetail) -> Event {
-    let ObjectDetail { object, share, .. } = detail;
+fn event(ctx: &OperatorContext, action: Action, detail: &ObjectDetail) -> Event {
+    let ObjectDetail { object, share, table, .. } = detail;
     let name = format!("{}.{}.{}", share.name, object.schema, object.name);
     Event {
         share: Some(share.name.to_string()),
         share_id: Some(share.id),
         schema: Some(object.schema.to_string()),
         table: Some(object.name.to_string()),
-        table_id: Some(object.id),
-        ..ctx.event(action, Object { kind: "object".into(), id: Some(object.id), name: Some(name) })
+        object_id: Some(object.id),
+        table_id: Some(table.id),
+        registered_table: Some(table.name.to_string()),
+        ..ctx.event(action, Object { kind: Kind::Object, id: Some(object.id), name: Some(name) })
     }
 }
 
-/// The version that a table is shared from where nothing else is said.
+/// The version from which a table is shared by default.
 fn shared_version(snapshot: &Snapshot) -> Result<i64, ServiceError> {
     i64::try_from(snapshot.version()).map_err(ServiceError::internal)
 }
 
+/// Refuses whoever may not share the table, or not in this share: who may do either alone would show others' data, or show
+/// its own to others' recipients.
+fn require_both(ctx: &OperatorContext, share: &Share, table: &Table) -> Result<(), ServiceError> {
+    ctx.require(Permission::ManageSharing, &share.thing())?;
+    ctx.require(Permission::ManageSharing, &table.thing())
+}
+
 impl Service {
-    /// Puts a table into a share, or confirms that it is there as described; a dry run says whom it would reach.
+    /// Puts a table or view into a share, or confirms that it is there as described; a dry run says whom this would
+    /// reach.
     pub async fn put_object(
         &self,
         ctx: &OperatorContext,
@@ -184,13 +201,14 @@ impl Service {
         named: &Named,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
         let (schema, name) = parse_names(path)?;
-        let share = self.get_declared::<ShareSpec>(path.share).await?;
+        let share: Share = self.declared_for(ctx, Permission::ManageSharing, path.share).await?;
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
         let (table, view) = match (source_in(named)?, &existing) {
-            (Some(source), _) => self.named_source(&source).await?,
+            (Some(source), _) => self.named_source(ctx, &source).await?,
             (None, Some((object, table))) => (table.clone(), object.view.clone()),
             (None, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
         };
+        require_both(ctx, &share, &table)?;
         let (location, snapshot) = self.open_log(&table.spec.location).await?;
         let newest = shared_version(&snapshot)?;
         let disclosed = match view {
@@ -215,16 +233,17 @@ impl Service {
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
+        require_both(ctx, &share, &table)?;
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
             let mut after = before.clone();
             let source = source_name(&table, view.as_ref());
             after.object.spec = spec_of(Some(&before.object.spec), named, Mode::Whole, newest, source)?;
             let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
-            confirm("object", &shown, &before, &after)?;
+            confirm("object", &shown, &before.object.spec, &after.object.spec)?;
             drop(tx);
             let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
-            // What is there already is disclosed already.
+            // An object that already exists discloses nothing new.
             let reach = (ctx.is_dry()).then(Disclosure::default);
             return Ok(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at }));
         }
@@ -256,7 +275,7 @@ impl Service {
             tx.update_accepted_schema(object.id, Some(shape.shape()?)).await?;
         }
         let detail = self.detail(share, object, table);
-        let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "object.create", &detail) };
+        let event = told(None, Some(&detail.object)).told_by(event(ctx, Action::ObjectCreate, &detail));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&detail.object);
@@ -265,8 +284,8 @@ impl Service {
     }
 
     /// An object, and what its table's log tells of it; without that where the log cannot be looked at.
-    pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
-        let detail = self.find_detail(path).await?;
+    pub async fn get_object(&self, ctx: &OperatorContext, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
+        let detail = self.find_detail(ctx, Permission::ReadSharing, path).await?;
         let looked_at = async {
             let (location, snapshot) = self.open_log(&detail.table.spec.location).await?;
             self.looked_at(detail.clone(), &location, &snapshot, Run::Real).await
@@ -280,25 +299,39 @@ impl Service {
         }
     }
 
-    async fn find_detail(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
-        let share = self.get_declared::<ShareSpec>(path.share).await?;
-        let found = self
-            .db
-            .find_object(
-                share.id,
-                &lookup::key(NameKind::Schema, path.schema)?,
-                &lookup::key(NameKind::Table, path.name)?,
-            )
-            .await?;
+    /// An object, where the operator has a permission for its share or for its table.
+    async fn find_detail(
+        &self,
+        ctx: &OperatorContext,
+        permission: Permission,
+        path: ObjectPath<'_>,
+    ) -> Result<ObjectDetail, ServiceError> {
+        let share = self.get_declared::<ShareSpec>(path.share).await;
+        let keys = (lookup::key(NameKind::Schema, path.schema), lookup::key(NameKind::Table, path.name));
+        let found = match (&share, keys) {
+            (Ok(share), (Ok(schema), Ok(name))) => self.db.find_object(share.id, &schema, &name).await?,
+            _ => None,
+        };
+        let thing = share.as_ref().map_or_else(|_| Thing::share(path.share, None), Share::thing);
+        match &found {
+            Some((_, table)) => ctx.require_any(permission, [&table.thing(), &thing])?,
+            None => ctx.require(permission, &thing)?,
+        }
+        let share = share?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
         Ok(self.detail(share, object, table))
     }
 
     /// A share's objects by schema and name.
-    pub async fn list_objects(&self, share: &str, page: &PageRequest) -> Result<Page<ObjectDetail>, ServiceError> {
-        let share = self.get_declared::<ShareSpec>(share).await?;
+    pub async fn list_objects(
+        &self,
+        ctx: &OperatorContext,
+        share: &str,
+        page: &PageRequest,
+    ) -> Result<Page<ObjectDetail>, ServiceError> {
+        let share: Share = self.read_declared(ctx, share).await?;
         let opened = self.begin_page(page, format!("objects of {}", share.id))?;
-        // Names hold no spaces, so that one separates the keys.
+        // Names contain no spaces, so a space can separate the keys.
         let after = opened.after.as_deref().and_then(|after| after.split_once(' '));
         let objects = self.db.list_objects(share.id, None, after, opened.limit).await?;
         let detailed = objects.into_iter().map(|(object, table)| self.detail(share.clone(), object, table)).collect();
@@ -307,7 +340,7 @@ impl Service {
         }))
     }
 
-    /// Changes how a table is shared; which table it is stays.
+    /// Changes how a table or view is shared; the table behind it stays the same.
     pub async fn update_object(
         &self,
         ctx: &OperatorContext,
@@ -315,7 +348,8 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<ObjectDetail, ServiceError> {
-        let found = self.find_detail(path).await?;
+        let found = self.find_detail(ctx, Permission::ManageSharing, path).await?;
+        require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let newest = shared_version(&snapshot)?;
         let (disclosed, newest_disclosed) = match found.object.view {
@@ -330,13 +364,14 @@ impl Service {
         let shape = NewestShape::of(&snapshot);
         let view = match source_in(named)? {
             None => found.object.view.clone(),
-            Some(source) => self.changed_source(&found, &source).await?,
+            Some(source) => self.changed_source(ctx, &found, &source).await?,
         };
         let published = self.published(view.as_ref()).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
+        require_both(ctx, &before.share, &before.table)?;
         Precondition::check(condition, before.object.id, before.object.revision)?;
         let mut after = before.clone();
         let is_acknowledging = named.contains_key("acknowledge");
@@ -360,7 +395,8 @@ impl Service {
             let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
             return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
         }
-        if differing(&before, &after).is_empty() {
+        let is_same = differing(&before.object.spec, &after.object.spec).is_empty();
+        if is_same && before.object.accepted == after.object.accepted {
             drop(tx);
             return self.looked_at(before, &location, &snapshot, ctx.run).await;
         }
@@ -371,29 +407,32 @@ impl Service {
         }
         let object = tx.update_object(after.object).await?;
         let after = self.detail(after.share, object, after.table);
-        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "object.update", &after) };
+        let change = told(Some(&before.object), Some(&after.object));
+        let event = change.told_by(event(ctx, Action::ObjectUpdate, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&after.object);
         self.looked_at(after, &location, &snapshot, ctx.run).await
     }
 
-    /// Accepts the schema that the table has now for an object that holds its schema: its recipients are served the
-    /// newest version again, and may read all versions up to it that the object shares. A dry run says whom it would show
-    /// what.
+    /// Accepts the table's current schema for an object that holds its schema. Its recipients are served the newest
+    /// version again, and may read all earlier versions that the object shares. A dry run says what this would show to
+    /// whom.
     pub async fn accept_schema(
         &self,
         ctx: &OperatorContext,
         path: ObjectPath<'_>,
         reason: Option<&str>,
     ) -> Result<ObjectDetail, ServiceError> {
-        let found = self.find_detail(path).await?;
+        let found = self.find_detail(ctx, Permission::ManageSharing, path).await?;
+        require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let shape = NewestShape::of(&snapshot);
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
+        require_both(ctx, &before.share, &before.table)?;
         if before.object.view.is_some() {
             let message =
                 "the object shows a view, which holds by itself what no longer fits; publish a version that does";
@@ -426,23 +465,23 @@ impl Service {
         after.object.updated_at = ctx.now;
         let object = tx.update_object(after.object).await?;
         let after = self.detail(after.share, object, after.table);
-        let mut change = audited(Some(&before), Some(&after));
-        change["changes"] = json!(changes);
-        change["reason"] = json!(reason);
-        let event = Event { change: Some(change), ..event(ctx, "object.accept_schema", &after) };
+        let mut told = told(Some(&before.object), Some(&after.object));
+        told.change["changes"] = json!(changes);
+        told.change["reason"] = json!(reason);
+        let event = told.told_by(event(ctx, Action::ObjectAcceptSchema, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.looked_at(after, &location, &snapshot, ctx.run).await
     }
 
-    /// Takes a table out of a share; recipients no longer see it.
+    /// Takes an object out of a share; recipients no longer see it.
     pub async fn delete_object(
         &self,
         ctx: &OperatorContext,
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let share = self.get_declared::<ShareSpec>(path.share).await?;
+        let share = self.find_detail(ctx, Permission::ManageSharing, path).await?.share;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let found = tx
             .find_object(
@@ -452,36 +491,83 @@ impl Service {
             )
             .await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
+        // Whose table it is may take it out of any share.
+        ctx.require_any(Permission::ManageSharing, [&table.thing(), &share.thing()])?;
         Precondition::check(condition, object.id, object.revision)?;
-        tx.delete_object(object.id, object.revision).await?;
-        let detail = self.detail(share, object, table);
-        let event = Event { change: Some(audited(Some(&detail), None)), ..event(ctx, "object.delete", &detail) };
-        write::append(&mut tx, event, ctx.now).await?;
+        self.delete_object_in(&mut tx, ctx, (share, object, table), None).await?;
         Ok(tx.commit().await?)
     }
 
+    /// Takes an object out of its share in a transaction that holds the chain's lock.
+    pub(in crate::service) async fn delete_object_in(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        (share, object, table): (Share, SharedObject, Table),
+        reason: Option<&str>,
+    ) -> Result<(), ServiceError> {
+        tx.delete_object(object.id, object.revision).await?;
+        let detail = self.detail(share, object, table);
+        let mut change = told(Some(&detail.object), None);
+        if let Some(reason) = reason {
+            change = change.because(reason);
+        }
+        let event = change.told_by(event(ctx, Action::ObjectDelete, &detail));
+        Ok(write::append(tx, event, ctx.now).await?)
+    }
+
+    /// Sets those of the recorded values that tighten an object, in a transaction that holds the chain's lock; whether
+    /// there were any. Which schema it held cannot be told from its events, so that none is held again.
+    pub(in crate::service) async fn tighten_object(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        id: Uuid,
+        recorded: &Map<String, Value>,
+        reason: &str,
+    ) -> Result<bool, ServiceError> {
+        let Some((share, object, table)) = tx.find_object_by_id(id).await? else { return Ok(false) };
+        let mut recorded = recorded.clone();
+        recorded.remove("on_schema_change");
+        let before = object.clone();
+        let spec = tightened(&before.spec, &recorded);
+        if spec == before.spec {
+            return Ok(false);
+        }
+        let object = tx.update_object(SharedObject { spec, updated_at: ctx.now, ..object }).await?;
+        let detail = self.detail(share, object, table);
+        let change = told(Some(&before), Some(&detail.object)).because(reason);
+        write::append(tx, change.told_by(event(ctx, Action::ObjectUpdate, &detail)), ctx.now).await?;
+        Ok(true)
+    }
+
     /// What a source names: a table, and the version of a view over it.
-    async fn named_source(&self, source: &SourceName) -> Result<(Table, Option<SharedView>), ServiceError> {
+    async fn named_source(
+        &self,
+        ctx: &OperatorContext,
+        source: &SourceName,
+    ) -> Result<(Table, Option<SharedView>), ServiceError> {
         match source {
-            SourceName::Table(name) => Ok((self.registered(name).await?, None)),
+            SourceName::Table(name) => Ok((self.registered(ctx, Permission::ManageSharing, name).await?, None)),
             SourceName::View(reference) => {
-                let (view, table) = self.shared_view(reference).await?;
+                let (view, table) = self.shared_view(ctx, reference).await?;
                 Ok((table, Some(view)))
             }
         }
     }
 
-    /// The version of a view that an object shows from now on. Everything else about what it shows stays: recipients
-    /// would be handed other data under the same id.
+    /// The view version that an object will show. Everything else about the source must stay, because recipients would
+    /// otherwise get other data under the same id.
     async fn changed_source(
         &self,
+        ctx: &OperatorContext,
         found: &ObjectDetail,
         source: &SourceName,
     ) -> Result<Option<SharedView>, ServiceError> {
         let is_same = match (source, &found.object.view) {
             (SourceName::Table(name), None) => name_key(name) == found.table.name.key(),
             (SourceName::View(reference), Some(view)) => {
-                let (named, _) = self.shared_view(reference).await?;
+                let (named, _) = self.shared_view(ctx, reference).await?;
                 if named.id == view.id {
                     return Ok(Some(named));
                 }
@@ -497,19 +583,23 @@ impl Service {
         Err(ServiceError::invalid("source", message))
     }
 
-    /// The registered table that a source names.
-    pub(in crate::service) async fn registered(&self, name: &str) -> Result<Table, ServiceError> {
-        let found = match lookup::key(NameKind::RegisteredTable, name) {
-            Ok(key) => self.db.find_table(&key).await?,
-            Err(_) => None,
-        };
+    /// The registered table that a source names, where the operator has a permission for it.
+    pub(in crate::service) async fn registered(
+        &self,
+        ctx: &OperatorContext,
+        permission: Permission,
+        name: &str,
+    ) -> Result<Table, ServiceError> {
+        let found = self.known_table(name).await?;
+        ctx.require(permission, &tables::thing(name, found.as_ref()))?;
         match found {
             Some(table) => Ok(table),
-            None => Err(ServiceError::invalid("source.table", self.no_table(name).await)),
+            None if ctx.sees_everything() => Err(ServiceError::invalid("source.table", self.no_table(name).await)),
+            None => Err(ServiceError::invalid("source.table", "names no registered table")),
         }
     }
 
-    /// What an object shows to those who may read its share.
+    /// Describes what an object shows to those who may read its share.
     async fn newly_shown(
         &self,
         share: &Share,
@@ -528,7 +618,7 @@ impl Service {
         ObjectDetail { object, share, table, delivery, clients: None, disclosure: None, schema_hold, reach: None }
     }
 
-    /// The version of a view that an object shows, where it shows one.
+    /// Loads the view version that an object shows, if it shows one.
     async fn published(&self, view: Option<&SharedView>) -> Result<Option<Arc<PublishedView>>, ServiceError> {
         match view {
             Some(view) => Ok(Some(self.published_view(view).await?)),
@@ -536,8 +626,8 @@ impl Service {
         }
     }
 
-    /// The same with what the log of the table tells, whose newest version is `latest`. What would be is not remembered as
-    /// what is.
+    /// Adds the facts from the table's log, whose newest version is `latest`. In a dry run they are about a
+    /// hypothetical object, so they are not remembered.
     async fn looked_at(
         &self,
         detail: ObjectDetail,
@@ -557,8 +647,8 @@ impl Service {
         Ok(ObjectDetail { disclosure, schema_hold: Some(served.hold), ..detail })
     }
 
-    /// What storage, or the place of copies, and object come to, without a recipient. One that is no longer configured
-    /// signs nothing.
+    /// The delivery by object and storage, or for views the location of materializations, without a recipient. A
+    /// storage that is no longer configured gives proxied delivery.
     fn effective_delivery(&self, object: &SharedObject, table: &Table) -> Delivery {
         let place = match object.view {
             None => self.storages.locate(&table.spec.location).ok(),
@@ -576,7 +666,7 @@ impl Service {
     }
 }
 
-/// Refuses to show a view to somebody whose rows it cannot tell.
+/// Refuses to show a view to recipients that lack a property its filter needs.
 async fn check_readers(
     tx: &mut Tx,
     object: &SharedObject,
@@ -590,7 +680,7 @@ async fn check_readers(
     Ok(())
 }
 
-/// Refuses what would show `recipient` no row for want of a property; `field` is where that is said.
+/// Refuses a view that would show `recipient` no rows because a property is missing; the error is about `field`.
 pub(in crate::service) fn check_properties(
     published: &PublishedView,
     recipient: &Recipient,

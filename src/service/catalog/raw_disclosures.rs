@@ -1,4 +1,4 @@
-//! What objects over raw tables disclose, found in their tables' logs; and whether an operator has acknowledged it.
+//! Finds what objects over raw tables disclose, in their tables' logs, and checks that an operator has acknowledged it.
 //!
 //! Never here: what counts as a disclosure, which the domain says.
 
@@ -19,7 +19,7 @@ use crate::{
     storage::TableLocation,
 };
 
-/// What a table's log tells of its disclosures, whichever object shares it.
+/// The disclosures in a table's log, whichever object shares the table.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct LogDisclosure {
     table: RawDisclosure,
@@ -27,15 +27,15 @@ pub(in crate::service) struct LogDisclosure {
 }
 
 impl LogDisclosure {
-    /// What `object` discloses.
+    /// The disclosures of `object`.
     pub(in crate::service) fn of(&self, object: &SharedObject) -> RawDisclosure {
         self.table.clone().shared_as(object, self.oldest)
     }
 }
 
 impl Service {
-    /// What the files of `served` disclose, where `latest` is the table's newest version. The log is walked back as far as
-    /// the lake follows it; what was found is remembered there.
+    /// Finds what the files of `served` disclose; `latest` is the table's newest version. Walks the log back as far as
+    /// the lake follows it; the lake remembers the result.
     pub(in crate::service) async fn log_disclosure(
         &self,
         location: &TableLocation,
@@ -60,8 +60,8 @@ impl Service {
         Ok(LogDisclosure { table, oldest })
     }
 
-    /// Refuses an object whose disclosures have to be acknowledged and are not, and every one where raw tables are not
-    /// shared; one over a view has none.
+    /// Refuses an object with unacknowledged disclosures, and any raw object if raw tables must not be shared. Objects
+    /// over views have none.
     pub(in crate::service) fn require_acknowledged(
         &self,
         object: &SharedObject,
@@ -87,14 +87,13 @@ impl Service {
     }
 }
 
-/// Whether `after` shows recipients the version of the table whose metadata is `newest`, which `before` holds back from
-/// them.
+/// Whether `after` shows recipients the table's version with the metadata `newest`, which `before` holds back.
 pub(in crate::service) fn releases(before: &SharedObject, after: &SharedObject, newest: &Metadata) -> bool {
     let holds = |object: &SharedObject| object.accepted.as_ref().is_some_and(|accepted| !accepted.fits(newest));
     holds(before) && !holds(after)
 }
 
-/// Whether `after` lets recipients read more of the table's past than `before`.
+/// Whether `after` lets recipients read more of the table's history than `before`.
 pub(in crate::service) fn widens(before: &SharedObject, after: &SharedObject) -> bool {
     let (before, after) = (&before.spec, &after.spec);
     after.history && (!before.history || after.start_version < before.start_version || (after.cdf && !before.cdf))

@@ -1,7 +1,7 @@
-//! Objects that do not follow every change of a schema: which version is served of a table whose schema is no longer the
-//! accepted one, until an operator accepts the new one, or no longer fits a view, until another version of it is shown.
+//! Objects that do not follow every change of a schema. If a table's schema is not the accepted one, or does not fit a
+//! view, an older version is served, until an operator accepts the new schema or shows another version of the view.
 //!
-//! Never here: how the version is found in a log, which is the lake's, or what an answer about it looks like.
+//! Never here: finding that version in a log, which the lake does, or the form of an answer about it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,33 +30,33 @@ use crate::{
     storage::TableLocation,
 };
 
-/// How many objects are read from the database together, and looked at at the same time.
+/// The number of objects that are read from the database together, and that are checked at the same time.
 const PAGE: u32 = 100;
 const TOGETHER: usize = 8;
-/// How many changes of a schema a signal lists.
+/// The most schema changes that a signal lists.
 const TOLD_CHANGES: usize = 20;
 
-/// What is held back from an object's recipients.
+/// A schema hold: the newest version of a table is held back from an object's recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaHold {
-    /// The version that is served; nothing where the log no longer holds one with the accepted schema.
+    /// The version that is served; `None` if the log has none left with the accepted schema.
     pub serving_version: Option<u64>,
     /// The table's newest version.
     pub newest_version: u64,
-    /// When the first version was committed that is held back, where the log tells.
+    /// When the first held-back version was committed, if the log says so.
     pub since: Option<DateTime<Utc>>,
     /// How the accepted schema became the newest one, in words.
     pub changes: Vec<String>,
 }
 
 impl SchemaHold {
-    /// Whether `other` holds back the same change; the table may have moved on under it.
+    /// Whether `other` holds back the same change; further versions may have been added meanwhile.
     fn is_of_the_same_change(&self, other: &Self) -> bool {
         (self.serving_version, &self.changes) == (other.serving_version, &other.changes)
     }
 }
 
-/// What was last seen of the objects that hold their schema.
+/// The last known state of objects that hold their schema, in this server's memory.
 #[derive(Debug, Default)]
 pub struct SchemaHolds {
     seen: Mutex<HashMap<Uuid, Seen>>,
@@ -64,9 +64,9 @@ pub struct SchemaHolds {
 
 #[derive(Clone, Debug)]
 struct Seen {
-    /// Of the object.
+    /// The object's revision.
     revision: i64,
-    /// The table's newest snapshot at the time.
+    /// The table's newest snapshot when it was checked.
     latest: Weak<Snapshot>,
     newest_version: u64,
     hold: Option<SchemaHold>,
@@ -77,12 +77,12 @@ impl SchemaHolds {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was seen of `object` as it is, whenever that was.
+    /// The last known state of `object` in its current revision, however old.
     fn of(&self, object: &SharedObject) -> Option<Seen> {
         self.seen().get(&object.id).filter(|seen| seen.revision == object.revision).cloned()
     }
 
-    /// What is held back, as it was when somebody last looked; `None` where nobody has.
+    /// The hold when it was last checked; `None` if it never was.
     pub(in crate::service) fn last_seen(&self, object: &SharedObject) -> Option<Option<SchemaHold>> {
         match object.spec.on_schema_change {
             OnSchemaChange::Follow if object.view.is_none() => Some(None),
@@ -90,7 +90,8 @@ impl SchemaHolds {
         }
     }
 
-    /// Keeps what was seen of `object`, and says so in the log where it is something else than before.
+    /// Remembers the state of `object`, and logs it if it differs from the one before; returns the number of objects on
+    /// hold.
     fn saw(&self, object: &SharedObject, latest: &Arc<Snapshot>, hold: Option<SchemaHold>) -> usize {
         let seen = Seen {
             revision: object.revision,
@@ -131,12 +132,12 @@ fn count(seen: &HashMap<Uuid, Seen>) -> usize {
     seen.values().filter(|seen| seen.hold.is_some()).count()
 }
 
-/// What an object asks of its table's metadata.
+/// What an object requires of its table's metadata.
 #[derive(Debug)]
 enum Asks<'a> {
-    /// The shape that was accepted.
+    /// The accepted shape.
     Shape(&'a AcceptedShape),
-    /// What a view reads.
+    /// The columns that a view reads.
     View(Arc<PublishedView>),
 }
 
@@ -149,18 +150,18 @@ impl Asks<'_> {
     }
 }
 
-/// What recipients of an object are served of its table.
+/// The version of a table that an object's recipients are served.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct ServedVersion {
-    /// The newest version that they see; nothing where no version is left that they may.
+    /// The newest version that they see; `None` if no version is left that they may see.
     pub(in crate::service) snapshot: Option<Arc<Snapshot>>,
-    /// What is held back from them.
+    /// The hold, if the table's newest version is held back from them.
     pub(in crate::service) hold: Option<SchemaHold>,
 }
 
 impl Service {
-    /// What recipients of `object` are served, `latest` being its table's newest version. Costs nothing while neither
-    /// has changed since somebody asked.
+    /// Determines what recipients of `object` are served; `latest` is its table's newest version. Cheap if neither has
+    /// changed since the last call.
     pub(in crate::service) async fn served(
         &self,
         object: &SharedObject,
@@ -180,7 +181,7 @@ impl Service {
                 let history = self.lake.history_until(location, Arc::clone(latest)).await;
                 match history.at_version(hold.serving_version.unwrap_or_default()).await {
                     Ok(snapshot) => return Ok(ServedVersion { snapshot: Some(snapshot), hold: Some(hold) }),
-                    // Cleaned away since; what is left is looked for below.
+                    // It was cleaned up since; another one is searched for below.
                     Err(LakeError::VersionNotFound { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -193,7 +194,7 @@ impl Service {
         Ok(served)
     }
 
-    /// What recipients of `object` would be served if it was like this. Nothing of it is remembered: the object is another.
+    /// Determines what recipients of `object` would be served. Remembers nothing, because the object is hypothetical.
     pub(in crate::service) async fn would_be_served(
         &self,
         object: &SharedObject,
@@ -206,7 +207,7 @@ impl Service {
         }
     }
 
-    /// What `object` asks of its table's metadata, if anything.
+    /// What `object` requires of its table's metadata, if anything.
     async fn asks_of<'a>(&self, object: &'a SharedObject) -> Result<Option<Asks<'a>>, ServiceError> {
         Ok(match (&object.view, &object.accepted) {
             (Some(view), _) => Some(Asks::View(self.published_view(view).await?)),
@@ -249,7 +250,7 @@ impl Service {
         let since = match held {
             Some(held) => {
                 let history = self.lake.history_until(location, Arc::clone(latest)).await;
-                // Told where the log tells it; nobody's answer depends on it.
+                // Added if the log has it; no answer depends on it.
                 history.committed_at(held.version() + 1).await.ok().and_then(DateTime::from_timestamp_millis)
             }
             None => None,
@@ -258,8 +259,8 @@ impl Service {
         Ok(SchemaHold { serving_version, newest_version: latest.version(), since, changes })
     }
 
-    /// Looks at every object that holds its schema, whether or not somebody reads it, so that operators learn of a
-    /// change from the metrics and the log. A table without a new version costs one listing.
+    /// Checks every object that holds its schema, even if nobody reads it, so that operators see changes in the metrics
+    /// and the log. A table without a new version costs one listing.
     pub async fn watch_schemas(&self) -> Result<(), ServiceError> {
         let (mut listed, mut after) = (HashSet::new(), Uuid::nil());
         loop {
@@ -294,7 +295,7 @@ impl Service {
     }
 }
 
-/// Tells what is held back from the recipients of `object`.
+/// Builds the signal about what is held back from the recipients of `object`.
 fn signal(share: &Share, object: &SharedObject, table: &Table, hold: &SchemaHold) -> Signal {
     let mut change = Sha256::new().chain_update(hold.serving_version.unwrap_or(u64::MAX).to_be_bytes());
     hold.changes.iter().for_each(|line| change.update(format!("{line}\n")));
@@ -310,7 +311,8 @@ fn signal(share: &Share, object: &SharedObject, table: &Table, hold: &SchemaHold
     }
 }
 
-/// Accepts the newest shape for an object that holds its schema and has none accepted, and forgets it for one that follows.
+/// Accepts the newest shape for an object that holds its schema but has no accepted shape yet, and removes the accepted
+/// shape from an object that follows.
 pub(in crate::service) fn settle_shape(object: &mut SharedObject, newest: &NewestShape) -> Result<(), ServiceError> {
     match object.spec.on_schema_change {
         OnSchemaChange::Follow => object.accepted = None,
@@ -322,7 +324,7 @@ pub(in crate::service) fn settle_shape(object: &mut SharedObject, newest: &Newes
     Ok(())
 }
 
-/// The shape of a table's newest version, for whoever accepts it.
+/// The shape of a table's newest version, ready to be accepted.
 #[derive(Debug)]
 pub(in crate::service) struct NewestShape {
     version: u64,
@@ -334,7 +336,7 @@ impl NewestShape {
         Self { version: snapshot.version(), shape: Shape::of(snapshot.metadata()) }
     }
 
-    /// The shape; input that cannot be accepted where it is none.
+    /// The shape; an input error if the schema cannot be understood.
     pub(in crate::service) fn shape(&self) -> Result<&Shape, ServiceError> {
         self.shape.as_ref().map_err(|error| {
             let message = format!("cannot be `hold`: the table's schema cannot be understood ({error}); use `follow`");

@@ -5,6 +5,7 @@ use crate::{
         audit::Event,
         catalog::share::{Share, ShareSpec},
         core::message::quoted,
+        operators::principal::Thing,
     },
     service::{
         access::grants::open_grants,
@@ -17,16 +18,16 @@ use crate::{
     store::{GrantFilter, Tx},
 };
 
-/// How many of a share's objects are named.
+/// The most objects of a share that a message names.
 const NAMED: u32 = 20;
 
-/// There is no such share.
+/// The error for a share that does not exist.
 pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     declared::not_found::<ShareSpec>(name)
 }
 
 impl InUse for ShareSpec {
-    /// A share is deleted that holds nothing and that nobody is granted any more. Its past grants stay on record.
+    /// Only a share without objects and without open grants can be deleted. Its past grants stay on record.
     async fn users(tx: &mut Tx, ctx: &OperatorContext, share: &Share) -> Result<Vec<String>, ServiceError> {
         let mut users = Vec::new();
         let filter = GrantFilter { share_id: Some(share.id), ..GrantFilter::default() };
@@ -42,6 +43,10 @@ impl InUse for ShareSpec {
             users.push(format!("holds {} (remove them first)", quoted(&objects)));
         }
         Ok(users)
+    }
+
+    fn thing(name: &str, spec: Option<&Self>) -> Option<Thing> {
+        Some(Thing::share(name, spec.and_then(|spec| spec.domain.as_deref())))
     }
 
     fn tell(share: &Share, event: Event) -> Event {

@@ -1,4 +1,4 @@
-//! Registered tables: what operators may share.
+//! Registered tables, which operators can share.
 
 use std::sync::Arc;
 
@@ -7,13 +7,17 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::Object,
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+        },
         catalog::table::{Table, TableSpec},
         core::{
             message::quoted,
             name::{Name, NameKind},
             spec::{LONGEST_TEXT, Mode, check_text},
         },
+        operators::{Permission, principal::Thing},
     },
     lake::{LakeError, Snapshot},
     service::{
@@ -32,7 +36,7 @@ use crate::{
     store::Tx,
 };
 
-/// A registered table and, where its log was just opened, what it found.
+/// A registered table and its newest snapshot.
 #[derive(Clone, Debug)]
 pub struct OpenedTable {
     /// The table.
@@ -41,11 +45,16 @@ pub struct OpenedTable {
     pub snapshot: Arc<Snapshot>,
 }
 
-fn object(table: &Table) -> Object {
-    Object { kind: "table".into(), id: Some(table.id), name: Some(table.name.to_string()) }
+fn event(ctx: &OperatorContext, action: Action, table: &Table) -> Event {
+    let name = Some(table.name.to_string());
+    Event {
+        table_id: Some(table.id),
+        registered_table: name.clone(),
+        ..ctx.event(action, Object { kind: Kind::Table, id: Some(table.id), name })
+    }
 }
 
-/// The name of a registered table from a path, where a table is to be created under it.
+/// Parses the name of a registered table that is about to be created.
 fn new_name(text: &str) -> Result<Name, ServiceError> {
     Name::parse(NameKind::RegisteredTable, text).map_err(|error| ServiceError::invalid("name", error.to_string()))
 }
@@ -54,9 +63,29 @@ pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "table", name: name.to_owned() }
 }
 
+/// The table of this name as scopes see it, be it there or not.
+pub(super) fn thing(name: &str, found: Option<&Table>) -> Thing {
+    found.map_or_else(|| Thing::table(name, None), Table::thing)
+}
+
+async fn find(tx: &mut Tx, ctx: &OperatorContext, name: &str) -> Result<Table, ServiceError> {
+    let found = match lookup::key(NameKind::RegisteredTable, name) {
+        Ok(key) => tx.find_table(&key).await?,
+        Err(_) => None,
+    };
+    ctx.require(Permission::ManageCatalog, &thing(name, found.as_ref()))?;
+    found.ok_or_else(|| not_found(name))
+}
+
+/// Refuses to have a table lie somewhere, where the operator may not choose from all that there is: whoever looks after a
+/// table of this name could look into another's data otherwise.
+fn require_placing(ctx: &OperatorContext) -> Result<(), ServiceError> {
+    ctx.require(Permission::ManageCatalog, &Thing::EVERYTHING)
+}
+
 impl Service {
-    /// Registers a table, or confirms that it is registered as described. Its log is opened once, so that what cannot
-    /// be read is refused here rather than in front of a recipient.
+    /// Registers a table, or confirms that it is registered as described. Opens its log once, so that an unreadable
+    /// table is refused here and not only when a recipient reads it.
     pub async fn put_table(
         &self,
         ctx: &OperatorContext,
@@ -65,18 +94,27 @@ impl Service {
     ) -> Result<Put<OpenedTable>, ServiceError> {
         let name = new_name(name)?;
         let known = self.db.find_table(name.key()).await?;
+        match &known {
+            Some(known) => ctx.require(Permission::ManageCatalog, &known.thing())?,
+            None => require_placing(ctx)?,
+        }
         let asked: TableSpec = match &known {
             Some(known) => changed_spec(&known.spec, named, Mode::Whole)?,
             None => new_spec(named)?,
         };
+        if known.as_ref().is_none_or(|known| known.spec.location != asked.location) {
+            require_placing(ctx)?;
+        }
         let (location, snapshot) = self.open_log(&asked.location).await?;
         let spec = TableSpec { location: location.url().to_owned(), ..asked };
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_table(name.key()).await? {
-            confirm("table", name.as_str(), &existing, &Table { spec, ..existing.clone() })?;
+            ctx.require(Permission::ManageCatalog, &existing.thing())?;
+            confirm("table", name.as_str(), &existing.spec, &spec)?;
             return Ok(Put::Confirmed(OpenedTable { table: existing, snapshot }));
         }
+        require_placing(ctx)?;
         let table = Table {
             id: Uuid::now_v7(),
             name,
@@ -87,27 +125,41 @@ impl Service {
             revision: 1,
         };
         tx.insert_table(&table).await?;
-        let mut event = ctx.event("table.create", object(&table));
-        event.change = Some(audited(None, Some(&table)));
+        let event = audited(None, Some(&table.spec)).told_by(event(ctx, Action::TableCreate, &table));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(OpenedTable { table, snapshot }))
     }
 
     /// A registered table.
-    pub async fn get_table(&self, name: &str) -> Result<Table, ServiceError> {
-        self.db.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))
+    pub async fn get_table(&self, ctx: &OperatorContext, name: &str) -> Result<Table, ServiceError> {
+        let found = self.known_table(name).await?;
+        ctx.require(Permission::ReadSharing, &thing(name, found.as_ref()))?;
+        found.ok_or_else(|| not_found(name))
     }
 
-    /// Registered tables by name.
-    pub async fn list_registered_tables(&self, page: &PageRequest) -> Result<Page<Table>, ServiceError> {
+    /// Registered tables by name, as far as the operator may see them.
+    pub async fn list_registered_tables(
+        &self,
+        ctx: &OperatorContext,
+        page: &PageRequest,
+    ) -> Result<Page<Table>, ServiceError> {
         let opened = self.begin_page(page, "tables".into())?;
         let tables = self.db.list_tables(opened.after.as_deref(), opened.limit).await?;
-        Ok(self.end_page(opened, tables, |table| table.name.key().to_owned()))
+        let page = self.end_page(opened, tables, |table| table.name.key().to_owned());
+        Ok(page.filter(|table| ctx.may(Permission::ReadSharing, &table.thing())))
     }
 
-    /// Changes what is said about a table. Another location is refused while the table is shared: recipients would be
-    /// handed other data under the same name.
+    /// The registered table of this name, if there is one.
+    pub(super) async fn known_table(&self, name: &str) -> Result<Option<Table>, ServiceError> {
+        match lookup::key(NameKind::RegisteredTable, name) {
+            Ok(key) => Ok(self.db.find_table(&key).await?),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Changes a table's spec. Another location is refused while the table is shared, because recipients would get
+    /// other data under the same name.
     pub async fn update_table(
         &self,
         ctx: &OperatorContext,
@@ -115,23 +167,31 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<Table, ServiceError> {
+        let known = self.known_table(name).await?;
+        ctx.require(Permission::ManageCatalog, &thing(name, known.as_ref()))?;
         let moved = match named.get("location") {
             Some(Value::String(location)) if check_text(location, LONGEST_TEXT).is_ok() => {
+                if known.as_ref().is_none_or(|known| known.spec.location != *location) {
+                    require_placing(ctx)?;
+                }
                 Some(self.open_log(location).await?)
             }
-            // Whatever else it is named as is refused below.
+            // Other values are refused below.
             _ => None,
         };
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let before =
-            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        let before = find(&mut tx, ctx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = Table { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
         if let Some((location, _)) = &moved {
             after.spec.location = location.url().to_owned();
         }
-        if differing(&before, &after).is_empty() {
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(before);
+        }
+        ctx.require(Permission::ManageCatalog, &after.thing())?;
+        if before.spec.location != after.spec.location {
+            require_placing(ctx)?;
         }
         if let Some((_, snapshot)) = moved.filter(|_| before.spec.location != after.spec.location) {
             let users = users(&mut tx, before.id).await?;
@@ -147,14 +207,13 @@ impl Service {
         }
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;
-        let mut event = ctx.event("table.update", object(&after));
-        event.change = Some(audited(Some(&before), Some(&after)));
+        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::TableUpdate, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
     }
 
-    /// Forgets a table that is not shared; its data stays where it is.
+    /// Removes a table that is not shared; its data stays.
     pub async fn delete_table(
         &self,
         ctx: &OperatorContext,
@@ -162,8 +221,7 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let table =
-            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        let table = find(&mut tx, ctx, name).await?;
         Precondition::check(condition, table.id, table.revision)?;
         let users = users(&mut tx, table.id).await?;
         if !users.is_empty() {
@@ -171,8 +229,7 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_table(table.id, table.revision).await?;
-        let mut event = ctx.event("table.delete", object(&table));
-        event.change = Some(audited(Some(&table), None));
+        let event = audited(Some(&table.spec), None).told_by(event(ctx, Action::TableDelete, &table));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
@@ -191,13 +248,13 @@ impl Service {
         Ok((located, snapshot))
     }
 
-    /// The newest snapshot of a registered table.
+    /// Reads the newest snapshot of a registered table.
     pub(in crate::service) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
         Ok(self.open_log(&table.spec.location).await?.1)
     }
 }
 
-/// How a table is shared and shown, as far as a message has room for it.
+/// Lists the objects and views that use a table, up to a message's length.
 async fn users(tx: &mut Tx, table_id: Uuid) -> Result<Vec<String>, ServiceError> {
     let objects = tx.list_objects_of_table(table_id, 20).await?;
     let shared = objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name));

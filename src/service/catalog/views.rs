@@ -1,4 +1,5 @@
-//! Views: what of a table is shown, drafted, looked at as a partner would see it, and published version by version.
+//! Views: which part of a table is shown. A view is drafted, previewed as a partner would see it, and published version
+//! by version.
 //!
 //! A draft discloses nothing; a published version never changes; an object names the version that it shows. Never here:
 //! making files ([`crate::service::materialize`]).
@@ -12,13 +13,16 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
     domain::{
         access::recipient::Recipient,
-        audit::{Event, Object, canonical, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
+        },
         catalog::{
             schema::Schema,
             share::{ShareSpec, SharedView},
@@ -30,12 +34,13 @@ use crate::{
             },
         },
         core::{
+            canonical,
             message::quoted,
             name::{Name, NameKind, name_key},
-            seal::hex,
             spec::Mode,
         },
         materialize::copy::CopyKind,
+        operators::{Permission, principal::Thing},
     },
     engine::EngineError,
     service::{
@@ -54,16 +59,16 @@ use crate::{
     store::Tx,
 };
 
-/// How many versions of a view are listed; the older ones can be asked for by number.
+/// The most versions of a view that are listed; older ones can be requested by number.
 const LISTED_VERSIONS: u32 = 100;
-/// How many rows a preview shows where the caller does not say.
+/// The default number of rows in a preview.
 pub const PREVIEW_ROWS: usize = 100;
-/// How many it shows at most.
+/// The most rows in a preview.
 pub const MAX_PREVIEW_ROWS: usize = 1_000;
-/// How many files are counted at a time.
+/// The number of files whose rows are counted at a time.
 const COUNTED_AT_ONCE: usize = 2;
 
-/// A view with what it refers to.
+/// A view with the things it refers to.
 #[derive(Clone, Debug)]
 pub struct ViewDetail {
     /// The view.
@@ -72,42 +77,42 @@ pub struct ViewDetail {
     pub table: Table,
     /// Published versions, the newest first.
     pub versions: Vec<ViewVersion>,
-    /// How far the copies are that somebody reads; only where one view is asked for.
+    /// The progress of materializations that are being read; only if a single view was requested.
     pub preparation: Vec<Preparation>,
 }
 
-/// What came of publishing.
+/// The result of publishing.
 #[derive(Clone, Debug)]
 pub struct Published {
     /// The view.
     pub view: View,
     /// The newest version.
     pub version: ViewVersion,
-    /// How its rows lie in files.
+    /// The layout of its rows in files.
     pub layout: Layout,
-    /// Whether it was published just now; otherwise nothing had changed since.
+    /// Whether it was published just now; if false, nothing had changed since.
     pub is_new: bool,
 }
 
-/// What is asked of a preview.
+/// A request for a preview.
 #[derive(Clone, Debug, Default)]
 pub struct PreviewRequest {
     /// The recipient to see as.
     pub recipient: String,
-    /// The share that it would read through, where pseudonyms are a share's own.
+    /// The share through which it would read, if pseudonyms are per share.
     pub share: Option<String>,
-    /// The published version; without one the draft, or the newest where there is none.
+    /// The published version; by default the draft, or the newest version if there is no draft.
     pub version: Option<i64>,
-    /// At most so many rows.
+    /// The most rows to show.
     pub limit: Option<usize>,
 }
 
-/// What a recipient would read, as evidence.
+/// A recorded sample of what a recipient would read.
 #[derive(Clone, Debug)]
 pub struct Preview {
-    /// What was looked at, and what there was to see, as JSON.
+    /// The request and the rows found, as JSON.
     pub evidence: Map<String, Value>,
-    /// SHA-256 of [`Self::evidence`] in canonical form, in hex.
+    /// SHA-256 of [`Self::evidence`] in canonical JSON (RFC 8785), in hex.
     pub digest: String,
 }
 
@@ -118,16 +123,16 @@ pub struct ViewDiff {
     pub from: i64,
     /// The newer one.
     pub to: i64,
-    /// Column by column, and the filter.
+    /// The differences by column, and in the filter.
     pub changes: Vec<plan::Change>,
-    /// What that means in rows, for one recipient.
+    /// The effect on the rows of one recipient, if one was named.
     pub rows: Option<RowDiff>,
 }
 
 /// How many rows a recipient sees under two versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowDiff {
-    /// The source's version that was counted.
+    /// The version of the source in which rows were counted.
     pub table_version: u64,
     /// Rows in all.
     pub total: u64,
@@ -135,9 +140,9 @@ pub struct RowDiff {
     pub before: u64,
     /// Rows seen under the newer one.
     pub after: u64,
-    /// Rows seen under the newer one alone.
+    /// Rows seen only under the newer version.
     pub newly_visible: u64,
-    /// Rows seen under the older one alone.
+    /// Rows seen only under the older version.
     pub no_longer_visible: u64,
 }
 
@@ -145,8 +150,17 @@ pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "view", name: name.to_owned() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, view: &View) -> Event {
-    ctx.event(action, Object { kind: "view".into(), id: Some(view.id), name: Some(view.name.to_string()) })
+/// What scopes see of the view of this name: its table; the name itself where there is no view.
+fn thing(name: &str, found: Option<&(View, Table)>) -> Thing {
+    found.map_or_else(|| Thing::table(name, None), |(_, table)| table.thing())
+}
+
+fn event(ctx: &OperatorContext, action: Action, view: &View) -> Event {
+    Event {
+        table_id: Some(view.table_id),
+        registered_table: Some(view.spec.source.table.clone()),
+        ..ctx.event(action, Object { kind: Kind::View, id: Some(view.id), name: Some(view.name.to_string()) })
+    }
 }
 
 fn invalid(problems: Vec<Problem>) -> ServiceError {
@@ -154,15 +168,15 @@ fn invalid(problems: Vec<Problem>) -> ServiceError {
     ServiceError::Invalid(problems.into_iter().map(error).collect())
 }
 
-/// What the definition comes to over the newest schema of its source, or what is wrong with it.
+/// Compiles the definition over the newest schema of its source; the error lists the problems.
 fn plan_over(definition: &ViewDefinition, source: &Source) -> Result<ViewPlan, ServiceError> {
     let metadata = source.snapshot.metadata();
     let schema = Schema::parse(&metadata.schema_string).map_err(ServiceError::internal)?;
     ViewPlan::new(definition, &schema, &metadata.partition_columns).map_err(invalid)
 }
 
-/// Refuses the source's layout where it tells of a hidden partition column that nobody acknowledged, and words that
-/// acknowledge nothing.
+/// Refuses the source's layout if it reveals a hidden partition column that is not acknowledged. Also refuses names
+/// that acknowledge nothing.
 fn check_acknowledged(
     layout: Layout,
     hidden: &BTreeSet<String>,
@@ -185,7 +199,7 @@ fn check_acknowledged(
     if errors.is_empty() { Ok(()) } else { Err(ServiceError::Unacknowledged(errors)) }
 }
 
-/// `name@vN` as a name and a version; a bare name has none.
+/// Splits `name@vN` into name and version; a bare name has no version.
 pub fn parse_reference(text: &str) -> Result<(&str, Option<i64>), ServiceError> {
     let Some((name, version)) = text.rsplit_once('@') else { return Ok((text, None)) };
     let number = version.strip_prefix('v').and_then(|digits| digits.parse().ok()).filter(|number| *number > 0);
@@ -196,7 +210,7 @@ pub fn parse_reference(text: &str) -> Result<(&str, Option<i64>), ServiceError> 
 }
 
 impl Service {
-    /// Drafts a view, or confirms that it is as described. Everything that is wrong with it is told at once.
+    /// Drafts a view, or confirms that it is as described. The error lists all problems at once.
     pub async fn put_view(
         &self,
         ctx: &OperatorContext,
@@ -206,22 +220,27 @@ impl Service {
         let name =
             Name::parse(NameKind::View, name).map_err(|error| ServiceError::invalid("name", error.to_string()))?;
         let known = self.db.find_view(name.key()).await?;
+        if let Some((_, table)) = &known {
+            ctx.require(Permission::ManageCatalog, &table.thing())?;
+        }
         let asked: ViewSpec = match &known {
             Some((known, _)) => changed_spec(&known.spec, named, Mode::Whole)?,
             None => new_spec(named)?,
         };
         let table = match known {
             Some((known, table)) if known.spec.source == asked.source => table,
-            _ => self.registered(&asked.source.table).await?,
+            _ => self.registered(ctx, Permission::ManageCatalog, &asked.source.table).await?,
         };
         let spec = ViewSpec { source: ViewSource { table: table.name.to_string() }, ..asked };
         let source = self.source_of(&table).await?;
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some((view, table)) = tx.find_view(name.key()).await? {
-            confirm("view", name.as_str(), &view, &View { spec, ..view.clone() })?;
+            ctx.require(Permission::ManageCatalog, &table.thing())?;
+            confirm("view", name.as_str(), &view.spec, &spec)?;
             return Ok(Put::Confirmed(detail(&mut tx, view, table).await?));
         }
+        ctx.require(Permission::ManageCatalog, &table.thing())?;
         plan_over(&spec.definition(), &source)?;
         let view = View {
             id: Uuid::now_v7(),
@@ -234,22 +253,26 @@ impl Service {
             revision: 1,
         };
         tx.insert_view(&view).await?;
-        let event = Event { change: Some(audited(None, Some(&view))), ..event(ctx, "view.create", &view) };
+        let event = audited(None, Some(&view.spec)).told_by(event(ctx, Action::ViewCreate, &view));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() }))
     }
 
     /// A view, and how far its copies are.
-    pub async fn get_view(&self, name: &str) -> Result<ViewDetail, ServiceError> {
-        let (view, table) = self.find_view(name).await?;
+    pub async fn get_view(&self, ctx: &OperatorContext, name: &str) -> Result<ViewDetail, ServiceError> {
+        let (view, table) = self.find_view(ctx, Permission::ReadSharing, name).await?;
         let versions = self.db.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
         let preparation = self.preparations(&view).await?;
         Ok(ViewDetail { view, table, versions, preparation })
     }
 
-    /// Views by name.
-    pub async fn list_views(&self, page: &PageRequest) -> Result<Page<ViewDetail>, ServiceError> {
+    /// Views by name, as far as the operator may see them.
+    pub async fn list_views(
+        &self,
+        ctx: &OperatorContext,
+        page: &PageRequest,
+    ) -> Result<Page<ViewDetail>, ServiceError> {
         let opened = self.begin_page(page, "views".into())?;
         let views = self.db.list_views(opened.after.as_deref(), opened.limit).await?;
         let ids: Vec<Uuid> = views.iter().map(|(view, _)| view.id).collect();
@@ -262,10 +285,11 @@ impl Service {
             ViewDetail { view, table, versions, preparation: Vec::new() }
         });
         let detailed = detailed.collect();
-        Ok(self.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned()))
+        let page = self.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned());
+        Ok(page.filter(|detail| ctx.may(Permission::ReadSharing, &detail.table.thing())))
     }
 
-    /// Changes the draft of a view's next version; what is published stays as it is.
+    /// Changes the draft of a view's next version; published versions stay as they are.
     pub async fn update_view(
         &self,
         ctx: &OperatorContext,
@@ -273,7 +297,7 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<ViewDetail, ServiceError> {
-        let (view, table) = self.find_view(name).await?;
+        let (view, table) = self.find_view(ctx, Permission::ManageCatalog, name).await?;
         let asked = changed_spec(&view.spec, named, Mode::Merge)?;
         if name_key(&asked.source.table) != table.name.key() {
             let message = "cannot change: another table is another view; make one under another name";
@@ -282,11 +306,12 @@ impl Service {
         let source = self.source_of(&table).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let (before, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
+        ctx.require(Permission::ManageCatalog, &table.thing())?;
         Precondition::check(condition, before.id, before.revision)?;
         let asked = changed_spec(&before.spec, named, Mode::Merge)?;
         let mut after = View { spec: ViewSpec { source: before.spec.source.clone(), ..asked }, ..before.clone() };
         let ViewDetail { versions, .. } = detail(&mut tx, before.clone(), table.clone()).await?;
-        if differing(&before, &after).is_empty() {
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(ViewDetail { view: before, table, versions, preparation: Vec::new() });
         }
         let definition = after.spec.definition();
@@ -297,13 +322,13 @@ impl Service {
         };
         after.updated_at = ctx.now;
         let after = tx.update_view(after).await?;
-        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "view.update", &after) };
+        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::ViewUpdate, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(ViewDetail { view: after, table, versions, preparation: Vec::new() })
     }
 
-    /// Forgets a view that no object shows; its copies are deleted.
+    /// Deletes a view that no object shows, and its materializations.
     pub async fn delete_view(
         &self,
         ctx: &OperatorContext,
@@ -311,7 +336,12 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let (view, _) = tx.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))?;
+        let found = match lookup::key(NameKind::View, name) {
+            Ok(key) => tx.find_view(&key).await?,
+            Err(_) => None,
+        };
+        ctx.require(Permission::ManageCatalog, &thing(name, found.as_ref()))?;
+        let (view, _) = found.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, view.id, view.revision)?;
         let users = users(&mut tx, view.id).await?;
         if !users.is_empty() {
@@ -319,27 +349,28 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_view(view.id, view.revision).await?;
-        let event = Event { change: Some(audited(Some(&view), None)), ..event(ctx, "view.delete", &view) };
+        let event = audited(Some(&view.spec), None).told_by(event(ctx, Action::ViewDelete, &view));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Publishes the draft as the next version, over the source's schema as it is now. Where there is no draft, and the
-    /// version's layout is what it would be now, the newest version is answered as it is.
+    /// Publishes the draft as the next version, over the source's current schema. If there is no draft, and the newest
+    /// version's layout is the one it would get now, answers with that version.
     ///
-    /// The source's layout tells of partition columns that the view hides; each of them has to be `acknowledged`.
+    /// Partition columns that the view hides but the source's layout reveals must all be `acknowledged`.
     pub async fn publish_view(
         &self,
         ctx: &OperatorContext,
         name: &str,
         acknowledged: &BTreeSet<String>,
     ) -> Result<Published, ServiceError> {
+        let (view, table) = self.find_view(ctx, Permission::ManageCatalog, name).await?;
         self.materializer.root()?;
-        let (view, table) = self.find_view(name).await?;
         let source = self.source_of(&table).await?;
         let partition_columns = &source.snapshot.metadata().partition_columns;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let (view, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
+        ctx.require(Permission::ManageCatalog, &table.thing())?;
         let mut detail = detail(&mut tx, view, table).await?;
         let newest = detail.versions.first().cloned();
         let planned = plan_over(&detail.view.spec.definition(), &source);
@@ -372,7 +403,7 @@ impl Service {
         detail.view.is_draft = false;
         detail.view.updated_at = ctx.now;
         let view = tx.update_view(detail.view.clone()).await?;
-        let mut change = audited(None, Some(&detail.view));
+        let mut change = audited(None, Some(&detail.view.spec)).change;
         change["after"]["layout"] = json!(layout);
         if !plan.pinned.acknowledged.is_empty() {
             change["after"]["acknowledged"] = json!(plan.pinned.acknowledged);
@@ -381,15 +412,15 @@ impl Service {
             view: Some(format!("{}@v{}", view.name, version.version)),
             change: Some(change),
             table_version: Some(source.snapshot.version()),
-            ..event(ctx, "view.publish", &view)
+            ..event(ctx, Action::ViewPublish, &view)
         };
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Published { view, version, layout, is_new: true })
     }
 
-    /// The rows that a recipient's connector would read, made by the same steps as its files; recorded as an access to
-    /// data before it is answered.
+    /// Shows rows as a recipient's connector would read them, made by the same steps as its files. The preview is
+    /// recorded as an access to data before it is answered.
     pub async fn preview_view(
         &self,
         ctx: &OperatorContext,
@@ -401,11 +432,11 @@ impl Service {
             return Err(ServiceError::invalid("limit", format!("must be between 1 and {MAX_PREVIEW_ROWS}")));
         }
         let started = Instant::now();
-        let (view, table) = self.find_view(name).await?;
-        let recipient = self.named_recipient(&request.recipient).await?;
+        let (view, table) = self.find_view(ctx, Permission::PreviewData, name).await?;
+        let recipient = self.named_recipient(ctx, &request.recipient).await?;
         let share_id = match &request.share {
             None => Uuid::nil(),
-            Some(share) => self.get_declared::<ShareSpec>(share).await?.id,
+            Some(share) => self.read_declared::<ShareSpec>(ctx, share).await?.id,
         };
         let source = self.source_of(&table).await?;
         let published = self.version_or_draft(&view, &source, request.version).await?;
@@ -416,7 +447,7 @@ impl Service {
         let rows = self.preview_rows(&entitled, &source, limit).await?;
         let counted = self.count_rows(&entitled, &source, std::slice::from_ref(&entitled.rules.condition)).await?;
         let evidence = evidence(&entitled, &table, &source, &recipient, &rows, counted.as_ref(), ctx.now)?;
-        let digest = hex(&Sha256::digest(canonical(&Value::Object(evidence.clone()))));
+        let digest = canonical::digest(&evidence).map_err(ServiceError::internal)?;
         let event = Event {
             recipient: Some(recipient.name.to_string()),
             recipient_id: Some(recipient.id),
@@ -424,13 +455,13 @@ impl Service {
             table_version: Some(source.snapshot.version()),
             rows: Some(u64::try_from(rows.len()).unwrap_or(u64::MAX)),
             duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            ..event(ctx, "view.preview", &view)
+            ..event(ctx, Action::ViewPreview, &view)
         };
         self.audit_writer.record(event).await?;
         Ok(Preview { evidence, digest })
     }
 
-    /// What changes between two published versions, and for whom.
+    /// Compares two published versions, optionally by the rows of one recipient.
     pub async fn diff_view(
         &self,
         ctx: &OperatorContext,
@@ -438,7 +469,7 @@ impl Service {
         (from, to): (i64, i64),
         recipient: Option<&str>,
     ) -> Result<ViewDiff, ServiceError> {
-        let (view, table) = self.find_view(name).await?;
+        let (view, table) = self.find_view(ctx, Permission::ReadSharing, name).await?;
         let source = self.source_of(&table).await?;
         let before = self.version_or_draft(&view, &source, Some(from)).await?;
         let after = self.version_or_draft(&view, &source, Some(to)).await?;
@@ -447,7 +478,7 @@ impl Service {
         let rows = match recipient {
             None => None,
             Some(recipient) => {
-                let recipient = self.named_recipient(recipient).await?;
+                let recipient = self.named_recipient(ctx, recipient).await?;
                 self.diff_rows(&before, &after, &recipient, &source, ctx.now).await?
             }
         };
@@ -488,7 +519,7 @@ impl Service {
         }))
     }
 
-    /// The governed rows of the first files that have any.
+    /// Reads governed rows from the first files that have any.
     async fn preview_rows(
         &self,
         view: &Entitled,
@@ -509,7 +540,7 @@ impl Service {
         Ok(rows)
     }
 
-    /// How many rows are live, and how many each of `conditions` shows; `None` where counting takes too long.
+    /// Counts the live rows, and the rows that each of `conditions` shows; `None` if counting takes too long.
     async fn count_rows(
         &self,
         view: &Entitled,
@@ -548,7 +579,7 @@ impl Service {
         }
     }
 
-    /// A published version; without a number the draft, or the newest where there is none.
+    /// Loads a published version; without a number the draft, or the newest version if there is no draft.
     async fn version_or_draft(
         &self,
         view: &View,
@@ -571,7 +602,11 @@ impl Service {
     }
 
     /// The version of a view that an object names.
-    pub(in crate::service) async fn shared_view(&self, reference: &str) -> Result<(SharedView, Table), ServiceError> {
+    pub(in crate::service) async fn shared_view(
+        &self,
+        ctx: &OperatorContext,
+        reference: &str,
+    ) -> Result<(SharedView, Table), ServiceError> {
         let (name, version) = parse_reference(reference)?;
         let Some(version) = version else {
             let message =
@@ -582,8 +617,13 @@ impl Service {
             Ok(key) => self.db.find_view(&key).await?,
             Err(_) => None,
         };
+        ctx.require(Permission::ManageSharing, &thing(name, found.as_ref()))?;
         let Some((view, table)) = found else {
-            return Err(ServiceError::invalid("source.view", self.no_view(name).await));
+            let message = match ctx.sees_everything() {
+                true => self.no_view(name).await,
+                false => "names no view".to_owned(),
+            };
+            return Err(ServiceError::invalid("source.view", message));
         };
         if self.db.find_view_version(view.id, version).await?.is_none() {
             let message = format!("version {version} is not published; POST /views/{name}/publish does that");
@@ -592,8 +632,19 @@ impl Service {
         Ok((SharedView { id: view.id, name: view.name, version }, table))
     }
 
-    async fn find_view(&self, name: &str) -> Result<(View, Table), ServiceError> {
-        self.db.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))
+    /// A view with its table, where the operator has a permission for that.
+    async fn find_view(
+        &self,
+        ctx: &OperatorContext,
+        permission: Permission,
+        name: &str,
+    ) -> Result<(View, Table), ServiceError> {
+        let found = match lookup::key(NameKind::View, name) {
+            Ok(key) => self.db.find_view(&key).await?,
+            Err(_) => None,
+        };
+        ctx.require(permission, &thing(name, found.as_ref()))?;
+        found.ok_or_else(|| not_found(name))
     }
 
     async fn source_of(&self, table: &Table) -> Result<Source, ServiceError> {
@@ -601,13 +652,14 @@ impl Service {
         Ok(Source { snapshot, location: self.storages.locate(&table.spec.location)? })
     }
 
-    async fn named_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
+    async fn named_recipient(&self, ctx: &OperatorContext, name: &str) -> Result<Recipient, ServiceError> {
         let found = match lookup::key(NameKind::Recipient, name) {
             Ok(key) => self.db.find_recipient(&key).await?,
             Err(_) => None,
         };
         match found {
             Some(recipient) => Ok(recipient),
+            None if !ctx.sees_everything() => Err(ServiceError::invalid("recipient", "names no recipient")),
             None => {
                 let near = self.suggest("recipient", name).await.map(|near| format!("did you mean `{near}`?"));
                 let next = near.unwrap_or_else(|| "GET /recipients lists them".to_owned());
@@ -622,7 +674,7 @@ async fn detail(tx: &mut Tx, view: View, table: Table) -> Result<ViewDetail, Ser
     Ok(ViewDetail { view, table, versions, preparation: Vec::new() })
 }
 
-/// How a view is shared, as far as a message has room for it.
+/// Lists the objects that show a view, up to a message's length.
 async fn users(tx: &mut Tx, view_id: Uuid) -> Result<Vec<String>, ServiceError> {
     let objects = tx.list_objects_of_view(view_id, 20).await?;
     Ok(objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name)).collect())
@@ -637,7 +689,7 @@ fn misfit(published: &PublishedView, source: &Source) -> ServiceError {
     ServiceError::Unsupported(format!("the view does not fit its table as it is now: {misfits}; publish a new version"))
 }
 
-/// What an operator is told where a file cannot be read as the view wants it.
+/// Explains to operators why a file cannot be read for the view.
 fn failed(error: EngineError) -> ServiceError {
     match error {
         EngineError::Unavailable(_) | EngineError::Stopped => {
@@ -647,7 +699,7 @@ fn failed(error: EngineError) -> ServiceError {
     }
 }
 
-/// Rows that are live, and rows that are shown under some conditions.
+/// The number of live rows, and of rows shown under several conditions.
 #[derive(Debug)]
 struct Counts {
     live: u64,

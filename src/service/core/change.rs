@@ -4,10 +4,12 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::core::{
-    declared::Resource,
-    message::quoted,
-    spec::{self, Spec},
+use crate::domain::{
+    audit::Event,
+    core::{
+        message::quoted,
+        spec::{self, Effect, Spec},
+    },
 };
 
 use super::error::ServiceError;
@@ -38,18 +40,6 @@ impl<T> Put<T> {
     }
 }
 
-/// What operators set of a thing, as JSON: what changes are compared by and audited as.
-pub(in crate::service) trait Described {
-    /// Every settable field with its value.
-    fn described(&self) -> Map<String, Value>;
-}
-
-impl<R: Resource> Described for R {
-    fn described(&self) -> Map<String, Value> {
-        self.spec().fields()
-    }
-}
-
 /// The fields that a request names, as it sent them.
 pub type Named = Map<String, Value>;
 
@@ -76,18 +66,12 @@ pub(in crate::service) fn changed_spec<S: Spec>(
 }
 
 /// The fields in which `before` and `after` differ.
-pub(in crate::service) fn differing(before: &impl Described, after: &impl Described) -> Vec<String> {
-    let (before, after) = (before.described(), after.described());
-    after.into_iter().filter(|(field, value)| before.get(field) != Some(value)).map(|(field, _)| field).collect()
+pub(in crate::service) fn differing<S: Spec>(before: &S, after: &S) -> Vec<String> {
+    spec::effects(before, after).into_iter().map(|(field, _)| field).collect()
 }
 
 /// Refuses a PUT that would change what is there.
-pub(in crate::service) fn confirm(
-    kind: &str,
-    name: &str,
-    before: &impl Described,
-    after: &impl Described,
-) -> Result<(), ServiceError> {
+pub(in crate::service) fn confirm<S: Spec>(kind: &str, name: &str, before: &S, after: &S) -> Result<(), ServiceError> {
     let fields = differing(before, after);
     if fields.is_empty() {
         return Ok(());
@@ -96,19 +80,58 @@ pub(in crate::service) fn confirm(
     Err(ServiceError::Conflict { message, fields })
 }
 
-/// The audited change from `before` to `after`: only what differs; `None` where something was created or deleted.
-pub(in crate::service) fn audited<T: Described>(before: Option<&T>, after: Option<&T>) -> Value {
-    let (mut before, mut after) = (before.map(T::described), after.map(T::described));
-    if let (Some(before), Some(after)) = (&mut before, &mut after) {
-        let same: Vec<String> =
-            before.iter().filter(|(k, v)| after.get(*k) == Some(v)).map(|(k, _)| k.clone()).collect();
-        for field in same {
-            before.remove(&field);
-            after.remove(&field);
+/// What an event tells of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::service) struct Audited {
+    /// What was and what is.
+    pub(in crate::service) change: Value,
+    /// What the changed fields mean together; `None` where the action alone says it.
+    effect: Option<Effect>,
+}
+
+impl Audited {
+    /// Adds a value beside the spec where it differs, too; another one may show more, unless the spec says otherwise.
+    pub(in crate::service) fn and(mut self, field: &str, before: Option<Value>, after: Option<Value>) -> Self {
+        if before != after {
+            if before.is_some() && after.is_some() {
+                self.effect = self.effect.or(Some(Effect::Loosens));
+            }
+            for (side, value) in [("before", before), ("after", after)] {
+                if let Some(value) = value {
+                    self.change[side][field] = value;
+                }
+            }
         }
+        self
     }
+
+    /// Adds why it was made.
+    pub(in crate::service) fn because(mut self, reason: &str) -> Self {
+        self.change["reason"] = reason.into();
+        self
+    }
+
+    /// `event`, telling of this change.
+    pub(in crate::service) fn told_by(self, event: Event) -> Event {
+        Event { change: Some(self.change), effect: self.effect.or(event.effect), ..event }
+    }
+}
+
+/// The change from `before` to `after`, and what it means: only what differs; `None` where something was created or
+/// deleted.
+pub(in crate::service) fn audited<S: Spec>(before: Option<&S>, after: Option<&S>) -> Audited {
     let mut change = Map::new();
-    change.extend(before.map(|fields| ("before".to_owned(), Value::Object(fields))));
-    change.extend(after.map(|fields| ("after".to_owned(), Value::Object(fields))));
-    Value::Object(change)
+    let mut effect = None;
+    let (mut was, mut is) = (before.map(S::fields), after.map(S::fields));
+    if let (Some(before), Some(after), Some(was), Some(is)) = (before, after, &mut was, &mut is) {
+        let effects = spec::effects(before, after);
+        let differs = |field: &String| effects.iter().any(|(changed, _)| changed == field);
+        was.retain(|field, _| differs(field));
+        is.retain(|field, _| differs(field));
+        // A field that loosens is not made up for by one that tightens.
+        effect = effects.iter().map(|(_, effect)| *effect).max();
+    }
+    change.extend(was.map(|fields| ("before".to_owned(), Value::Object(fields))));
+    change.extend(is.map(|fields| ("after".to_owned(), Value::Object(fields))));
+    Audited { change: Value::Object(change), effect }
 }

@@ -1,30 +1,32 @@
 //! The context of an operator's request: the first argument of every use case for operators.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{
-        audit::{Actor, Event, Object, Personal},
-        operators::Permission,
+        audit::{Actor, Event, Object, Personal, action::Action},
+        operators::{
+            OperatorReason, Permission,
+            principal::{self, Principal, Thing},
+        },
     },
-    service::operators::sign_in::Credential,
+    service::operators::{refusals::refusal, sign_in::Credential},
 };
 
-use super::idempotency::IdempotencyKey;
+use super::{error::ServiceError, idempotency::IdempotencyKey};
 
 /// The parts of an operator's request that use cases need.
 #[derive(Clone, Debug)]
 pub struct OperatorContext {
     /// The acting operator or server.
     pub actor: Actor,
+    /// What it may.
+    pub principal: Principal,
     /// What shows that it is the actor; looked at again before anything changes.
     pub credential: Credential,
     /// The permission that the route requires.
@@ -69,6 +71,7 @@ impl OperatorContext {
     pub fn system(name: &str, now: DateTime<Utc>) -> Self {
         Self {
             actor: Actor::system(name),
+            principal: Principal::server(),
             credential: Credential::System,
             needed: Permission::SignIn,
             request_id: None,
@@ -78,6 +81,33 @@ impl OperatorContext {
             idempotency: None,
             event_flag: EventFlag::default(),
         }
+    }
+
+    /// Whether the operator may do something to a thing.
+    pub(in crate::service) fn may(&self, permission: Permission, thing: &Thing) -> bool {
+        principal::may(&self.principal, permission, thing)
+    }
+
+    /// Refuses what the operator may not do to a thing. What is not there is asked for by its name all the same, so that
+    /// nobody learns what there is.
+    pub(in crate::service) fn require(&self, permission: Permission, thing: &Thing) -> Result<(), ServiceError> {
+        let decided = principal::decide(&self.principal, permission, thing);
+        decided.map_err(|lack| refusal(OperatorReason::Lacks(lack), &self.actor))
+    }
+
+    /// Refuses what the operator may do to none of these things.
+    pub(in crate::service) fn require_any(
+        &self,
+        permission: Permission,
+        things: [&Thing; 2],
+    ) -> Result<(), ServiceError> {
+        let [one, other] = things;
+        if self.may(permission, one) { Ok(()) } else { self.require(permission, other) }
+    }
+
+    /// Whether messages may name what the operator did not ask for.
+    pub fn sees_everything(&self) -> bool {
+        self.principal.sees_everything()
     }
 
     /// Whether nothing is to be kept of what is asked.
@@ -97,10 +127,11 @@ impl OperatorContext {
     }
 
     /// An event of `action` on `object` by this actor.
-    pub(in crate::service) fn event(&self, action: impl Into<Cow<'static, str>>, object: Object) -> Event {
+    pub(in crate::service) fn event(&self, action: Action, object: Object) -> Event {
         // The event of a dry run is not kept, so that another one tells that the operator asked.
         self.event_flag.0.store(!self.is_dry(), Ordering::Relaxed);
         Event {
+            effect: action.effect(),
             object: Some(object),
             request_id: self.request_id.clone(),
             personal: self.personal.clone(),

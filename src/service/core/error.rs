@@ -31,9 +31,11 @@ pub enum ServiceError {
         /// The message for the caller.
         message: String,
     },
-    /// The operator is known, and its role may not.
+    /// The operator is known, and what it may is not enough.
     #[error("{message}")]
     Forbidden {
+        /// The stable code of why, as the audit trail has it.
+        reason: &'static str,
         /// What the caller is told.
         message: String,
     },

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         audit::{
             Actor, Event, Object,
+            action::{Action, Kind},
             checkpoint::{NoSigningKey, SigningKey},
         },
         core::seal::RootKey,
@@ -85,7 +86,7 @@ pub async fn activate_key(db: &Db, clock: &Clock, keys: &[RootKey], expected: &[
     let is_new = tx.remember_key_fingerprint(&fingerprint, now).await?;
     // The very first key replaces none, and comes before anything that could be recorded.
     if let Some(replaced) = known.last().filter(|_| is_new) {
-        let mut event = event(Actor::system("keyring"), "key.activate", active)?;
+        let mut event = event(Actor::system("keyring"), Action::KeyActivate, active)?;
         event.change.get_or_insert_default()["replaces"] = json!(replaced);
         write::append(&mut tx, event, now).await?;
     }
@@ -99,14 +100,14 @@ pub async fn activate_key(db: &Db, clock: &Clock, keys: &[RootKey], expected: &[
 pub async fn record_new_key(db: &Db, clock: &Clock, key: &RootKey) -> Result<(), KeyringError> {
     let mut tx = db.begin().await?;
     tx.lock_audit_head().await?;
-    write::append(&mut tx, event(Actor::system("command line"), "key.create", key)?, clock.now()).await?;
+    write::append(&mut tx, event(Actor::system("command line"), Action::KeyCreate, key)?, clock.now()).await?;
     Ok(tx.commit().await?)
 }
 
-fn event(actor: Actor, action: &'static str, key: &RootKey) -> Result<Event, NoSigningKey> {
+fn event(actor: Actor, action: Action, key: &RootKey) -> Result<Event, NoSigningKey> {
     let audit_key = SigningKey::derive(key)?.verifier().to_string();
     Ok(Event {
-        object: Some(Object { kind: "key".into(), id: None, name: Some(key.fingerprint()) }),
+        object: Some(Object { kind: Kind::Key, id: None, name: Some(key.fingerprint()) }),
         change: Some(json!({"audit_key": audit_key})),
         ..Event::new(actor, action)
     })

@@ -3,9 +3,12 @@
 use uuid::Uuid;
 
 use crate::{
-    domain::core::{
-        name::{Name, NameKind},
-        nearest::{did_you_mean, nearest},
+    domain::{
+        core::{
+            name::{Name, NameKind},
+            nearest::{did_you_mean, nearest},
+        },
+        operators::group::Group,
     },
     service::Service,
     store::{StoreError, Tx},
@@ -68,6 +71,10 @@ impl Service {
             "operator" => {
                 let operators = db.list_operators(None, most).await?;
                 operators.into_iter().map(|operator| operator.name.to_string()).collect()
+            }
+            "group" => {
+                let groups: Vec<Group> = db.list_declared(None, most).await?;
+                groups.into_iter().map(|group| group.name.to_string()).collect()
             }
             "object" => self.names_of_objects(name).await?,
             _ => Vec::new(),
@@ -143,7 +150,9 @@ impl Service {
     ) -> Result<Uuid, ServiceError> {
         if let Some((schema, table)) = text.split_once('.') {
             let share = share.ok_or_else(|| {
-                ServiceError::Parameter("`table` names a table of a share; name the `share` too, or give its id".into())
+                let message =
+                    "a shared object is named within its share; name the `share` too, or give the object's id";
+                ServiceError::Parameter(message.into())
             })?;
             let keys = (key(NameKind::Schema, schema), key(NameKind::Table, table));
             if let (Ok(schema), Ok(table)) = keys
@@ -152,6 +161,29 @@ impl Service {
                 return Ok(object.id);
             }
         }
-        Uuid::parse_str(text).map_err(|_| unknown("table"))
+        Uuid::parse_str(text).map_err(|_| unknown("object"))
+    }
+
+    /// The identity of what a filter calls a table: in a share the object that the protocol calls so, otherwise a
+    /// registered table; or an id of either.
+    pub(in crate::service) async fn filtered_table(
+        &self,
+        share: Option<Uuid>,
+        text: &str,
+    ) -> Result<Uuid, ServiceError> {
+        if share.is_some() {
+            return self.filtered_object(share, text).await;
+        }
+        let found = match key(NameKind::RegisteredTable, text) {
+            Ok(key) => self.db.find_table(&key).await?.map(|table| table.id),
+            Err(_) => None,
+        };
+        match found.or_else(|| Uuid::parse_str(text).ok()) {
+            Some(id) => Ok(id),
+            None => Err(ServiceError::Parameter(
+                "`table` names no registered table; name the `share` too where it is a table of a share, or give an id"
+                    .to_owned(),
+            )),
+        }
     }
 }

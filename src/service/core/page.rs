@@ -30,6 +30,14 @@ pub struct Page<T> {
     pub next_page_token: Option<String>,
 }
 
+impl<T> Page<T> {
+    /// The page without what somebody may not see; the next one is asked for all the same.
+    pub(in crate::service) fn filter(mut self, is_seen: impl FnMut(&T) -> bool) -> Self {
+        self.items.retain(is_seen);
+        self
+    }
+}
+
 /// A page request that was checked.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Opened {

@@ -21,7 +21,7 @@ use crate::{
             limits::{day, ends_minute, minute},
             token::TokenHash,
         },
-        audit::{Actor, Event, Outcome, timestamp},
+        audit::{Actor, Event, Outcome, action::Action, timestamp},
     },
     service::{Service, audit::write::AuditWriter},
 };
@@ -29,7 +29,7 @@ use crate::{
 /// How many addresses, tokens and recipients are counted separately in one minute.
 const MOST_KEYS: usize = 20_000;
 /// The action of the event that stands for many refusals.
-const SUMMARY: &str = "refusals.summary";
+const SUMMARY: Action = Action::RefusalsSummary;
 
 /// The key by which refusals are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ enum Key {
 }
 
 /// Refusals of one key that are told as one: of the same action, for the same reason.
-type Alike = (Key, Cow<'static, str>, Option<Cow<'static, str>>);
+type Alike = (Key, Action, Option<Cow<'static, str>>);
 
 /// A recipient that has used up its daily bytes.
 #[derive(Clone, Copy, Debug)]
@@ -282,13 +282,13 @@ impl State {
 
     /// Adds a refusal to its summary. When there is no more room, the refusal is summed up without its caller.
     fn sum(&mut self, key: Key, event: &Event) {
-        let alike = |key| (key, event.action.clone(), event.reason.clone());
+        let alike = |key| (key, event.action, event.reason.clone());
         let fits = self.refusals.contains_key(&key)
             && (self.summed.len() < MOST_KEYS || self.summed.contains_key(&alike(key)));
         let (key, of) = match fits {
             true => (key, event.clone()),
             false => {
-                let nobody = Event::new(Actor::ANONYMOUS, event.action.clone());
+                let nobody = Event::new(Actor::ANONYMOUS, event.action);
                 (Key::Others, Event { reason: event.reason.clone(), ..nobody })
             }
         };
@@ -351,7 +351,7 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event::new(Actor::ANONYMOUS, "shares.list")
+        Event::new(Actor::ANONYMOUS, Action::SharesList)
     }
 
     #[test]
@@ -374,13 +374,13 @@ mod tests {
     #[test]
     fn refusals_of_one_recipient_are_summed_by_action_and_reason() {
         let (meter, id) = (RateLimiter::default(), Uuid::from_u128(1));
-        let refused = |action: &'static str, reason: &'static str| {
+        let refused = |action: Action, reason: &'static str| {
             let event = Event { reason: Some(reason.into()), ..Event::new(Actor::ANONYMOUS, action) };
             meter.recipient_refused(id, &event, RATE_LIMITS, at(0)).is_recorded
         };
-        let recorded: Vec<bool> = (0..4).map(|_| refused("table.query", "TABLE_NOT_FOUND")).collect();
+        let recorded: Vec<bool> = (0..4).map(|_| refused(Action::TableQuery, "TABLE_NOT_FOUND")).collect();
         assert_eq!(recorded, [true, true, false, false]);
-        assert!(!refused("table.version", "TABLE_NOT_FOUND") && !refused("table.query", "GRANT_REVOKED"));
+        assert!(!refused(Action::TableVersion, "TABLE_NOT_FOUND") && !refused(Action::TableQuery, "GRANT_REVOKED"));
         let mut summed: Vec<_> = meter
             .summaries(at(60), false)
             .iter()
@@ -420,7 +420,7 @@ mod tests {
         assert!(meter.summaries(at(59), false).is_empty());
         let summaries = meter.summaries(at(60), false);
         assert_eq!(summaries.len(), 1);
-        assert_eq!(summaries[0].action, "refusals.summary");
+        assert_eq!(summaries[0].action, Action::RefusalsSummary);
         assert_eq!(summaries[0].change.as_ref().unwrap()["count"], 5);
     }
 

@@ -1,4 +1,4 @@
-//! What the trail comes to: usage, monthly reports, signals and notifications.
+//! Works on the audit trail's data: usage, monthly reports, signals and notifications.
 
 pub mod notifications;
 pub mod report_verification;

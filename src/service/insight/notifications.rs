@@ -1,8 +1,8 @@
-//! Notifications on their way: sent at least once, tried again at growing intervals, and given up as dead letters that
-//! operators see and queue anew.
+//! Delivers notifications: at least once, with retries at growing intervals, and finally as dead letters that operators
+//! see and can queue again.
 //!
-//! Whoever sends a message takes it first, so that replicas do not both send it; a message whose sender died is taken
-//! again, under the same id. Never here: what is worth telling, which is `signals`.
+//! A server claims a message before it sends it, so that replicas do not both send it. A message whose sender died is
+//! claimed again and keeps its id. Never here: what is worth telling, which is in `signals`.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
@@ -13,7 +13,11 @@ use uuid::Uuid;
 use crate::{
     domain::{
         access::limits::span,
-        audit::{Actor, Event, Object},
+        audit::{
+            Actor, Event, Object,
+            action::{Action, Kind},
+        },
+        core::job::{LONGEST_PAUSE, pause},
     },
     notify::Failure,
     service::{
@@ -28,39 +32,28 @@ use crate::{
     store::{Notification, NotificationState, StoreError, Tx},
 };
 
-/// How many messages to one webhook are under way at once.
+/// The most messages that are in flight to one webhook.
 const AT_ONCE: u32 = 4;
-/// How much longer than its attempt a message is left to who sends it.
+/// How much longer than its attempt a claim on a message lasts.
 const LEASE: TimeDelta = TimeDelta::seconds(30);
-/// The pause after the first attempt; each further one is twice as long.
-const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(10);
-/// The longest pause.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(6);
 /// By how much pauses differ, in percent of them, so that what failed together does not come back together.
 const JITTER: std::ops::RangeInclusive<i32> = 80..=120;
-/// How long notifications are kept that were delivered or given up. Longer than any notice of an end, so that none is told
-/// twice.
+/// How long delivered and dead notifications are kept. Longer than any notice of an end, so that none is told twice.
 const KEPT: TimeDelta = TimeDelta::days(30);
-/// How many stranded messages are given up at a time.
+/// The most stranded messages that are given up at a time.
 const STRANDED_AT_ONCE: u32 = 100;
 
 fn object(notification: &Notification) -> Object {
-    Object { kind: "notification".into(), id: Some(notification.id), name: Some(notification.webhook.clone()) }
-}
-
-/// The pause after `attempts` attempts, before jitter.
-fn pause(attempts: i64) -> TimeDelta {
-    let doublings = u32::try_from(attempts.clamp(1, 20) - 1).unwrap_or_default();
-    (FIRST_PAUSE * 2i32.pow(doublings)).min(LONGEST_PAUSE)
+    Object { kind: Kind::Notification, id: Some(notification.id), name: Some(notification.webhook.clone()) }
 }
 
 impl Service {
-    /// Sends what is due for `webhook`, a few messages at a time, until nothing is. A receiver that hangs keeps nobody
-    /// waiting but itself: every webhook has a task of its own.
+    /// Sends the messages that are due to `webhook`, a few at a time, until none is left. Every webhook has its own
+    /// task, so a receiver that hangs holds up no other.
     pub async fn deliver_due(&self, webhook: &str) -> Result<(), ServiceError> {
         let Some(timeout) = self.signals.messenger.timeout(webhook) else { return Ok(()) };
         let lease = span(timeout.as_secs()) + LEASE;
-        // Asked before anything is taken: an idle server writes nothing.
+        // Checked before anything is claimed, so that an idle server writes nothing.
         while self.db.has_due_notification(webhook, self.clock.now()).await? {
             let now = self.clock.now();
             let mut tx = self.db.begin().await?;
@@ -89,7 +82,7 @@ impl Service {
             Err(failure) => self.fail(claimed, &failure, now).await,
         };
         match settled {
-            // It took longer than its lease, and somebody else has it now.
+            // The attempt took longer than its claim, and another server has the message now.
             Err(StoreError::Stale) => Ok(()),
             settled => Ok(settled?),
         }
@@ -114,8 +107,8 @@ impl Service {
         tx.commit().await
     }
 
-    /// Forgets what ended long ago, and gives up what nobody sends any more: messages to webhooks that no server's
-    /// settings name.
+    /// Deletes notifications that ended long ago, and gives up messages to webhooks that no server's settings name any
+    /// more.
     pub async fn tidy_notifications(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         if self.db.has_ended_notification(now - KEPT).await? {
@@ -135,7 +128,7 @@ impl Service {
         Ok(())
     }
 
-    /// Notifications in the order of their making.
+    /// Lists notifications in the order in which they were created.
     pub async fn list_notifications(
         &self,
         state: Option<NotificationState>,
@@ -147,7 +140,7 @@ impl Service {
         Ok(self.end_page(opened, found, |notification: &Notification| notification.id.to_string()))
     }
 
-    /// Queues a dead letter anew, with all its attempts before it.
+    /// Queues a dead letter again with a fresh number of attempts.
     pub async fn retry_notification(&self, ctx: &OperatorContext, id: Uuid) -> Result<Notification, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let unknown = || ServiceError::NotFound { kind: "notification", name: id.to_string() };
@@ -161,8 +154,8 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.revive_notification(id, ctx.now).await?;
-        let change = json!({"type": dead.kind.as_str(), "failure": dead.failure});
-        let event = Event { change: Some(change), ..ctx.event("notification.retry", object(&dead)) };
+        let change = json!({"type": dead.kind, "failure": dead.failure});
+        let event = Event { change: Some(change), ..ctx.event(Action::NotificationRetry, object(&dead)) };
         write::append(&mut tx, event, ctx.now).await?;
         let queued = match ctx.is_dry() {
             true => Notification { state: NotificationState::Pending, attempts: 0, failure: None, ..dead },
@@ -173,26 +166,15 @@ impl Service {
     }
 }
 
-/// Gives a message up, and records that nobody was told.
+/// Gives up a message and records that it was not delivered.
 async fn bury(tx: &mut Tx, notification: &Notification, why: &str, now: DateTime<Utc>) -> Result<(), StoreError> {
     tx.lock_audit_head().await?;
     tx.settle_notification(notification, NotificationState::Dead, Some(why), now, now).await?;
-    let change = json!({"type": notification.kind.as_str(), "attempts": notification.attempts, "failure": why});
+    let change = json!({"type": notification.kind, "attempts": notification.attempts, "failure": why});
     let event = Event {
         object: Some(object(notification)),
         change: Some(change),
-        ..Event::new(Actor::system("notifier"), "notification.dead")
+        ..Event::new(Actor::system("notifier"), Action::NotificationDead)
     };
     write::append(tx, event, now).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_and_end() {
-        let seconds: Vec<i64> = [1, 2, 3, 11, 12, 13, 100, i64::MAX].map(|n| pause(n).num_seconds()).into();
-        assert_eq!(seconds, [10, 20, 40, 10_240, 20_480, 21_600, 21_600, 21_600]);
-    }
 }

@@ -1,7 +1,7 @@
-//! Whether a monthly report is what was made, and what the audit trail says: without a server or a database.
-//!
-//! The manifest's signature proves the files; the trail's export, walked and counted again, proves the numbers. Never
-//! here: mending anything, or where files are.
+//! Verifies a monthly report without a server or a database: that its files are as they were made, and that they agree
+//! with the audit trail.
+//! The manifest's signature proves the files; counting the exported trail again proves the numbers. Never here:
+//! repairs, or where files come from.
 
 use std::collections::BTreeMap;
 
@@ -18,16 +18,16 @@ use crate::{
     service::audit::{export::ExportWalk, verify::AuditError},
 };
 
-/// What was found to be in order.
+/// What verification found in order.
 #[derive(Clone, Debug)]
 pub struct VerifiedReport {
     /// The manifest.
     pub manifest: Manifest,
-    /// The files that were looked at, of those that the manifest lists.
+    /// The files that were checked against the manifest.
     pub files: Vec<ReportFile>,
-    /// The event up to which the checkpoint covers the trail.
+    /// The last event that the report's checkpoint covers.
     pub covered: i64,
-    /// How many events of the export were counted again; `None` where there was no export.
+    /// How many events of the export were counted again; `None` without an export.
     pub recounted: Option<i64>,
 }
 
@@ -35,14 +35,14 @@ fn refused(why: impl Into<String>) -> AuditError {
     AuditError::Refused(why.into())
 }
 
-/// The manifest among these files, as somebody might believe it: nothing is verified.
+/// Reads the manifest among these files without verifying anything.
 pub fn read_manifest(files: &BTreeMap<ReportFile, Vec<u8>>) -> Result<Manifest, AuditError> {
     let json = files.get(&ReportFile::Manifest).ok_or_else(|| refused("manifest.json is missing; name it, too"))?;
     Manifest::read(json).ok_or_else(|| refused("manifest.json is no manifest of a report"))
 }
 
-/// Verifies a report's files against its manifest, the manifest's signature and checkpoint by `keys`, and, where there is
-/// an export, that the trail comes to the same.
+/// Verifies a report's files against its manifest, and the manifest's signature and checkpoint with `keys`. With an
+/// export, also counts the trail again and compares.
 pub async fn verify_report(
     files: &BTreeMap<ReportFile, Vec<u8>>,
     keys: &[VerifierKey],
@@ -91,7 +91,7 @@ fn verify_signature(files: &BTreeMap<ReportFile, Vec<u8>>, keys: &[VerifierKey])
     Err(refused("manifest.json is not what was signed, or by no key that is believed"))
 }
 
-/// Compares each file that is there with the manifest.
+/// Compares each given file with the manifest.
 fn verify_files(files: &BTreeMap<ReportFile, Vec<u8>>, manifest: &Manifest) -> Result<Vec<ReportFile>, AuditError> {
     let mut looked_at = Vec::new();
     for file in ReportFile::LISTED {
@@ -106,7 +106,7 @@ fn verify_files(files: &BTreeMap<ReportFile, Vec<u8>>, manifest: &Manifest) -> R
     Ok(looked_at)
 }
 
-/// Walks the export up to the report's checkpoint and to the end of its month, counting; answers how many events were
+/// Walks the export to the report's checkpoint and to the end of its month and counts. Returns how many events it
 /// counted.
 async fn recount(
     mut walk: ExportWalk,
@@ -156,7 +156,7 @@ async fn recount(
     Ok(events)
 }
 
-/// The first thing in which the trail says other than the report.
+/// Describes the first difference between the report and the trail.
 fn difference(report: &Report, trail: &Report) -> Option<String> {
     if report == trail {
         return None;

@@ -1,8 +1,9 @@
-//! Monthly reports: made once from the audit trail when a month is over, kept, and served as they were made.
+//! Makes monthly reports from the audit trail, once each after the month is over, stores them and serves them
+//! unchanged.
 //!
-//! A month is closed when it is over and a checkpoint covers its last event. Whoever makes a report takes it first, so
-//! that replicas do not both count; what is written last is written by one of them. Never here: what counts as what, and
-//! how a report looks, which `domain::report` says.
+//! A month is closed when it is over and a checkpoint covers its last event. A report is made by a job, so that replicas
+//! do not both count. Never here: what counts as what, which `domain::insight::report` says, and how a report looks, which
+//! `render::report` says.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,9 +13,15 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, Event, Object, recorded::Recorded},
+        audit::{
+            Actor, Event, Object,
+            action::{Action, Kind},
+            recorded::Recorded,
+        },
+        core::job::JobKind,
         insight::report::{FileEntry, MANIFEST_FORMAT, Manifest, Month, Party, Report, ReportFile, Statement, Tally},
     },
+    render,
     service::{
         Service,
         audit::{
@@ -24,51 +31,50 @@ use crate::{
         core::{
             context::OperatorContext,
             error::ServiceError,
+            jobs::Undone,
             page::{Page, PageRequest},
         },
     },
     store::{
-        AuditFilter, Order, ReportFilter, ReportState, StoreError, StoredCheckpoint, StoredEvent, StoredFile,
-        StoredReport,
+        AuditFilter, Job, Order, ReportFilter, ReportState, StoreError, StoredCheckpoint, StoredEvent, StoredFile,
+        StoredReport, Tx,
     },
 };
 
-/// How long after its end a month may still get events from a server whose clock is late.
+/// How long after its end a month may still get events from a server whose clock is slow.
 const SETTLING: TimeDelta = TimeDelta::minutes(5);
-/// How often who makes a report says that it goes on; its claim holds several times as long.
-const HELD_EVERY: Duration = Duration::from_secs(5);
 /// How long a caller waits for a report that is being made before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a preview may be counted.
+/// How long counting a preview may take.
 const PREVIEW_PATIENCE: Duration = Duration::from_secs(20);
-/// How many reports are looked for that nobody makes.
-const UNMADE_AT_ONCE: u32 = 10;
+/// How many reports are queued at a time that a server of the version before has left unmade.
+const QUEUED_AT_ONCE: u32 = 10;
 
-/// A report that is asked for.
+/// A request for a report.
 #[derive(Clone, Debug)]
 pub struct NewReport {
     /// The month: `2026-11`.
     pub month: String,
-    /// The recipient that it is about, by name or id; all where absent.
+    /// The name or id of the recipient to report on; all recipients if absent.
     pub recipient: Option<String>,
 }
 
-/// What is counted: whose events of which month.
+/// The events to count: one month's, of one recipient or of all.
 struct Scope {
     month: Month,
     recipient_id: Option<Uuid>,
 }
 
-/// Which reports are listed.
+/// Filters the list of reports.
 #[derive(Clone, Debug, Default)]
 pub struct ReportQuery {
-    /// Only those of this month.
+    /// Only reports on this month.
     pub month: Option<String>,
-    /// Only those about the recipient of this name or id.
+    /// Only reports on the recipient with this name or id.
     pub recipient: Option<String>,
 }
 
-/// A report with its files, which are there once it is ready.
+/// A report with its files, which exist once it is ready.
 #[derive(Clone, Debug)]
 pub struct FiledReport {
     /// The report.
@@ -77,34 +83,20 @@ pub struct FiledReport {
     pub files: Vec<StoredFile>,
 }
 
-/// Why a report is not made.
-enum Unmade {
-    /// As things are, it cannot be.
-    Failed(String),
-    /// It may be when it is tried again.
-    Later(ServiceError),
-    /// Somebody else has made it.
-    Taken,
-}
-
-impl<E: Into<ServiceError>> From<E> for Unmade {
-    fn from(error: E) -> Self {
-        match error.into() {
-            ServiceError::PreconditionFailed => Self::Taken,
-            error => Self::Later(error),
-        }
-    }
-}
-
 fn not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "report", name: id.to_string() }
 }
 
 fn object(report: &StoredReport) -> Object {
-    Object { kind: "report".into(), id: Some(report.id), name: Some(report.month.to_string()) }
+    Object { kind: Kind::Report, id: Some(report.id), name: Some(report.month.to_string()) }
 }
 
-/// A month that a caller names, which must be over.
+/// The report that a job makes.
+fn report_of(job: &Job) -> Result<Uuid, Undone> {
+    job.key.parse().map_err(|_| Undone::Failed("its key is no report's id".to_owned()))
+}
+
+/// Parses the month that a caller names; it must be over.
 fn closed_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
     let month = Month::parse(text).ok_or_else(|| ServiceError::invalid("month", "is no month; write it as 2026-11"))?;
     let closes = month.end() + SETTLING;
@@ -121,7 +113,7 @@ fn closed_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
     Ok(month)
 }
 
-/// A month that a caller names, which has begun and is not over.
+/// Parses the month that a caller names; it must have begun and not be over.
 fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
     let month = Month::parse(text).ok_or_else(|| ServiceError::invalid("month", "is no month; write it as 2026-11"))?;
     match () {
@@ -134,7 +126,7 @@ fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
 }
 
 impl Service {
-    /// Answers the report that is asked for, and whether it is new. What is being made is waited for a little.
+    /// Returns the requested report and whether it is new. Waits a little while it is being made.
     pub async fn create_report(
         &self,
         ctx: &OperatorContext,
@@ -148,7 +140,7 @@ impl Service {
         let recipient_id = party.as_ref().map(|party| party.id);
         let known = self.db.find_report_of(month, recipient_id).await?;
         let (report, is_new) = match known.filter(|report| report.state != ReportState::Failed) {
-            // What was made is there, whatever became of its events.
+            // A report that was made stays available, even if its events are gone.
             Some(report) => (report, false),
             None => {
                 self.check_kept(month).await?;
@@ -159,20 +151,22 @@ impl Service {
             return Ok((FiledReport { report, files: Vec::new() }, is_new));
         }
         if report.state == ReportState::Making {
-            let (service, id) = (self.clone(), report.id);
-            let making = tokio::spawn(async move { service.make_report(id).await });
+            if !is_new {
+                self.queue_report(report.id).await?;
+            }
+            let (service, key) = (self.clone(), report.id.to_string());
+            let making = tokio::spawn(async move { service.run_job(JobKind::Report, Some(&key)).await });
             match tokio::time::timeout(PATIENCE, making).await {
-                // It goes on, and whoever asked comes back for it.
+                // The work goes on; the caller can ask again.
                 Err(_) => {}
-                Ok(Ok(made)) => made?,
+                Ok(Ok(made)) => made?.map_or(Ok(()), Err)?,
                 Ok(Err(error)) => return Err(ServiceError::internal(error)),
             }
         }
         Ok((self.get_report(report.id).await?, is_new))
     }
 
-    /// The report of a month that is not over, as it stands, marked as a preview: counted now, kept nowhere, and signed by
-    /// nobody.
+    /// Reports on a month that is not over, marked as a preview: counted now, neither stored nor signed.
     pub async fn preview_report(&self, asked: &NewReport) -> Result<Report, ServiceError> {
         let now = self.clock.now();
         let month = open_month(&asked.month, now)?;
@@ -185,9 +179,9 @@ impl Service {
         let counted = tokio::time::timeout(PREVIEW_PATIENCE, self.count_month(&scope, range, party)).await;
         let report = match counted {
             Ok(Ok(report)) => report,
-            Ok(Err(Unmade::Later(error))) => return Err(error),
-            Ok(Err(Unmade::Failed(why))) => return Err(ServiceError::Unsupported(why)),
-            Ok(Err(Unmade::Taken)) => return Err(ServiceError::internal("a preview is nobody else's")),
+            Ok(Err(Undone::Later(error))) => return Err(error),
+            Ok(Err(Undone::Failed(why))) => return Err(ServiceError::Unsupported(why)),
+            Ok(Err(Undone::Taken)) => return Err(ServiceError::internal("a preview is nobody else's")),
             Err(_) => {
                 let message =
                     "the month has too many events to be counted while you wait; GET /usage says how it stands";
@@ -197,7 +191,7 @@ impl Service {
         Ok(Report { preview_until: Some(now.trunc_subsecs(0)), ..report })
     }
 
-    /// Keeps that a report is to be made, where it is not there; answers it, and whether it is new.
+    /// Stores that a report is to be made, unless it exists. Returns it and whether it is new.
     async fn begin_report(
         &self,
         ctx: &OperatorContext,
@@ -210,7 +204,7 @@ impl Service {
         let report = match found {
             Some(report) if report.state != ReportState::Failed => return Ok((report, false)),
             Some(report) => {
-                tx.revive_report(report.id, ctx.now).await?;
+                tx.revive_report(report.id).await?;
                 StoredReport { state: ReportState::Making, failure: None, ..report }
             }
             None => {
@@ -230,18 +224,20 @@ impl Service {
                 report
             }
         };
+        tx.enqueue_job(JobKind::Report, &report.id.to_string(), ctx.now).await?;
         let event = Event {
             recipient: report.recipient.clone(),
             recipient_id,
             change: Some(json!({"after": {"month": month}})),
-            ..ctx.event("report.create", object(&report))
+            ..ctx.event(Action::ReportCreate, object(&report))
         };
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok((report, true))
     }
 
-    /// The recipient of this name or id; one that is gone is found by its id, and keeps its last name.
+    /// Finds the recipient with this name or id. A deleted recipient is found by its id, with the name in its last
+    /// event.
     async fn find_party(&self, text: &str) -> Result<Party, ServiceError> {
         let unknown = || {
             let message = "names no recipient that exists; one that was deleted is found by its id";
@@ -261,10 +257,10 @@ impl Service {
         Ok(Party { id, name })
     }
 
-    /// Refuses a month that the database cannot answer for: before the trail began, or detached from it.
+    /// Refuses a month that the database has no events for: before the trail began, or detached.
     async fn check_kept(&self, month: Month) -> Result<(), ServiceError> {
         let detached = match self.db.find_detached_through().await? {
-            // What was written before the month is there, and so is all of the month.
+            // Events from before the month exist, so all of the month's events do too.
             Some(_) if self.db.find_last_seq_before(month.start()).await?.is_some() => None,
             detached => detached,
         };
@@ -283,14 +279,14 @@ impl Service {
         Ok(())
     }
 
-    /// A report with its files.
+    /// Finds a report with its files.
     pub async fn get_report(&self, id: Uuid) -> Result<FiledReport, ServiceError> {
         let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
         let files = self.db.list_report_files(id).await?;
         Ok(FiledReport { report, files })
     }
 
-    /// What a report's file holds, as it was made.
+    /// Reads the content of a report's file.
     pub async fn get_report_file(&self, id: Uuid, file: ReportFile) -> Result<(StoredReport, Vec<u8>), ServiceError> {
         let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
         match (self.db.find_report_file(id, file).await?, report.state) {
@@ -305,7 +301,7 @@ impl Service {
         }
     }
 
-    /// Reports in the order in which they were asked for.
+    /// Lists reports in the order in which they were requested.
     pub async fn list_reports(
         &self,
         query: &ReportQuery,
@@ -326,8 +322,8 @@ impl Service {
         Ok(self.end_page(opened, reports, |report| report.id.to_string()))
     }
 
-    /// What falls due with time: last month's report of all recipients, where that is wanted, and reports whose maker is
-    /// gone.
+    /// Queues what falls due with time: last month's report of all recipients, where that is wanted, and reports that a
+    /// server of the version before has left unmade.
     pub async fn tend_reports(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         if self.reports.monthly
@@ -337,79 +333,69 @@ impl Service {
         {
             self.begin_report(&OperatorContext::system("reports", now), month, None).await?;
         }
-        for id in self.db.list_unmade_reports(now, UNMADE_AT_ONCE).await? {
-            self.make_report(id).await?;
+        for id in self.db.list_making_reports(QUEUED_AT_ONCE).await? {
+            self.queue_report(id).await?;
         }
         Ok(())
     }
 
-    /// Makes a report, unless somebody does or did.
-    async fn make_report(&self, id: Uuid) -> Result<(), ServiceError> {
-        let holder = self.materializer.holder();
+    /// Queues the making of a report, where it is not queued.
+    async fn queue_report(&self, id: Uuid) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;
-        let is_claimed = tx.claim_report(id, holder, self.clock.now()).await?;
-        tx.commit().await?;
-        let Some(report) = self.db.find_report(id).await?.filter(|_| is_claimed) else { return Ok(()) };
-        // Both go on at once: what is written may have the connection that the other waits for.
-        let made = tokio::select! {
-            made = self.write_report(&report) => made,
-            lost = self.hold_report(id, holder) => Err(lost),
-        };
-        match made {
-            Ok(()) | Err(Unmade::Taken) => Ok(()),
-            Err(Unmade::Later(error)) => {
+        tx.enqueue_job(JobKind::Report, &id.to_string(), self.clock.now()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Makes the report of a job.
+    pub(in crate::service) async fn make_report(&self, job: &Job) -> Result<(), Undone> {
+        let report = self.db.find_report(report_of(job)?).await?;
+        match report.filter(|report| report.state == ReportState::Making) {
+            Some(report) => self.write_report(&report, job).await,
+            // A server of the version before has made it.
+            None => {
                 let mut tx = self.db.begin().await?;
-                tx.release_report(id, holder).await?;
-                tx.commit().await?;
-                Err(error)
-            }
-            Err(Unmade::Failed(why)) => {
-                tracing::error!(month = %report.month, why, "a monthly report cannot be made");
-                let mut tx = self.db.begin().await?;
-                match tx.fail_report(id, &why).await {
-                    Ok(()) => Ok(tx.commit().await?),
-                    Err(StoreError::Stale) => Ok(()),
-                    Err(error) => Err(error.into()),
-                }
+                tx.complete_job(job, self.leases.holder()).await?;
+                Ok(tx.commit().await?)
             }
         }
     }
 
-    /// Says again and again that a report is being made; ends where that cannot be said any more.
-    async fn hold_report(&self, id: Uuid, holder: Uuid) -> Unmade {
-        loop {
-            tokio::time::sleep(HELD_EVERY).await;
-            let held = async {
-                let mut tx = self.db.begin().await?;
-                tx.hold_report(id, holder, self.clock.now()).await?;
-                tx.commit().await
-            };
-            match held.await {
-                // A busy or silent database: the claim holds on, or another server takes the report.
-                Err(error) if error.is_outage() => {}
-                Err(error) => return error.into(),
-                Ok(()) => {}
-            }
+    /// Remembers of a report that its job was given up.
+    pub(in crate::service) async fn fail_report(tx: &mut Tx, job: &Job, why: &str) -> Result<(), StoreError> {
+        let Ok(id) = report_of(job) else { return Ok(()) };
+        match tx.fail_report(id, why).await {
+            Err(StoreError::Stale) => Ok(()),
+            outcome => outcome,
         }
     }
 
-    async fn write_report(&self, report: &StoredReport) -> Result<(), Unmade> {
+    /// Has a report whose job was given up wait to be made again.
+    pub(in crate::service) async fn revive_report(tx: &mut Tx, job: &Job) -> Result<(), ServiceError> {
+        let gone = || ServiceError::conflict("the report of this job is not one that could not be made");
+        let Ok(id) = report_of(job) else { return Err(gone()) };
+        match tx.revive_report(id).await {
+            Err(StoreError::Stale) => Err(gone()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    async fn write_report(&self, report: &StoredReport, job: &Job) -> Result<(), Undone> {
         self.check_kept(report.month).await.map_err(|error| match error {
-            ServiceError::Invalid(_) => Unmade::Failed(error.to_string()),
-            error => Unmade::Later(error),
+            ServiceError::Invalid(_) => Undone::Failed(error.to_string()),
+            error => Undone::Later(error),
         })?;
-        // Sealed first: what is counted is what a checkpoint covers.
+        // Sealed first, so that a checkpoint covers every event counted.
         let last = self.db.find_last_seq_before(report.month.end()).await?.unwrap_or_default();
         let range = self.db.find_seqs_between(report.month.start(), report.month.end()).await?;
         let covered = range.map_or(last, |(_, last)| last).max(1);
         let checkpoint = self.audit_sealer.cover(covered).await.map_err(|error| match error {
-            AuditError::Store(error) => Unmade::from(error),
-            error => Unmade::Failed(format!("{error}; run `weir audit verify`")),
+            AuditError::Store(error) => Undone::from(error),
+            error => Undone::Failed(format!("{error}; run `weir audit verify`")),
         })?;
         let party = report.recipient_id.map(|id| Party { id, name: report.recipient.clone().unwrap_or_default() });
         let scope = Scope { month: report.month, recipient_id: report.recipient_id };
         let counted = self.count_month(&scope, range, party).await?;
-        let files = self.file_report(&counted, &checkpoint).map_err(|error| Unmade::Failed(error.to_string()))?;
+        let files = self.file_report(&counted, &checkpoint).map_err(|error| Undone::Failed(error.to_string()))?;
         let hashes = files.iter().map(|(stored, _)| (stored.file.as_str(), stored.entry.sha256.as_str()));
         let hashes: HashMap<&str, &str> = hashes.collect();
         let event = Event {
@@ -417,23 +403,24 @@ impl Service {
             recipient: report.recipient.clone(),
             recipient_id: report.recipient_id,
             change: Some(json!({"after": {"month": report.month, "sha256": hashes}})),
-            ..Event::new(Actor::system("reports"), "report.complete")
+            ..Event::new(Actor::system("reports"), Action::ReportComplete)
         };
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
         tx.complete_report(report.id, &files, checkpoint.seq, now).await?;
+        tx.complete_job(job, self.leases.holder()).await?;
         write::append(&mut tx, event, now).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Counts the month's events, a page at a time.
+    /// Counts the month's events, page by page.
     async fn count_month(
         &self,
         scope: &Scope,
         range: Option<(i64, i64)>,
         party: Option<Party>,
-    ) -> Result<Report, Unmade> {
+    ) -> Result<Report, Undone> {
         let mut tally = Tally::new(scope.month, party);
         let (first, last) = range.unwrap_or((1, 0));
         let mut after = first - 1;
@@ -444,9 +431,9 @@ impl Service {
                 let personal = stored.personal.as_ref().map(|personal| personal.text.as_str());
                 let event = Recorded::read(&stored.body, personal);
                 let event = event.ok_or_else(|| {
-                    Unmade::Failed(format!("event {} cannot be read; run `weir audit verify`", stored.seq))
+                    Undone::Failed(format!("event {} cannot be read; run `weir audit verify`", stored.seq))
                 })?;
-                tally.add(event).map_err(|error| Unmade::Failed(error.to_string()))?;
+                tally.add(event).map_err(|error| Undone::Failed(error.to_string()))?;
             }
             after = end;
         }
@@ -469,7 +456,7 @@ impl Service {
         }
     }
 
-    /// The files of a report, signed.
+    /// Builds a report's files, with the signed manifest.
     fn file_report(
         &self,
         report: &Report,
@@ -479,12 +466,11 @@ impl Service {
             let content = content.into_bytes();
             (StoredFile { file, entry: FileEntry::of(&content) }, content)
         };
-        let content = |file| match file {
-            ReportFile::Html => report.html(),
-            ReportFile::Csv => report.csv(),
-            _ => report.json(),
-        };
-        let mut files: Vec<_> = ReportFile::LISTED.into_iter().map(|file| filed(file, content(file))).collect();
+        let mut files = Vec::new();
+        for file in ReportFile::LISTED {
+            let content = render::report::file(report, file).map_err(|error| AuditError::Refused(error.to_string()))?;
+            files.push(filed(file, content));
+        }
         let entries = files.iter().map(|(stored, _)| (stored.file.as_str().to_owned(), stored.entry.clone()));
         let manifest = Manifest {
             format: MANIFEST_FORMAT.to_owned(),

@@ -1,9 +1,9 @@
-//! What is worth telling operators without being asked, and told once each: ends that come near, networks of recipients
-//! that are new, bursts of refusals, a trail that is not sealed in time, schemas on hold, freezes.
+//! Finds what operators should be told without asking, once each: ends that come near, recipients' new networks, bursts
+//! of refusals, a trail that is sealed or exported late, schemas on hold, freezes.
 //!
-//! A signal is queued for each webhook that wants its kind, in the transaction of what caused it where there is one.
-//! Whatever is looked for on a timer is found again and again, by every replica; the queue keeps it once. Never here:
-//! sending, which is `notifications`.
+//! A signal is queued for each webhook that wants its kind, in the transaction of its cause if there is one. Timers
+//! find the same signal again on every replica; the queue keeps it once. Never here: sending, which is in
+//! `notifications`.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -28,25 +28,25 @@ use crate::{
     store::{AuditFilter, EndingToken, NamedGrant, Order, StoreError, StoredEvent, Tx},
 };
 
-/// How many rows are read at a time.
+/// The number of rows read at a time.
 const PAGE: u32 = 500;
-/// How many signals one transaction queues.
+/// The most signals that one transaction queues.
 const TOLD_AT_ONCE: usize = 100;
-/// How much is remembered of what was told or seen; forgetting only means asking the database again.
+/// The most entries that each memory keeps; what is forgotten is looked up in the database again.
 const MOST_REMEMBERED: usize = 50_000;
-/// How many minutes' refusals of one caller are told apart.
+/// The most pairs of minute and caller for which refusals are counted.
 const MOST_TALLIES: usize = 20_000;
-/// How many networks of one recipient are told; one that is everywhere has none that are new.
+/// The most networks of one recipient that are told; for a recipient that is everywhere, a new one means nothing.
 const MOST_NETWORKS: i64 = 1_000;
 
-/// Knows who wants to be told what, and remembers what was.
+/// Knows which webhooks want which signals, and remembers what was told.
 #[derive(Debug)]
 pub struct Signals {
     pub(in crate::service) settings: NotifySettings,
     pub(in crate::service) messenger: Messenger,
-    /// How old an event may be that no checkpoint covers.
+    /// The age from which an event without a checkpoint is late.
     sealed_within: TimeDelta,
-    /// How old a checkpoint may be that is not exported; nothing where none is.
+    /// The age from which an unexported checkpoint is late; `None` without an export.
     exported_within: Option<TimeDelta>,
     memory: Mutex<Memory>,
 }
@@ -54,7 +54,7 @@ pub struct Signals {
 #[derive(Debug, Default)]
 struct Memory {
     told: HashSet<(SignalKind, String, String)>,
-    /// The day on which a recipient was last noted in a network.
+    /// The day on which a recipient was last stored with a network.
     networks: HashMap<(Uuid, IpNet), i64>,
     denials: Denials,
 }
@@ -62,9 +62,9 @@ struct Memory {
 /// The refusals of the last minutes.
 #[derive(Debug, Default)]
 struct Denials {
-    /// The newest event that was looked at.
+    /// The newest event counted.
     after: Option<i64>,
-    /// By minute and recipient; without one, those of callers that nobody knows, and of operators.
+    /// The counts by minute and recipient; without a recipient, those of unknown callers and of operators.
     tallies: BTreeMap<(i64, Option<Uuid>), Tally>,
 }
 
@@ -75,7 +75,7 @@ struct Tally {
     reasons: BTreeMap<String, u64>,
 }
 
-/// An allowed request of a recipient, and where it came from.
+/// A recipient's allowed request and where it came from.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Sighting {
     pub(in crate::service) recipient_id: Uuid,
@@ -84,7 +84,7 @@ pub(in crate::service) struct Sighting {
 }
 
 impl Signals {
-    /// Who is told what by these settings, about a trail that is kept by those.
+    /// Creates the signals for these webhooks, with the limits of this trail's settings.
     pub fn new(settings: NotifySettings, audit: &AuditSettings) -> Result<Self, NotifyError> {
         let late = span(settings.checkpoint_late_seconds);
         Ok(Self {
@@ -96,12 +96,12 @@ impl Signals {
         })
     }
 
-    /// The webhooks' names.
+    /// The names of the webhooks.
     pub fn webhooks(&self) -> impl Iterator<Item = &str> {
         self.settings.webhook.iter().map(|webhook| webhook.name.as_str())
     }
 
-    /// Whether anybody is told of this kind.
+    /// Whether any webhook wants signals of this kind.
     pub(in crate::service) fn want(&self, kind: SignalKind) -> bool {
         self.settings.webhook.iter().any(|webhook| webhook.wants(kind))
     }
@@ -110,7 +110,7 @@ impl Signals {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues `signal` for whoever wants it; nothing where it was told before.
+    /// Queues `signal` for every webhook that wants it, unless it was told before.
     pub(in crate::service) async fn tell(
         &self,
         tx: &mut Tx,
@@ -123,7 +123,8 @@ impl Signals {
         Ok(())
     }
 
-    /// Notes where recipients are, and tells networks that are new. Answers what is to be remembered once that lasts.
+    /// Stores where recipients read from and tells new networks. Returns what to remember once the transaction is
+    /// committed.
     pub(in crate::service) async fn note_networks(
         &self,
         tx: &mut Tx,
@@ -152,7 +153,7 @@ impl Signals {
         Ok(noted)
     }
 
-    /// Remembers what [`Self::note_networks`] noted, now that it is committed.
+    /// Remembers what [`Self::note_networks`] returned, once it is committed.
     pub(in crate::service) fn remember_networks(&self, noted: Vec<(Uuid, IpNet)>, now: DateTime<Utc>) {
         let mut memory = self.memory();
         if memory.networks.len() >= MOST_REMEMBERED {
@@ -170,7 +171,7 @@ fn first_seen(recipient_id: Uuid, recipient: &str, network: IpNet, known: i64, n
     Signal {
         kind: SignalKind::NetworkFirstSeen,
         subject: recipient_id.to_string(),
-        // A network that was forgotten and comes back is new again.
+        // A network that was erased and returns is new again.
         mark: format!("{network} {}", day(now)),
         data: json!({
             "recipient": recipient, "recipient_id": recipient_id, "network": network.to_string(), "known_networks": known,
@@ -211,7 +212,7 @@ fn agreement_ending(NamedGrant { grant, recipient, .. }: &NamedGrant, now: DateT
     let days = days_of_notice(grant.created_at, ends_at, now)?;
     Some(Signal {
         kind: SignalKind::AgreementEnding,
-        // One agreement is told once, however many grants stand on it.
+        // An agreement is told once, however many grants refer to it.
         subject: format!("{} {}", grant.recipient_id, agreement.reference),
         mark: format!("{days} {}", timestamp(ends_at)),
         data: json!({
@@ -222,7 +223,7 @@ fn agreement_ending(NamedGrant { grant, recipient, .. }: &NamedGrant, now: DateT
 }
 
 impl Denials {
-    /// Counts a refusal, or what one event says of many.
+    /// Counts a refusal, or all refusals that a summary event stands for.
     fn add(&mut self, event: &StoredEvent) {
         let Ok(body) = serde_json::from_str::<Value>(&event.body) else { return };
         let text = |name: &str| body[name].as_str();
@@ -240,7 +241,7 @@ impl Denials {
         *tally.reasons.entry(text("reason").unwrap_or("OTHER").to_owned()).or_default() += count;
     }
 
-    /// Forgets the minutes before `since`, and sums up the rest by recipient.
+    /// Forgets the minutes before `since` and sums up the rest by recipient.
     fn sums(&mut self, since: DateTime<Utc>) -> HashMap<Option<Uuid>, Tally> {
         let first = minute(since);
         self.tallies.retain(|(at, _), _| *at > first);
@@ -258,7 +259,7 @@ impl Denials {
 }
 
 impl Service {
-    /// Tells tokens, grants and agreements whose end comes near.
+    /// Tells tokens, grants and agreements that end soon.
     pub async fn tell_endings(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let until = now + longest_notice();
@@ -293,14 +294,14 @@ impl Service {
         self.tell_once(found, now).await
     }
 
-    /// Tells callers of whom more was refused in the last minutes than the settings bear.
+    /// Tells callers that were refused more often in the last minutes than the settings allow.
     pub async fn tell_denials(&self) -> Result<(), ServiceError> {
         if !self.signals.want(SignalKind::DenialsBurst) {
             return Ok(());
         }
         let now = self.clock.now();
         let window = span(self.signals.settings.denials_window_seconds);
-        // Taken out while it is worked on; should that break off, the next look reads the window again.
+        // Taken out while it is in use; if this fails, the next run reads the whole window again.
         let mut denials = std::mem::take(&mut self.signals.memory().denials);
         let head = self.db.find_audit_head().await?;
         let mut after = match denials.after {
@@ -341,7 +342,7 @@ impl Service {
         self.tell_once(found, now).await
     }
 
-    /// Measures how long the trail waits to be sealed and exported, and tells where that is too long.
+    /// Measures how long events wait to be sealed and checkpoints to be exported, and tells if that is too long.
     pub async fn watch_checkpoints(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let sealed = self.db.find_last_checkpoint().await?.map_or(0, |checkpoint| checkpoint.seq);
@@ -373,7 +374,7 @@ impl Service {
         self.tell_once(found, now).await
     }
 
-    /// Queues what was not told yet.
+    /// Queues the signals that were not told before.
     pub(in crate::service) async fn tell_once(
         &self,
         mut signals: Vec<Signal>,

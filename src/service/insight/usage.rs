@@ -1,8 +1,8 @@
-//! Usage: what the audit trail comes to, by hour and day, recipient and shared object.
+//! Sums up usage from the audit trail by hour and day, recipient and shared object.
 //!
-//! The sums are made from the trail itself, event by event in its order, so that they say the same by construction; how
-//! far they go is kept with them. Any replica may count, and several do no harm. Never here: what an event counts as,
-//! which `domain::usage` says.
+//! Events are counted from the trail in order, and the last one counted is stored with the sums, so the sums always
+//! agree with the trail. Several replicas may count at once. Never here: what an event counts as, which is in
+//! `domain::insight::usage`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,65 +36,65 @@ const MOST_DAYS: i64 = 400;
 /// A day, in hours.
 const DAY: i64 = 24;
 
-/// What usage is asked for.
+/// The usage to list.
 #[derive(Clone, Debug, Default)]
 pub struct UsageQuery {
-    /// By what it is put together.
+    /// What to group by.
     pub keys: UsageKeys,
-    /// Only that of the recipient of this name or id.
+    /// Only usage of the recipient with this name or id.
     pub recipient: Option<String>,
-    /// Only that of the share of this name or id.
+    /// Only usage of the share with this name or id.
     pub share: Option<String>,
-    /// Only that of this shared object: `schema.table` with `share`, or its id.
-    pub table: Option<String>,
+    /// Only that of this shared object: `schema.name` with `share`, or its id.
+    pub object: Option<String>,
     /// Only from this hour on.
     pub since: Option<DateTime<Utc>>,
-    /// Only before this hour.
+    /// Only usage before this hour.
     pub until: Option<DateTime<Utc>>,
 }
 
 /// A page of usage.
 #[derive(Clone, Debug)]
 pub struct UsagePage {
-    /// The sums, by time and then by id.
+    /// The sums, ordered by time and then by id.
     pub items: Vec<UsageGroup>,
-    /// Asks for the next page; `None` on the last one.
+    /// The token for the next page; `None` on the last one.
     pub next_page_token: Option<String>,
-    /// The last event of the trail that was counted.
+    /// The last event of the trail that is in the sums.
     pub through_seq: i64,
 }
 
-/// A day of the trail beside its sums.
+/// A day's sums beside the day's events in the trail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckedDay {
-    /// When it begins.
+    /// The start of the day.
     pub start: DateTime<Utc>,
-    /// What is there.
+    /// The counts by trail, hours and days.
     pub day: UsageDay,
-    /// Whether the sums by the hour are kept so long.
+    /// Whether the hourly sums of that day are still kept.
     pub has_hours: bool,
 }
 
 impl CheckedDay {
-    /// Whether trail and sums say the same.
+    /// Whether the trail and the sums agree.
     pub fn agrees(&self) -> bool {
         self.day.in_days == self.day.in_trail && (!self.has_hours || self.day.in_hours == self.day.in_trail)
     }
 }
 
-/// Days that were compared.
+/// The result of comparing days with the trail.
 #[derive(Clone, Debug)]
 pub struct CheckedUsage {
-    /// One by one.
+    /// The days compared.
     pub days: Vec<CheckedDay>,
-    /// The first day that could be: earlier events live in the export only.
+    /// The first day compared; earlier events may be in the export only.
     pub since: DateTime<Utc>,
     /// The end of the last day.
     pub until: DateTime<Utc>,
 }
 
 impl Service {
-    /// Counts what the trail has that was not counted yet.
+    /// Counts the events that are not in the sums yet.
     pub async fn count_usage(&self) -> Result<(), ServiceError> {
         loop {
             let begun = Instant::now();
@@ -112,16 +112,16 @@ impl Service {
                 tx.commit().await?;
                 continue;
             };
-            // What was detached before it was counted is not there any more, and leaves a gap.
+            // Events that were detached before they were counted are gone and leave a gap.
             let page = self.db.list_chain(progress.seq, pacing::PAGE).await?;
             let Some(last) = page.last().map(|(event, _)| event.seq) else { return Ok(()) };
-            // A page takes milliseconds, which no request should wait for.
+            // A page takes milliseconds; no request should wait that long.
             let sums = spawn_blocking(move || sum_up(page.iter().map(|(event, _)| event), &key)).await;
             let sums = sums.map_err(ServiceError::internal)??;
             let mut tx: Tx = self.db.begin().await?;
             match tx.add_usage(progress.seq, last, &sums).await {
                 Ok(()) => tx.commit().await?,
-                // Another replica was faster; it goes on behind that.
+                // Another replica was faster; continue after its events.
                 Err(StoreError::Stale) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -129,7 +129,7 @@ impl Service {
         }
     }
 
-    /// Deletes sums by the hour that are older than they are kept.
+    /// Deletes hourly sums that are older than the retention.
     pub async fn erase_usage_hours(&self) -> Result<(), ServiceError> {
         let days = self.usage.hour_retention_days;
         let kept_since = self.clock.now().checked_sub_signed(span(days.saturating_mul(86_400)));
@@ -144,7 +144,7 @@ impl Service {
         Ok(())
     }
 
-    /// Usage, put together as it was asked for.
+    /// Lists usage, grouped as requested.
     pub async fn list_usage(&self, query: &UsageQuery, page: &PageRequest) -> Result<UsagePage, ServiceError> {
         let (since, until) = (whole_hour("since", query.since)?, whole_hour("until", query.until)?);
         let cuts_days = [since, until].into_iter().flatten().any(|hour| UsagePeriod::Day.start_of(hour) != hour);
@@ -161,15 +161,15 @@ impl Service {
             )));
         }
         let mut filter =
-            UsageFilter { period, recipient_id: None, share_id: None, table_id: None, since, until, keys: query.keys };
+            UsageFilter { period, recipient_id: None, share_id: None, object_id: None, since, until, keys: query.keys };
         if let Some(recipient) = &query.recipient {
             filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
         }
         if let Some(share) = &query.share {
             filter.share_id = Some(self.filtered_share(share).await?);
         }
-        if let Some(table) = &query.table {
-            filter.table_id = Some(self.filtered_object(filter.share_id, table).await?);
+        if let Some(object) = &query.object {
+            filter.object_id = Some(self.filtered_object(filter.share_id, object).await?);
         }
         let opened = self.begin_page(page, format!("usage {filter:?}"))?;
         let after = opened.after.as_deref().and_then(|cursor| read_cursor(cursor, period));
@@ -178,8 +178,8 @@ impl Service {
         Ok(UsagePage { items: page.items, next_page_token: page.next_page_token, through_seq: progress.seq })
     }
 
-    /// Compares days of the trail with their sums: the days from `since` to `until`, at most [`MOST_DAYS`] of them and
-    /// the newest where nothing is said.
+    /// Compares each day's events in the trail with the sums, from `since` to `until`: at most [`MOST_DAYS`] days; by
+    /// default the newest.
     pub async fn check_usage(
         &self,
         since: Option<DateTime<Utc>>,
@@ -194,7 +194,7 @@ impl Service {
         }
         let until = until.map_or(day_of(now) + DAY, hour);
         let first = self.db.find_first_event_at().await?.map_or(until, day_of);
-        // Of the day on which the trail was cut only a part is here.
+        // The database holds only part of the day at which the trail was cut.
         let detached = self.db.find_detached_through().await?.is_some();
         let comparable = if detached { first + DAY } else { first };
         let since = since.map_or_else(|| comparable.max(until - MOST_DAYS * DAY), |at| hour(at).max(comparable));
@@ -213,7 +213,7 @@ impl Service {
     }
 }
 
-/// What these events come to, hour by hour and day by day.
+/// Sums up events by hour and by day.
 fn sum_up<'a>(
     events: impl Iterator<Item = &'a StoredEvent>,
     address_key: &[u8; 32],
@@ -233,15 +233,13 @@ fn sum_up<'a>(
                 start: period.start_of(hour),
                 recipient_id: event.recipient_id.unwrap_or_default(),
                 share_id: event.share_id.unwrap_or_default(),
-                table_id: event.table_id.unwrap_or_default(),
+                object_id: event.shared_object().unwrap_or_default(),
             };
             counts.entry(key).or_default().add(&usage);
             addresses.extend(digest.map(|digest| (key, digest)));
         }
-        let table = event.dotted_table();
-        for (id, name) in
-            [(event.recipient_id, event.recipient), (event.share_id, event.share), (event.table_id, table)]
-        {
+        let object = (event.shared_object(), event.dotted_table());
+        for (id, name) in [(event.recipient_id, event.recipient), (event.share_id, event.share), object] {
             if let (Some(id), Some(name)) = (id, name) {
                 names.insert(id, name);
             }
@@ -254,9 +252,9 @@ fn sum_up<'a>(
     })
 }
 
-/// A digest that tells an address from others, and which address it is only to whoever has the key and tries them all.
-/// The key lies beside the digests, as do the addresses themselves for the same time: what it adds is that a digest alone
-/// says nothing, and that it is nobody else's.
+/// Digests an address. Only a holder of the key can find the address, by trying them all. The key is stored beside the
+/// digests, and for the same time so are the addresses: the key ensures that a digest alone says nothing and matches
+/// none of another database.
 fn digest(key: &[u8; 32], address: &str) -> [u8; 16] {
     let digest = hmac(key).chain_update(address.as_bytes()).finalize().into_bytes();
     std::array::from_fn(|i| digest[i])
@@ -272,16 +270,16 @@ fn whole_hour(name: &str, at: Option<DateTime<Utc>>) -> Result<Option<i64>, Serv
     }
 }
 
-/// Where a page ended.
+/// Encodes where a page ended.
 fn write_cursor(group: &UsageGroup) -> String {
     let id = |id: Option<Uuid>| id.unwrap_or_default();
     let start = group.start.unwrap_or_default();
-    format!("{start} {} {} {}", id(group.recipient_id), id(group.share_id), id(group.table_id))
+    format!("{start} {} {} {}", id(group.recipient_id), id(group.share_id), id(group.object_id))
 }
 
 fn read_cursor(cursor: &str, period: UsagePeriod) -> Option<UsageKey> {
     let mut parts = cursor.split(' ');
     let start = parts.next()?.parse().ok()?;
     let mut id = || parts.next()?.parse::<Uuid>().ok();
-    Some(UsageKey { period, start, recipient_id: id()?, share_id: id()?, table_id: id()? })
+    Some(UsageKey { period, start, recipient_id: id()?, share_id: id()?, object_id: id()? })
 }

@@ -1,5 +1,5 @@
-//! Keeping copies no longer than they are needed: deleting what nobody may read or does, renewing what is old, and
-//! finding what the register and the store do not agree about.
+//! Keeps materializations no longer than needed: deletes those that nobody may read or that nobody reads, renews old
+//! ones, and finds differences between the register and the store.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,10 @@ use uuid::Uuid;
 use crate::{
     domain::{
         access::recipient::{Recipient, RecipientState},
-        audit::{Actor, Event, Object},
+        audit::{
+            Actor, Event, Object,
+            action::{Action, Kind},
+        },
         catalog::{
             share::{SharedObject, SharedView},
             view::plan::Today,
@@ -25,39 +28,37 @@ use crate::{
     store::{CopyFilter, CopySet, GrantFilter},
 };
 
-/// How many copies one round deletes at most.
+/// The most materializations that one round deletes.
 const ROUND: u32 = 1_000;
-/// How many copies one round fails to delete before it gives up: one that is stuck keeps no other, and a store that is
-/// out of reach is not asked a thousand times.
+/// The number of failed deletions after which a round gives up: a single failure does not stop the others, but an
+/// unreachable store is not asked a thousand times.
 const MOST_FAILURES: usize = 8;
-/// How many aged copies one round renews: few enough for readers to wait for.
+/// The most aged materializations that one round renews, few enough that readers can wait for them.
 const RENEWED: u32 = 16;
-/// How long a server keeps a background task before others may take it over.
-const LEASE: TimeDelta = TimeDelta::seconds(45);
 /// How many active readers are looked after.
 const REFRESHED: u32 = 10_000;
-/// How many objects without a row, and rows without an object, are named.
+/// The most objects without a row, and rows without an object, that are named.
 const NAMED: usize = 1_000;
-/// How old an object without a row is before it counts: the clocks of store and server may differ.
+/// The age from which an object without a row counts, because the clocks of store and server may differ.
 const SETTLED: TimeDelta = TimeDelta::minutes(10);
 
-/// What register and store do not agree about.
+/// The differences between register and store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// How many copies of the register were looked for.
+    /// The number of materializations in the register that were checked.
     pub copies: u64,
-    /// Objects that no row names, the first thousand.
+    /// Objects that no row names, at most a thousand.
     pub orphans: Vec<String>,
-    /// Copies whose object is gone; they are made anew when they are needed.
+    /// Materializations whose object is gone; they are made again when needed.
     pub missing: Vec<Uuid>,
 }
 
 impl Service {
-    /// One round of deleting and renewing.
+    /// Runs one round of deleting and renewing.
     pub async fn keep_copies(&self) -> Result<(), ServiceError> {
         let Ok(root) = self.materializer.root() else { return Ok(()) };
         let now = self.clock.now();
-        if !self.take_lease("copies.keep", now).await? {
+        if !self.leases.take("copies.keep").await? {
             return Ok(());
         }
         self.end_unentitled(now).await?;
@@ -67,7 +68,8 @@ impl Service {
             tx.drain_copy(copy.id, None).await?;
             tx.commit().await?;
         }
-        // Nobody needs a copy before its last URL is dead, and it has been idle since that was handed out.
+        // A materialization is needed until its last URL expires, but its idle time is counted from when that URL was
+        // handed out.
         let idle = seconds(self.materializer.settings().idle_seconds) - self.longest_url();
         let idle_since = now - idle.max(TimeDelta::zero());
         let (mut deleted, mut bytes, mut failures) = (0u64, 0u64, Vec::new());
@@ -85,7 +87,7 @@ impl Service {
                     }
                     continue;
                 }
-                // What was never made has the size of what it was to be made of.
+                // An unfinished materialization has the size of its sources, so it does not count.
                 if copy.state != CopyState::Making {
                     bytes += copy.bytes;
                     deleted += u64::from(copy.bytes > 0);
@@ -99,31 +101,15 @@ impl Service {
             tracing::info!(files = deleted, bytes, "deleted copies");
             self.metrics.copies_deleted(deleted, bytes);
             let actor = Actor::system("weir");
-            let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, "copies.delete") };
+            let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, Action::CopiesDelete) };
             self.audit_writer.record(event).await?;
         }
         failures.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Whether this server is the one that does a background task for now.
-    pub(super) async fn take_lease(&self, name: &str, now: DateTime<Utc>) -> Result<bool, ServiceError> {
-        let mut tx = self.db.begin().await?;
-        let taken = tx.take_lease(name, self.materializer.holder(), now, now + LEASE).await?;
-        tx.commit().await?;
-        Ok(taken)
-    }
-
-    /// Gives back what this server holds, so that the others need not wait: leases, and the units that it is at.
-    pub async fn release_claims(&self) -> Result<(), ServiceError> {
-        self.audit_sealer.release().await?;
-        let mut tx = self.db.begin().await?;
-        tx.release_server(self.materializer.holder()).await?;
-        Ok(tx.commit().await?)
-    }
-
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.
     async fn end_unentitled(&self, now: DateTime<Utc>) -> Result<(), ServiceError> {
-        // Sets come in the order of views and versions, so that each version's readers are looked up once.
+        // Sets are ordered by view and version, so each version's readers are looked up only once.
         let mut known: Option<((Uuid, i64), HashSet<RulesId>)> = None;
         for set in self.db.list_copy_sets(now).await? {
             let version = (set.view_id, set.view_version);
@@ -145,12 +131,12 @@ impl Service {
         Ok(())
     }
 
-    /// The rules of everybody who may read a version of a view now.
+    /// The rules of all recipients that may read a version of a view now.
     async fn entitled_rules(&self, set: CopySet, now: DateTime<Utc>) -> Result<HashSet<RulesId>, ServiceError> {
         let mut rules = HashSet::new();
         for (recipient, view, share_id) in self.readers_of(set.view_id, set.view_version, now).await? {
             let published = self.published_view(&view).await?;
-            // What was handed out yesterday still lives for a while.
+            // Materializations handed out yesterday stay valid for a while.
             let yesterday = (published.references.today != Today::Unused).then_some(now - TimeDelta::days(1));
             for at in [Some(now), yesterday].into_iter().flatten() {
                 rules.insert(self.entitle_to(published.clone(), &recipient, share_id, at).set.rules);
@@ -159,7 +145,7 @@ impl Service {
         Ok(rules)
     }
 
-    /// Who may read a version of a view now, and through which shares.
+    /// The recipients that may read a version of a view now, each with the share through which it may.
     pub(in crate::service) async fn readers_of(
         &self,
         view_id: Uuid,
@@ -185,7 +171,7 @@ impl Service {
         Ok(readers)
     }
 
-    /// Begins to make what the readers of an object lack, and keeps nobody waiting.
+    /// Starts making what the readers of an object lack, in the background.
     pub(in crate::service) fn prepare_object(&self, object: &SharedObject) {
         let Some(view) = object.view.clone() else { return };
         let (service, table_id) = (self.clone(), object.table_id);
@@ -209,10 +195,10 @@ impl Service {
         Ok(())
     }
 
-    /// Makes what tables behind views have gained, for the readers that are active.
+    /// Makes what tables behind views have gained, for active readers.
     pub async fn refresh_copies(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        if self.materializer.root().is_err() || !self.take_lease("copies.refresh", now).await? {
+        if self.materializer.root().is_err() || !self.leases.take("copies.refresh").await? {
             return Ok(());
         }
         let active_since =
@@ -236,7 +222,7 @@ impl Service {
                 match self.newest_source(&entitled, table.id).await {
                     Ok(Some(source)) => self.prepare(&entitled, &source).await?,
                     Ok(None) => tracing::warn!(view = %view, "no version of the view's table fits it any more"),
-                    // One table out of reach keeps no other from being looked at.
+                    // An unreachable table must not stop the others.
                     Err(error) => tracing::warn!(view = %view, error = &error as &dyn std::error::Error,
                         "a view's table could not be looked at"),
                 }
@@ -245,8 +231,8 @@ impl Service {
         Ok(())
     }
 
-    /// Compares the register with the store, and reports what they do not agree about. What is gone from the store is
-    /// taken off the register, so that it is made anew; what is in the store alone is left there for an operator.
+    /// Compares the register with the store, and reports the differences. A materialization without an object is
+    /// removed from the register, so that it is made again; an object without a row is left for an operator.
     pub async fn reconcile_copies(&self, ctx: &OperatorContext) -> Result<Reconciled, ServiceError> {
         let root = self.materializer.root()?;
         let settled = Utc::now() - SETTLED;
@@ -270,7 +256,7 @@ impl Service {
             let is_gone =
                 |copy: &&Copy| copy.kind == CopyKind::File && copy.bytes > 0 && !stored.contains(&copy.object_key);
             for copy in page.iter().filter(is_gone) {
-                // It may have been made since the store was listed.
+                // It may have been written after the store was listed.
                 if root.location().open(&root.path(&copy.object_key)).await.is_ok() {
                     continue;
                 }
@@ -289,8 +275,8 @@ impl Service {
             return Ok(found);
         }
         let counts = json!({"after": {"orphans": found.orphans.len(), "missing": found.missing.len()}});
-        let root = Object { kind: "copies".into(), id: None, name: None };
-        self.audit_writer.record(Event { change: Some(counts), ..ctx.event("copies.reconcile", root) }).await?;
+        let root = Object { kind: Kind::Copies, id: None, name: None };
+        self.audit_writer.record(Event { change: Some(counts), ..ctx.event(Action::CopiesReconcile, root) }).await?;
         self.metrics.copies_disagree(found.orphans.len(), found.missing.len());
         if !found.orphans.is_empty() || !found.missing.is_empty() {
             tracing::warn!(

@@ -1,7 +1,7 @@
-//! Making copies: one job for each version of a table and set of readers, however many ask.
+//! Makes materializations: one job for each version of a table and set of readers (single flight).
 //!
-//! Servers divide a job's files through the register: whoever has claimed a copy makes it, the others wait for it, and
-//! take it over when its maker is silent.
+//! Servers divide a job's files through the register. The server that has claimed a materialization makes it; the
+//! others wait for it, and take it over if that server goes silent.
 
 use std::{
     fmt,
@@ -19,7 +19,10 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, Event, Object},
+        audit::{
+            Actor, Event, Object,
+            action::{Action, Kind},
+        },
         catalog::schema::{ColumnPath, Schema},
         materialize::copy::{Copy, CopyKind, CopyState, object_key},
     },
@@ -36,41 +39,43 @@ use super::{
     served::{MaterializationState, Need, Served, Source},
 };
 
-/// How long servers of an older release, which do not look whether a maker is alive, leave a claimed copy to it.
+/// How long servers of an older release, which do not check whether a maker is alive, leave a claimed materialization
+/// alone.
 const HOLD: TimeDelta = TimeDelta::seconds(60);
-/// How often a maker says that it is alive; its claims hold a few seconds longer.
+/// How often a maker reports that it is alive; its claims outlast this by a few seconds.
 const ALIVE_AGAIN: Duration = Duration::from_secs(2);
-/// How many copies are claimed at a time: enough to keep every processor busy, few enough to share with other servers.
+/// The number of materializations claimed at a time: enough to keep every processor busy, few enough to share the work
+/// with other servers.
 const CLAIM: usize = 32;
-/// How many finished copies share a commit.
+/// The number of finished materializations in one transaction.
 const COMMIT: usize = 16;
-/// How often it is looked whether another server has made what this one waits for.
+/// How often to check whether another server has made what this one waits for.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long a file that could not be made is left alone, the first time; it doubles with each attempt.
+/// How long a failed file is left alone after the first attempt; the time doubles with each attempt.
 const FIRST_REST: TimeDelta = TimeDelta::seconds(30);
-/// How long at most.
+/// The longest such time.
 const LONGEST_REST: TimeDelta = TimeDelta::hours(1);
 
-/// Copies being made.
+/// A running job that makes materializations.
 #[derive(Debug)]
 pub(super) struct Job {
     progress: watch::Receiver<Progress>,
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Clone, Debug, Default)]
 struct Progress {
     outcome: Option<Result<(), Arc<Failure>>>,
 }
 
-/// Why copies could not be made, as a recipient may know it.
+/// Why materializations could not be made, in terms that a recipient may see.
 #[derive(Clone, Debug)]
 enum Failure {
-    /// A source file is missing, or not what it should be.
+    /// A source file is missing, or has unexpected content.
     Unreadable(&'static str),
-    /// Something is out of reach for now.
+    /// Something cannot be reached at the moment.
     Unavailable(String),
-    /// There are as many copies as there may be.
+    /// The limit for materializations is reached.
     TooMany(&'static str),
 }
 
@@ -85,69 +90,70 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What recipients are told when a file of theirs cannot be made; the register has the reason.
+/// The message to recipients if one of their files cannot be made; the register has the reason.
 const UNREADABLE: &str = "a file of this table cannot be prepared as the data provider wants it shared; ask the data \
                           provider, whose register of copies says why";
 
-/// What recipients are told when no more may be made for them, or for anybody.
+/// The message to recipients if no more may be made for them. [`TOO_MANY`] is the one if no more may be made at all.
 const TOO_MANY_OF_RECIPIENT: &str = "as many versions of tables are kept ready for this recipient as may be; read the \
                                      latest version, or ask the data provider for more";
 const TOO_MANY: &str = "the data provider keeps as much ready as it has room for; ask the data provider";
-/// How long the sum of all copies is believed; what this server adds to it meanwhile is added, what goes is not.
+/// How long the sum of all materializations is trusted. Meanwhile this server's additions are counted, deletions are
+/// not.
 const SUMMED_FOR: Duration = Duration::from_secs(5);
-/// When to ask again; what nobody reads any more is deleted by then.
+/// When a recipient should try again; by then, unused materializations have been deleted.
 const TOO_MANY_REST_SECONDS: u64 = 3_600;
 
-/// Which version a job makes copies of.
+/// The version that a job makes materializations of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Which {
-    /// The newest, which whoever may read the view is served.
+    /// The newest version, which all readers of the view are served.
     Newest,
-    /// One that this recipient asked for, and that its quota is asked for.
+    /// A version that this recipient asked for; it counts against the recipient's quota.
     Asked(Uuid),
 }
 
-/// A job is one version's for one set of readers; whose quota it stands on is no other's.
+/// Identifies a job: one version for one set of readers. Jobs for different quotas are separate.
 pub(super) type JobKey = (super::served::Key, Which);
 
-/// How much is kept in all, as it was summed a moment ago.
+/// The total size of materializations, as of its last computation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeptBytes {
     summed_at: Instant,
     bytes: u64,
 }
 
-/// Why one copy was not made.
+/// Why one materialization was not made.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    /// The source file holds a column that the view does not show, or notes of its writer.
+    /// The source file holds a column that the view does not show, or its writer's notes.
     #[error("the file holds more than the view shows")]
     HoldsMore,
-    /// The source file lacks a column that is never NULL.
+    /// The source file lacks a column that must never be NULL.
     #[error("the file lacks a column that the view shows")]
     HoldsLess,
-    /// The file could not be made, or looked into.
+    /// The file could not be made or inspected.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// One of the files that were to be mixed could not be read.
+    /// One of the files to be mixed could not be read.
     #[error("`{path}`: {error}")]
     Member {
-        /// Which, as its table's log spells it.
+        /// The file, as its table's log writes it.
         path: String,
-        /// Why.
+        /// The reason.
         #[source]
         error: EngineError,
     },
 }
 
 impl Fault {
-    /// Whether trying again may help although nobody mends anything.
+    /// Whether a new attempt may succeed without anybody repairing anything.
     fn is_temporary(&self) -> bool {
         let (Self::Engine(error) | Self::Member { error, .. }) = self else { return false };
         matches!(error, EngineError::Unavailable(_) | EngineError::Full(_) | EngineError::Stopped)
     }
 
-    /// Tells operators of it; a source file's path is named as such.
+    /// Logs it for operators, with the path of the source file.
     fn log(&self, copy: &Copy) {
         let (source, error): (&str, &dyn std::error::Error) = match self {
             Self::Member { path, error } => (path, error),
@@ -156,7 +162,7 @@ impl Fault {
         tracing::error!(copy.id = %copy.id, copy.source = source, error, "a copy could not be made");
     }
 
-    /// What it comes to for those who wait.
+    /// The failure that waiting readers see.
     fn failure(&self) -> Failure {
         match self {
             Self::Engine(error) | Self::Member { error, .. } if self.is_temporary() => {
@@ -182,8 +188,8 @@ impl From<Arc<Failure>> for ServiceError {
 }
 
 impl Service {
-    /// The newest version of `source` that is ready for the readers of `view`: this one where its copies are there or
-    /// can be had in time, and until then the one that they were served before.
+    /// Serves the newest version of `source` that is ready for the readers of `view`: this version if its
+    /// materializations exist or can be made in time, otherwise the version that they were served before.
     pub(in crate::service) async fn serve_newest(
         &self,
         view: &Entitled,
@@ -204,7 +210,7 @@ impl Service {
         self.wait_for(view, source, &job, place).await
     }
 
-    /// The number of the version that [`Self::serve_newest`] would answer now; what is lacking begins to be made.
+    /// The number of the version that [`Self::serve_newest`] would serve now; also starts making what is missing.
     pub(in crate::service) async fn version_served(
         &self,
         view: &Entitled,
@@ -220,7 +226,7 @@ impl Service {
         Ok(source.snapshot.version())
     }
 
-    /// Exactly this version.
+    /// Serves exactly this version.
     pub(in crate::service) async fn serve_version(
         &self,
         view: &Entitled,
@@ -235,7 +241,7 @@ impl Service {
         self.wait_for(view, source, &job, place).await
     }
 
-    /// Begins to make what `view` over `source` lacks, and keeps nobody waiting.
+    /// Starts making what `view` over `source` lacks, in the background.
     pub(in crate::service) async fn prepare(&self, view: &Entitled, source: &Source) -> Result<(), ServiceError> {
         if !matches!(self.state_of(view, source).await?, MaterializationState::Ready(_)) {
             self.start_job(view, source, Which::Newest)?;
@@ -243,14 +249,14 @@ impl Service {
         Ok(())
     }
 
-    /// The version that the readers of `view` were served before `source`, if it is still there.
+    /// The version that the readers of `view` were served before `source`, if it still exists.
     async fn served_before(&self, view: &Entitled, source: &Source) -> Result<Option<Arc<Served>>, ServiceError> {
         let Some(serving) = self.db.find_serving(view.set).await? else { return Ok(None) };
         let Ok(version) = u64::try_from(serving.table_version) else { return Ok(None) };
         if serving.delta_id != source.snapshot.metadata().id || version >= source.snapshot.version() {
             return Ok(None);
         }
-        // A version that the log no longer reaches back to was served long ago.
+        // A version outside the log's reach was served too long ago to matter.
         let Ok(snapshot) = self.lake.at_version(&source.location, version).await else { return Ok(None) };
         let before = Source { snapshot, location: source.location.clone() };
         match self.state_of(view, &before).await? {
@@ -259,7 +265,7 @@ impl Service {
         }
     }
 
-    /// Waits for `job`; whoever waits leaves its place to others meanwhile.
+    /// Waits for `job`; meanwhile the request leaves its place among the running ones to others.
     async fn wait_for(
         &self,
         view: &Entitled,
@@ -282,7 +288,7 @@ impl Service {
         ))
     }
 
-    /// The job that makes `view` over `source`; joins the one that is there.
+    /// Starts the job that makes `view` over `source`, or joins the running one.
     fn start_job(&self, view: &Entitled, source: &Source, which: Which) -> Result<Arc<Job>, ServiceError> {
         self.materializer.root()?;
         let key = (source.key(view), which);
@@ -302,7 +308,7 @@ impl Service {
         Ok(job)
     }
 
-    /// Makes, or waits for, every copy that is lacking.
+    /// Makes, or waits for, every missing materialization.
     async fn make_all(&self, view: &Entitled, source: &Source, which: Which) -> Result<(), Failure> {
         let started = Instant::now();
         let mut done = Done::default();
@@ -340,7 +346,7 @@ impl Service {
                 }
             }
             if !has_claimed {
-                // Another server is at what is left.
+                // Another server is making the rest.
                 looks.tick().await;
             }
         }
@@ -352,8 +358,8 @@ impl Service {
         Ok(())
     }
 
-    /// Claims copies of files where there is room for them. One job after the other, so that none overlooks what another
-    /// has just claimed; a job of another server may.
+    /// Claims materializations of files if there is room for them. Jobs of this server take turns, so each sees what
+    /// the others have claimed; jobs of other servers may run at the same time.
     async fn claim_room(
         &self,
         view: &Entitled,
@@ -371,8 +377,9 @@ impl Service {
         Ok(claimed)
     }
 
-    /// Refuses to make more where there is as much as there may be, in all or for the recipient that asks; what is being
-    /// made counts as much as the files that it is made of. What all of a view's readers are served is no recipient's own.
+    /// Refuses to make more if the limit is reached, in all or for the recipient that asks. A materialization in
+    /// progress counts with the size of its sources. Those of the newest version, which all readers of a view share, do
+    /// not count against any recipient.
     async fn check_room(&self, view: &Entitled, which: Which, room: &mut Option<KeptBytes>) -> Result<(), Failure> {
         let settings = self.materializer.settings();
         let check = |most: u64, bytes: u64, message: &'static str| {
@@ -413,7 +420,7 @@ impl Service {
         let now = self.clock.now();
         let mut claimed = Vec::new();
         let mut tx = self.db.begin().await?;
-        tx.keep_server_alive(self.materializer.holder(), now).await?;
+        tx.keep_server_alive(self.leases.holder(), now).await?;
         for need in needs {
             let Some(file) = source.snapshot.files().get(need.index) else { continue };
             let (object_key, bytes) = match kind {
@@ -442,7 +449,7 @@ impl Service {
                 stats: None,
                 created_at: now,
                 needed_until: now,
-                holder: self.materializer.holder(),
+                holder: self.leases.holder(),
                 held_until: now + HOLD,
                 attempts: 1,
                 failure: None,
@@ -504,7 +511,7 @@ impl Service {
         copy: Copy,
         permits: &Semaphore,
     ) -> (Copy, Result<MadeCopy, Fault>) {
-        // Closed never: whoever waits here gets its turn.
+        // The semaphore is never closed, so everyone who waits gets a turn.
         let _permit = permits.acquire().await;
         let made = match copy.kind {
             CopyKind::File => self.make_file(view, source, schema, &need, &copy).await,
@@ -557,7 +564,7 @@ impl Service {
         Ok(MadeCopy { id: copy.id, bytes: made.bytes, rows: made.rows, stats: Some(made.stats) })
     }
 
-    /// Whether a source file's footer tells of nothing but the columns that the view shows.
+    /// Checks from a source file's footer that it holds only the columns that the view shows.
     async fn look_into(&self, view: &Entitled, source: &Source, need: &Need, copy: &Copy) -> Result<MadeCopy, Fault> {
         let file = source.snapshot.files().get(need.index).ok_or(EngineError::Missing)?;
         let path = source.location.resolve(file.path).map_err(|_| EngineError::Missing)?;
@@ -579,13 +586,13 @@ impl Service {
         Ok(MadeCopy { id: copy.id, bytes: file.size, rows, stats: None })
     }
 
-    /// Puts what was made, and what could not be, into the register.
+    /// Records successes and failures in the register.
     async fn register(
         &self,
         chunk: Vec<(Copy, Result<MadeCopy, Fault>)>,
     ) -> Result<(Done, Option<Failure>), ServiceError> {
         let (mut done, mut failure, mut lost) = (Done::default(), None, Vec::new());
-        let holder = self.materializer.holder();
+        let holder = self.leases.holder();
         let mut tx = self.db.begin().await?;
         for (copy, made) in chunk {
             match made {
@@ -598,7 +605,7 @@ impl Service {
                     }
                 }
                 Err(fault @ (Fault::HoldsMore | Fault::HoldsLess)) => {
-                    // A file never loses a column, nor gains one.
+                    // The columns of a file never change, so this would always fail.
                     let never = self.clock.now() + TimeDelta::days(36_500);
                     tx.fail_copy(copy.id, holder, &fault.to_string(), never).await?;
                 }
@@ -607,7 +614,7 @@ impl Service {
                     self.metrics.copy_failed();
                     failure = Some(fault.failure());
                     if fault.is_temporary() {
-                        // Whoever asks next may try at once.
+                        // The next request may try again at once.
                         tx.drain_copy(copy.id, None).await?;
                     } else {
                         tx.fail_copy(copy.id, holder, &fault.to_string(), self.again_at(&copy)).await?;
@@ -616,7 +623,7 @@ impl Service {
             }
         }
         tx.commit().await?;
-        // What others took over, or nobody may read any more, was written for nothing.
+        // Files that others took over, or that nobody may read any more, are not needed.
         for key in lost {
             self.materializer.root()?.delete(&key).await?;
         }
@@ -624,7 +631,7 @@ impl Service {
         Ok((done, failure))
     }
 
-    /// When a copy that could not be made is tried again.
+    /// When a failed materialization is tried again.
     fn again_at(&self, copy: &Copy) -> DateTime<Utc> {
         let doublings = u32::try_from(copy.attempts.clamp(1, 16) - 1).unwrap_or(0);
         self.clock.now() + (FIRST_REST * 2i32.pow(doublings)).min(LONGEST_REST)
@@ -632,16 +639,16 @@ impl Service {
 
     async fn keep_alive(&self) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;
-        tx.keep_server_alive(self.materializer.holder(), self.clock.now()).await?;
+        tx.keep_server_alive(self.leases.holder(), self.clock.now()).await?;
         Ok(tx.commit().await?)
     }
 
-    /// What the trail learns of a job's work.
+    /// The audit event for a job's work.
     fn made_event(&self, view: &Entitled, source: &Source, done: &Done, started: Instant) -> Event {
         let actor = Actor::system("weir");
         let published = &view.published.view;
         Event {
-            object: Some(Object { kind: "view".into(), id: Some(published.id), name: Some(published.to_string()) }),
+            object: Some(Object { kind: Kind::View, id: Some(published.id), name: Some(published.to_string()) }),
             recipient_id: Some(view.recipient_id),
             share_id: Some(view.share_id),
             table_version: Some(source.snapshot.version()),
@@ -649,12 +656,12 @@ impl Service {
             rows: Some(done.rows),
             bytes: Some(done.bytes),
             duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            ..Event::new(actor, "copies.make")
+            ..Event::new(actor, Action::CopiesMake)
         }
     }
 }
 
-/// What was made.
+/// The work that was done.
 #[derive(Clone, Copy, Debug, Default)]
 struct Done {
     files: u64,
@@ -675,7 +682,7 @@ impl Job {
         self.progress.borrow().outcome.clone()?.err()
     }
 
-    /// How the job ends.
+    /// Waits for the end of the job.
     async fn outcome(&self) -> Result<(), Arc<Failure>> {
         let mut progress = self.progress.clone();
         let ended = progress.wait_for(|progress| progress.outcome.is_some()).await;
@@ -684,7 +691,7 @@ impl Job {
     }
 }
 
-/// Takes a job off the list when it ends, however it ends.
+/// Removes a job from the list when it ends, however it ends.
 struct Forget {
     materializer: Materializer,
     key: JobKey,
@@ -701,7 +708,7 @@ fn unavailable(error: ServiceError) -> Failure {
     Failure::Unavailable(error.to_string())
 }
 
-/// A file of the source as the engine takes it.
+/// Prepares a file of the source for the engine.
 pub(super) fn source_file(source: &Source, schema: Arc<Schema>, index: usize) -> Result<SourceFile, EngineError> {
     let file = source.snapshot.files().get(index).ok_or(EngineError::Missing)?;
     SourceFile::new(&source.location, source.snapshot.metadata(), &schema, &file)

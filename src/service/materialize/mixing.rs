@@ -1,7 +1,7 @@
-//! Which files of a table are mixed with each other: groups, formed once, within what one commit brought and one value of
-//! each partition column that is shown, and kept.
+//! Decides which files of a table are mixed with each other. Groups are formed once, from files that one commit added
+//! and that have the same values in all shown partition columns, and then kept.
 //!
-//! Never here: how large a group is, which is the domain's to say, or mixing rows.
+//! Never here: mixing rows, or the size of a group, which the domain decides.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -27,22 +27,22 @@ use super::{
     served::{Need, Needs, Partitions, ShownPartitions, Source},
 };
 
-/// How many files one transaction puts into groups, or takes out of them.
+/// The most files that one transaction adds to groups, or removes.
 const GROUPED_AT_ONCE: usize = 4_096;
-/// How many files one statement asks for, and how many of these run at a time.
+/// The number of files that one statement looks up, and the number of such statements that run at a time.
 const ASKED_AT_ONCE: usize = 256;
 const ASKING_AT_ONCE: usize = 4;
-/// How often it is looked whether a scope's files are still named.
+/// How often a scope is checked for files that no version names any more.
 const LOOKED_EVERY: TimeDelta = TimeDelta::days(1);
-/// How many scopes are listed at a time.
+/// The number of scopes that are listed at a time.
 const LISTED: u32 = 100;
-/// The longest log that is read for the files that it names, in commits.
+/// The longest log, in commits, that is read to find the files that it names.
 const LONGEST_LOG: u64 = 100_000;
 
-/// The group of each file of a scope, and the time that is told of it.
+/// The group of each file in a scope, and the time that readers are shown for it.
 pub(super) type Groups = HashMap<Uuid, (Uuid, i64)>;
 
-/// A scope: what groups are kept under, and the physical names of the partition columns that are shown.
+/// A scope: the id under which groups are kept, and the physical names of the shown partition columns.
 struct Scope {
     id: Uuid,
     shown: Vec<String>,
@@ -60,13 +60,13 @@ impl Scope {
         mixing_file(self.id, path)
     }
 
-    /// The values of the partition columns that are shown.
+    /// The file's values of the shown partition columns.
     fn values<'a>(&self, file: &FileRef<'a>) -> Vec<Option<&'a str>> {
         let value = |name: &String| file.partition_values().find(|(own, _)| own == name).and_then(|(_, value)| value);
         self.shown.iter().map(value).collect()
     }
 
-    /// Puts `files`, which were grouped out of `from`, into groups of their own.
+    /// Forms new groups of `files`, which all come from `from`.
     fn group<'a>(
         &self,
         key: &UnitKey,
@@ -95,15 +95,15 @@ impl Scope {
     }
 }
 
-/// The files of a snapshot that one copy is made of.
+/// The files of a snapshot that make up one materialization.
 struct Members {
     grouped_as_of: i64,
     indices: Vec<usize>,
 }
 
 impl Service {
-    /// The copies that `view` over `source` needs where rows of several files are mixed; `None` where some of the files are
-    /// in no group yet. Of a group, files that the row filter leaves out by their partition values are not read.
+    /// The materializations that `view` over `source` needs if rows of several files are mixed; `None` if some files
+    /// are not in a group yet. Files of a group that the row filter excludes by their partition values are not read.
     pub(super) async fn needs_mixed(&self, view: &Entitled, source: &Snapshot) -> Result<Option<Needs>, ServiceError> {
         let scope = Scope::of(view, source);
         self.note_scope(view, source, &scope).await?;
@@ -124,7 +124,7 @@ impl Service {
         let path = |index: &usize| source.files().get(*index).map(|file| file.path);
         let mut all: Vec<Need> = Vec::with_capacity(members.len());
         for (group, Members { grouped_as_of, mut indices }) in members {
-            // The same on every server, whatever order its files are in.
+            // Every server gets the same order, whatever the order of files in its snapshot.
             indices.sort_unstable_by(|one, other| path(one).cmp(&path(other)));
             let unit = self.mixed_unit(view, source, group, &indices);
             let Some((first, more)) = indices.split_first() else { continue };
@@ -147,7 +147,7 @@ impl Service {
         self.materializer.0.unit_key.mixed_unit(view.set.rules, group, members)
     }
 
-    /// Notes that the view uses the scope, which is kept for as long as one does.
+    /// Records that the view uses the scope; a scope is kept as long as some view does.
     async fn note_scope(&self, view: &Entitled, source: &Snapshot, scope: &Scope) -> Result<(), ServiceError> {
         let (scopes, key) = (&self.materializer.0.scopes, (scope.id, view.set.view_id));
         if scopes.contains_key(&key) {
@@ -156,13 +156,13 @@ impl Service {
         let mut tx = self.db.begin().await?;
         tx.note_mixed_scope(scope.id, view.set.view_id, &source.metadata().id, self.clock.now()).await?;
         tx.commit().await?;
-        // The scope may have been forgotten since somebody asked for it.
+        // The scope may have been deleted since it was cached.
         self.materializer.0.groups.invalidate(&scope.id).await;
         scopes.insert(key, ()).await;
         Ok(())
     }
 
-    /// The groups of those `files`, which are a version's, that are in one; it may hold others of the same scope.
+    /// The groups of the given `files` of a version, as far as they are in one; may include other files of the scope.
     async fn groups_of(&self, scope: &Scope, files: &[Uuid]) -> Result<Arc<Groups>, ServiceError> {
         let cache = &self.materializer.0.groups;
         let known = cache.get(&scope.id).await.unwrap_or_default();
@@ -180,15 +180,15 @@ impl Service {
         if groups.is_empty() {
             return Ok(known);
         }
-        // What the version does not hold is not remembered.
+        // Only files of this version are remembered.
         groups.extend(files.iter().filter_map(|file| Some((*file, *known.get(file)?))));
         let groups = Arc::new(groups);
         cache.insert(scope.id, Arc::clone(&groups)).await;
         Ok(groups)
     }
 
-    /// Puts those files of `source` into groups that are in none: those that one commit brought with each other, and with
-    /// whatever else it brought; those that the log no longer tells of with each other.
+    /// Forms groups for the files of `source` that are in none. Files that one commit added are grouped with all other
+    /// files that it added; files whose commits are no longer in the log are grouped with each other.
     pub(super) async fn form_groups(&self, view: &Entitled, source: &Source) -> Result<(), ServiceError> {
         let Source { snapshot, location } = source;
         let scope = Scope::of(view, snapshot);
@@ -205,7 +205,7 @@ impl Service {
         let look = history.walk_back(snapshot.version(), |commit| {
             let removed = commit.files.iter().filter(|file| file.kind == ActionKind::Remove);
             let removed: HashSet<&str> = removed.map(|file| &*file.path).collect();
-            // What a commit takes away and adds again was there before, and has lost some rows.
+            // A file that the commit removes and adds again existed before; it has only lost some rows.
             let is_brought = |file: &FileRef<'_>| !removed.contains(file.path);
             let added = commit.files.iter().filter(|file| file.kind == ActionKind::Add);
             let brought: Vec<FileRef<'_>> =
@@ -223,7 +223,7 @@ impl Service {
         let rest = || snapshot.files().iter().filter(|file| ungrouped.contains(file.path));
         let as_of = rest().map(|file| file.modification_time).max().unwrap_or_default();
         scope.group(key, GroupedFrom::Rest(snapshot.version()), as_of, rest(), &mut grouped);
-        // Servers that form the same groups at once take their rows in one order.
+        // Servers that form the same groups at once must lock rows in the same order.
         grouped.sort_unstable_by_key(|grouped| grouped.file);
         for grouped in grouped.chunks(GROUPED_AT_ONCE) {
             let mut tx = self.db.begin().await?;
@@ -233,11 +233,11 @@ impl Service {
         Ok(())
     }
 
-    /// Forgets the groups of files that nobody can be served any more: those of scopes that no view uses, and those that
-    /// no version names which the table's log can still be read at.
+    /// Deletes the groups of files that can no longer be served: in scopes that no view uses, and of files that no
+    /// readable version of the table names.
     pub async fn forget_groups(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        if self.materializer.root().is_err() || !self.take_lease("copies.groups", now).await? {
+        if self.materializer.root().is_err() || !self.leases.take("copies.groups").await? {
             return Ok(());
         }
         for scope in self.db.list_unused_scopes(LISTED).await? {
@@ -253,7 +253,7 @@ impl Service {
             let Some(last) = scopes.last() else { return Ok(()) };
             after = last.scope;
             for scope in &scopes {
-                // One table out of reach keeps no other from being looked at.
+                // An unreachable table must not stop the others.
                 if let Err(error) = self.forget_unnamed(scope, now).await {
                     tracing::warn!(view.id = %scope.view_id, error = &error as &dyn std::error::Error,
                         "a view's table could not be looked at for the files that its log names");
@@ -262,19 +262,19 @@ impl Service {
         }
     }
 
-    /// Forgets the groups of a scope's files that no version names which can still be read.
+    /// Deletes the groups of a scope's files that no readable version names.
     async fn forget_unnamed(&self, scope: &MixedScope, now: DateTime<Utc>) -> Result<(), ServiceError> {
         let Some((_, table)) = self.db.find_view_by_id(scope.view_id).await? else { return Ok(()) };
         let location = self.storages.locate(&table.spec.location)?;
         let latest = self.lake.latest(&location).await?;
         let (earliest, _) = self.lake.history_until(&location, latest).await.earliest().await?;
         let mut looked_from = i64::try_from(earliest).map_err(ServiceError::internal)?;
-        // Nothing is named no longer as long as the log reaches back as far.
+        // As long as the log reaches back as far as before, no file has lost its last version.
         if looked_from > scope.earliest {
-            // First, so that all of these were in the log before it is read.
+            // Listed first, so that all of these files were in the log before it is read.
             let mut unnamed = self.files_of(scope.scope).await?;
             let latest = self.lake.latest(&location).await?;
-            // Another table in the place of this one says nothing of it.
+            // If another table took the place of this one, its log says nothing about this one's files.
             let is_same = latest.metadata().id == scope.delta_id;
             let history = self.lake.history_until(&location, latest).await;
             let see = |path: &str| {

@@ -1,8 +1,9 @@
-//! Copies: the governed files that recipients of views read instead of source files.
+//! Materializations (copies): the governed files that recipients of views read instead of source files.
 //!
-//! Lives here: who may share which copies ([`Entitled`]), which files are mixed ([`mixing`]), making copies ([`making`]),
-//! putting a table together from them ([`served`]), deleting them ([`keeping`]), and the register that says what there is.
-//! Never here: what a copy holds, which is the engine's, or who may ask, which is the decision's.
+//! Lives here: who shares which materializations ([`Entitled`]), which files are mixed ([`mixing`]), making
+//! ([`making`]), assembling a table from them ([`served`]), deleting them ([`keeping`]), and the register for
+//! operators. Never here: the content of a materialization, which the engine makes, or who may read it, which the
+//! decision says.
 
 mod keeping;
 mod making;
@@ -54,12 +55,12 @@ pub(super) use self::{
 };
 use super::{Service, core::error::ServiceError};
 
-/// Published versions that are kept in memory; each is a few kilobytes and never changes.
+/// The number of published versions kept in memory; each takes a few kilobytes and never changes.
 const KEPT_VERSIONS: u64 = 10_000;
-/// How long a recipient's asking stands before it is noted anew: one write in so long, not one a query.
+/// How often a recipient's request is recorded again, so that not every query causes a write.
 const ASKING_NOTED_EVERY: Duration = Duration::from_secs(600);
 
-/// Memory for knowing which files are mixed with each other, in bytes; what is forgotten is read again.
+/// The memory in bytes for the groups of mixed files; evicted groups are read again.
 const GROUPS_BYTES: u64 = 64 << 20;
 
 fn groups_weight(_: &Uuid, groups: &Arc<mixing::Groups>) -> u32 {
@@ -67,58 +68,56 @@ fn groups_weight(_: &Uuid, groups: &Arc<mixing::Groups>) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
-/// What makes copies and knows those of this server. Cheap to clone.
+/// Makes materializations and keeps this server's state about them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Materializer(Arc<Shop>);
 
 #[derive(Debug)]
 struct Shop {
-    /// Where copies live; without it, views can only be looked at.
+    /// The location of materializations; without one, views can only be previewed.
     root: Option<CopyRoot>,
     engine: Engine,
     unit_key: UnitKey,
-    /// What pseudonyms are derived from, and its number among all keys there ever were.
+    /// The key from which pseudonym keys are derived, and its number among all keys of the installation.
     root_key: RootKey,
     key_version: u32,
     /// The ZIP prefixes that are not shown.
     zips: LowZips,
     settings: ViewSettings,
-    /// Who this server is among those that make copies.
-    holder: Uuid,
     published: Cache<(Uuid, i64), Arc<PublishedView>>,
     served: Cache<served::Key, Arc<Served>>,
-    /// What each set's readers were served last, as long as that is remembered.
+    /// The table that each set's readers were last served, while it is in memory.
     latest: Mutex<HashMap<CopySet, Weak<Served>>>,
-    /// Which files of the version served last are mixed with each other, by scope; the register has it.
+    /// The groups of the files in the last served version, by scope; a cache of the register.
     groups: Cache<Uuid, Arc<mixing::Groups>>,
-    /// Scopes and views that are known to use them.
+    /// Scopes and the views that are recorded as using them.
     scopes: Cache<(Uuid, Uuid), ()>,
     jobs: Mutex<HashMap<JobKey, Arc<Job>>>,
-    /// Held by whoever claims copies.
+    /// Locked while claiming materializations.
     room: tokio::sync::Mutex<Option<KeptBytes>>,
     recipients: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
     noted: Cache<(CopySet, Uuid, Uuid), ()>,
 }
 
-/// What a materializer is built from.
+/// The parts from which a materializer is built.
 #[derive(Debug)]
 pub struct WorkshopParts {
-    /// Where copies live, if anywhere.
+    /// The location of materializations, if there is one.
     pub root: Option<CopyRoot>,
-    /// Makes files.
+    /// The engine that makes files.
     pub engine: Engine,
-    /// The root key that pseudonyms and units are derived from.
+    /// The root key from which keys for pseudonyms and units are derived.
     pub root_key: RootKey,
-    /// Its number among all keys that this installation ever had, from 1; pseudonyms name it.
+    /// The root key's number among all keys that this installation ever had, from 1; it is part of pseudonyms.
     pub key_version: u32,
     /// The settings of views.
     pub settings: ViewSettings,
-    /// Memory for tables put together from copies, in bytes.
+    /// The memory in bytes for tables assembled from materializations.
     pub cache_bytes: u64,
 }
 
 impl Materializer {
-    /// A materializer with nothing in hand.
+    /// Builds a materializer.
     pub fn new(parts: WorkshopParts) -> Self {
         let weight = |_: &served::Key, served: &Arc<Served>| {
             u32::try_from(served.resident_bytes().div_ceil(1024)).unwrap_or(u32::MAX)
@@ -131,7 +130,6 @@ impl Materializer {
             key_version: parts.key_version,
             zips: LowZips::new(&parts.settings.zip3_low_population, parts.settings.zip3_replaces_published),
             settings: parts.settings,
-            holder: Uuid::new_v4(),
             published: Cache::new(KEPT_VERSIONS),
             served: Cache::builder().max_capacity(parts.cache_bytes / 1024).weigher(weight).build(),
             latest: Mutex::default(),
@@ -149,26 +147,21 @@ impl Materializer {
         &self.0.settings
     }
 
-    /// What makes and looks at files.
+    /// The engine that makes and inspects files.
     pub(super) fn engine(&self) -> &Engine {
         &self.0.engine
     }
 
-    /// The place of copies; without one, what to do.
+    /// The location of materializations; the error says how to configure one.
     pub(super) fn root(&self) -> Result<&CopyRoot, ServiceError> {
         self.0.root.as_ref().ok_or_else(|| {
             ServiceError::conflict("this server has no place for copies; set `views.root` and start it again")
         })
     }
 
-    /// The key that the ids of a table's files are made with, for the one recipient that knows it by this id.
+    /// The key for the ids of a table's files, for the one recipient that knows the table by this id.
     pub(super) fn file_key(&self, table_id: Uuid) -> FileKey {
         self.0.unit_key.file_key(table_id)
-    }
-
-    /// Who this server is among those that claim what they make.
-    pub(super) fn holder(&self) -> Uuid {
-        self.0.holder
     }
 
     /// The place of copies, where there is one.
@@ -176,17 +169,17 @@ impl Materializer {
         self.0.root.as_ref().map(|root| root.location().clone())
     }
 
-    /// Whether there is a place for copies.
+    /// Whether there is a location for materializations.
     pub fn has_root(&self) -> bool {
         self.0.root.is_some()
     }
 
-    /// Whether a table's location and the place of copies lie in each other.
+    /// Whether a table's location and the location of materializations overlap.
     pub fn meets(&self, location: &str) -> bool {
         self.0.root.as_ref().is_some_and(|root| root.meets(location))
     }
 
-    /// What a set's readers were served last, where it is remembered.
+    /// The table that a set's readers were last served, if it is still in memory.
     fn latest(&self, set: CopySet) -> Option<Arc<Served>> {
         self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).get(&set)?.upgrade()
     }
@@ -205,7 +198,7 @@ impl Materializer {
         self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What lets so many files of one recipient be made at a time.
+    /// The semaphore that limits how many files of one recipient are made at a time.
     fn permits_of(&self, recipient_id: Uuid) -> Arc<Semaphore> {
         let mut recipients = self.0.recipients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(permits) = recipients.get(&recipient_id).and_then(Weak::upgrade) {
@@ -219,21 +212,21 @@ impl Materializer {
     }
 }
 
-/// A version of a view as one recipient is entitled to read it.
+/// A version of a view as one recipient may read it.
 #[derive(Clone, Debug)]
 pub(super) struct Entitled {
     /// The version.
     pub(super) published: Arc<PublishedView>,
-    /// Whose copies it reads.
+    /// The set of materializations that it reads.
     pub(super) set: CopySet,
-    /// What its copies are made by.
+    /// The rules by which these are made.
     pub(super) rules: Arc<Rules>,
     pub(super) recipient_id: Uuid,
     pub(super) share_id: Uuid,
 }
 
 impl Entitled {
-    /// How the recipient knows the table: as nobody else does.
+    /// The id by which this recipient, and no other, knows the table.
     pub(super) fn table_id(&self) -> Uuid {
         let mut name = Vec::with_capacity(56);
         name.extend_from_slice(&self.set.view_version.to_be_bytes());
@@ -245,7 +238,7 @@ impl Entitled {
 }
 
 impl Service {
-    /// What a recipient may see of a view through a share, at this moment.
+    /// Determines what a recipient may see of a view through a share at this moment.
     pub(super) async fn entitle(
         &self,
         view: &SharedView,
@@ -257,7 +250,7 @@ impl Service {
         Ok(self.entitle_to(published, recipient, share_id, now))
     }
 
-    /// [`Self::entitle`] to a version at hand.
+    /// Like [`Self::entitle`], for a version that is already loaded.
     pub(super) fn entitle_to(
         &self,
         published: Arc<PublishedView>,
@@ -294,7 +287,7 @@ impl Service {
         Entitled { published, set, rules: Arc::new(rules), recipient_id: recipient.id, share_id }
     }
 
-    /// Notes that a recipient asked for its copies: they are made ahead from now on.
+    /// Records that a recipient asked for its materializations, so that they are made in advance from now on.
     async fn note_asking(&self, view: &Entitled, now: DateTime<Utc>) -> Result<(), ServiceError> {
         let key = (view.set, view.recipient_id, view.share_id);
         if self.materializer.0.noted.contains_key(&key) {
@@ -309,7 +302,7 @@ impl Service {
         Ok(())
     }
 
-    /// How long a URL to a copy may live at most.
+    /// The longest lifetime of a URL to a materialization.
     fn longest_url(&self) -> TimeDelta {
         let seconds = self.settings.url_ttl_seconds.max(self.settings.proxied_url_ttl_seconds);
         i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::days(7))

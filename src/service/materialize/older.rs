@@ -1,5 +1,5 @@
-//! What a source file may lack: a column that was added to its table when the file was in it already is NULL in its rows.
-//! Whether that is so, the table's log says, which is asked where the engine finds a column missing that decides what is
+//! Handles source files without a column because the column was added to the table later; in these files it is NULL.
+//! The table's log tells whether that is so; it is read only if the engine misses a column that matters for what is
 //! shown. Never here: which columns those are.
 
 use std::{future::Future, sync::Arc};
@@ -17,9 +17,9 @@ use crate::{
 use super::{making::source_file, served::Source};
 
 impl Service {
-    /// What `work` makes of the file at `index` of `source`, whose columns are `schema`.
+    /// Runs `work` on the file at `index` of `source`, whose columns are `schema`.
     ///
-    /// Where the file lacks a column, it is tried again with what the log says of that.
+    /// If the file lacks a column, consults the log and tries again.
     pub(in crate::service) async fn with_file<T, F: Future<Output = Result<T, EngineError>>>(
         &self,
         source: &Source,
@@ -38,8 +38,8 @@ impl Service {
         }
     }
 
-    /// Whether `files`, those at `indices`, can be tried again although the one at the place `at` lacks `column`: it is
-    /// older than the column. What is found of the column is noted in all of them.
+    /// Whether `files` (those at `indices`) can be tried again although the one at place `at` lacks `column`, because
+    /// that file is older than the column. Marks all of the files that are older.
     pub(super) async fn excuse(
         &self,
         source: &Source,
@@ -60,7 +60,7 @@ impl Service {
         Ok(files.get(at).is_some_and(|file| file.added_later.contains(column)))
     }
 
-    /// Whether the file at `index` was in the table before it had `column`.
+    /// Whether the file at `index` was in the table before `column` was.
     async fn is_older(
         &self,
         source: &Source,
@@ -80,7 +80,7 @@ impl Service {
         match history.was_in_table_when(file.path, lacks).await {
             Ok(was_in_table) => Ok(was_in_table),
             Err(error @ LakeError::Unavailable { .. }) => Err(EngineError::Unavailable(Arc::new(error))),
-            // What an old part of the log does not tell is not known.
+            // If an old part of the log cannot be read, the answer is no.
             Err(error) => {
                 tracing::debug!(table.location = source.location.url(), %error, "a table's past could not be read");
                 Ok(false)
@@ -89,8 +89,8 @@ impl Service {
     }
 }
 
-/// Whether an older schema has what `steps` lead to in the newer one, by the names in files: the exact ones, else those
-/// that differ only by case, as columns are found in files. Where that cannot be told it has.
+/// Whether an older schema has the column that `steps` lead to in the newer one. Columns are found as in files: by
+/// exact name, else by the only name that differs just by case. If that is ambiguous, the answer is yes.
 fn has(schema: &Schema, mapped_then: bool, steps: &[Step<'_>], maps_columns: bool) -> bool {
     let find = |fields: &[Field], wanted: &Field| {
         find_name(fields.iter().map(|field| field.physical_name(mapped_then)), wanted.physical_name(maps_columns))
@@ -109,7 +109,7 @@ fn has(schema: &Schema, mapped_then: bool, steps: &[Step<'_>], maps_columns: boo
             (Step::Element { .. }, Some(DataType::Array { element, .. }), _) => Some(element),
             (Step::Key, Some(DataType::Map { key, .. }), _) => Some(key),
             (Step::Value { .. }, Some(DataType::Map { value, .. }), _) => Some(value),
-            // Something else was there, and what it was in files is anybody's guess.
+            // The older schema has another type here, so what its files hold is unknown.
             _ => return true,
         };
     }
@@ -177,7 +177,7 @@ mod tests {
         {
             assert_eq!(had(&now, false, path), expected, "{path}");
         }
-        // Renamed since columns are mapped: the same column. Another one under its old name: not the same.
+        // A column that was renamed under column mapping is the same column; another column under its old name is not.
         let physical = |name: &str| json!({"delta.columnMapping.physicalName": name}).as_object().unwrap().clone();
         now.fields[1].metadata = physical("a");
         now.fields[0].metadata = physical("col-1");

@@ -1,4 +1,4 @@
-//! Published versions of views, which never change and are therefore kept in memory.
+//! Published versions of views. They never change, so they are kept in memory.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -22,17 +22,17 @@ use crate::{
     service::{Service, core::error::ServiceError},
 };
 
-/// Schemas of the source whose fit is remembered; a table rarely has more in its life.
+/// The number of source schemas whose fit is remembered; few tables ever have more.
 const REMEMBERED_SCHEMAS: usize = 64;
 
 /// A published version, ready to be served.
 #[derive(Debug)]
 pub(in crate::service) struct PublishedView {
-    /// Which.
+    /// The view and its version.
     pub(in crate::service) view: SharedView,
-    /// What it comes to.
+    /// The compiled plan.
     pub(in crate::service) plan: Arc<ViewPlan>,
-    /// What its copies depend on.
+    /// What its materializations depend on.
     pub(in crate::service) references: References,
     /// When it was published.
     pub(in crate::service) published_at: DateTime<Utc>,
@@ -51,18 +51,18 @@ impl PublishedView {
         })
     }
 
-    /// What is not published yet, to be looked at.
+    /// Wraps a draft, for previews.
     pub(in crate::service) fn draft(view: SharedView, plan: ViewPlan, changed_at: DateTime<Utc>) -> Self {
         let references = plan.references();
         Self { view, references, plan: Arc::new(plan), published_at: changed_at, fits: Mutex::default() }
     }
 
-    /// `name@vN`; a draft has no version.
+    /// `name@vN`; a draft has only its name.
     pub(in crate::service) fn label(&self) -> String {
         if self.view.version == 0 { self.view.name.to_string() } else { self.view.to_string() }
     }
 
-    /// What keeps the version from being served over a source that is like this, for operators.
+    /// Why the version cannot be served over a source with this metadata, for operators; empty if it can.
     pub(in crate::service) fn misfits(&self, source: &Metadata) -> Vec<String> {
         match Schema::parse(&source.schema_string) {
             Ok(schema) => self.plan.misfits(&schema, &source.partition_columns),
@@ -70,7 +70,7 @@ impl PublishedView {
         }
     }
 
-    /// Whether the version can be served over a source that is like this.
+    /// Whether the version can be served over a source with this metadata.
     pub(in crate::service) fn fits(&self, source: &Metadata) -> bool {
         let mut hasher = DefaultHasher::new();
         (&source.schema_string, &source.partition_columns).hash(&mut hasher);
@@ -87,14 +87,14 @@ impl PublishedView {
         is_fit
     }
 
-    /// Whether an older version of the source can be read as the view shows it now: what it lacks is NULL.
+    /// Whether an older version of the source can be read as the view shows it now; missing columns are NULL.
     pub(in crate::service) fn reads(&self, source: &Metadata) -> bool {
         self.fits(source)
             || Schema::parse(&source.schema_string)
                 .is_ok_and(|schema| self.plan.reads(&schema, &source.partition_columns))
     }
 
-    /// The protocol that readers of the governed table need: the plain one, and what a type asks for.
+    /// The protocol for readers of the governed table: the basic one, plus features that a type needs.
     pub(super) fn protocol(&self) -> Protocol {
         const NTZ: &str = "timestampNtz";
         if self.plan.schema.fields.iter().any(has_local_times) {
@@ -114,7 +114,8 @@ impl PublishedView {
         required_features(&self.protocol(), &self.metadata(), false)
     }
 
-    /// The metadata of the governed table: the view's own, and nothing of its source's. The id is each recipient's own.
+    /// The metadata of the governed table. It comes from the view alone, not from its source; the id is replaced for
+    /// each recipient.
     pub(in crate::service) fn metadata(&self) -> Metadata {
         Metadata {
             id: self.view.id.to_string(),
@@ -135,7 +136,7 @@ fn has_local_times(field: &Field) -> bool {
     leaves.iter().any(|(_, leaf)| **leaf == DataType::Primitive(Primitive::TimestampNtz))
 }
 
-/// The plan that a published version is.
+/// Loads the plan of a published version.
 pub(in crate::service) fn plan_of(version: &ViewVersion) -> Result<ViewPlan, ServiceError> {
     let pinned: PinnedView = serde_json::from_str(&version.definition).map_err(ServiceError::internal)?;
     pinned.plan().map_err(|problems| ServiceError::internal(format!("a published view has problems: {problems:?}")))
@@ -145,8 +146,8 @@ pub(in crate::service) fn plan_of(version: &ViewVersion) -> Result<ViewPlan, Ser
 pub(in crate::service) type PublishedViews = HashMap<(Uuid, i64), Arc<PublishedView>>;
 
 impl Service {
-    /// The published versions that are named. A change reads them before it takes the audit chain's lock, under which
-    /// nobody waits for a plan to be read.
+    /// Loads the given published versions. A change does this before it takes the audit chain's lock, so that loading a
+    /// plan never happens under the lock.
     pub(in crate::service) async fn published_views<'a>(
         &self,
         views: impl Iterator<Item = &'a SharedView> + Send,
@@ -160,7 +161,7 @@ impl Service {
         Ok(published)
     }
 
-    /// A published version.
+    /// Loads a published version.
     pub(in crate::service) async fn published_view(
         &self,
         view: &SharedView,

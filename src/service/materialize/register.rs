@@ -1,4 +1,5 @@
-//! The register of copies as operators read it: what the server has written, for whom, and how far it is.
+//! The register of materializations as operators read it: what the server has made, for which recipients, and its
+//! progress.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -24,29 +25,29 @@ use crate::{
 
 use super::served::{MaterializationState, Source};
 
-/// Which copies are listed.
+/// A filter for listing materializations.
 #[derive(Clone, Debug, Default)]
 pub struct CopiesQuery {
-    /// Only those of the view of this name.
+    /// Only those of the view with this name.
     pub view: Option<String>,
-    /// Only those in this state; without one, all that were not deleted.
+    /// Only those in this state; without one, all except deleted ones.
     pub state: Option<CopyState>,
 }
 
-/// A copy, and who reads it.
+/// A materialization and its readers.
 #[derive(Clone, Debug)]
 pub struct ListedCopy {
-    /// The copy.
+    /// The materialization.
     pub copy: Copy,
-    /// The view's name and version; the view's id where it is gone.
+    /// The view's name and version; the view's id if the view was deleted.
     pub view: String,
     /// The recipients that it was made for.
     pub recipients: Vec<String>,
-    /// When it goes if nobody asks any more.
+    /// When it will be deleted if nobody asks for it again.
     pub expires_at: DateTime<Utc>,
 }
 
-/// How far the copies of one set of readers are.
+/// The progress of the materializations for one set of readers.
 #[derive(Clone, Debug)]
 pub struct Preparation {
     /// The view's version.
@@ -55,18 +56,18 @@ pub struct Preparation {
     pub recipients: Vec<String>,
     /// The newest version of the source that the view fits.
     pub table_version: u64,
-    /// The version that the readers get; none before the first is ready.
+    /// The version that the readers are served; `None` until a first one is ready.
     pub served_version: Option<i64>,
-    /// How many copies the newest version needs.
+    /// The number of materializations that the newest version needs.
     pub files: usize,
-    /// How many of them are ready.
+    /// The number of these that are ready.
     pub ready: usize,
-    /// How many could not be made; the register says why.
+    /// The number of these that failed; the register has the reasons.
     pub failed: usize,
 }
 
 impl Service {
-    /// Copies in the order of their making.
+    /// Lists materializations in the order in which they were begun.
     pub async fn list_copies(&self, query: &CopiesQuery, page: &PageRequest) -> Result<Page<ListedCopy>, ServiceError> {
         let view_id = match &query.view {
             None => None,
@@ -85,7 +86,7 @@ impl Service {
         Ok(self.end_page(opened, listed, |listed: &ListedCopy| listed.copy.id.to_string()))
     }
 
-    /// The identity of the view that a filter means.
+    /// The id of the view that a filter names.
     async fn filtered_view(&self, text: &str) -> Result<Uuid, ServiceError> {
         let found = match lookup::key(NameKind::View, text) {
             Ok(key) => self.db.find_view(&key).await?.map(|(view, _)| view.id),
@@ -132,7 +133,7 @@ impl Service {
         Ok(readers)
     }
 
-    /// How far the copies of a view's versions are that somebody reads.
+    /// The progress of the materializations of all versions of a view that are being read.
     pub(in crate::service) async fn preparations(&self, view: &View) -> Result<Vec<Preparation>, ServiceError> {
         let now = self.clock.now();
         let mut versions: Vec<i64> = Vec::new();
@@ -185,7 +186,7 @@ impl Service {
         })
     }
 
-    /// The newest version of a view's source that the view fits; none where there is no such version any more.
+    /// The newest version of a view's source that fits the view; `None` if no such version exists any more.
     pub(in crate::service) async fn newest_source(
         &self,
         view: &super::Entitled,
@@ -201,7 +202,7 @@ impl Service {
     }
 }
 
-/// Names that one listing looks up once.
+/// Caches names within one listing.
 #[derive(Debug, Default)]
 struct Names {
     views: HashMap<Uuid, String>,

@@ -1,4 +1,5 @@
-//! A governed table put together from copies: one version of the source, as readers with equal entitlements see it.
+//! Assembles a governed table from materializations: one version of the source, as readers with equal entitlements see
+//! it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,26 +33,27 @@ use crate::{
 
 use super::Entitled;
 
-/// For how much longer than a URL lives copies are kept each time they are handed out: one write in so long.
+/// How much longer than a URL's lifetime materializations are kept after being handed out, so that a write is rarely
+/// needed.
 const KEPT_LONGER: TimeDelta = TimeDelta::hours(1);
 
-/// From how many unknown copies on all of a set's are read rather than each by itself.
+/// From this many unknown materializations on, a set's are read all at once instead of one by one.
 const MANY: usize = 256;
 
-/// What a served table is known by: whose it is, and the mark of the source's version.
+/// Identifies a served table: the set that it belongs to, and the mark of the source's version.
 pub(super) type Key = (CopySet, String);
 
-/// One version of a view's source, and where it lies.
+/// One version of a view's source, and its location.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Source {
     /// The version.
     pub(in crate::service) snapshot: Arc<Snapshot>,
-    /// Its place.
+    /// The location of the table.
     pub(in crate::service) location: TableLocation,
 }
 
 impl Source {
-    /// What it and its readers' copies are known by.
+    /// The key of the served table for this view and version.
     pub(super) fn key(&self, view: &Entitled) -> Key {
         (view.set, self.snapshot.mark())
     }
@@ -62,23 +64,23 @@ impl Source {
 pub(in crate::service) struct Served {
     /// The table as its readers see it.
     pub(in crate::service) snapshot: Arc<Snapshot>,
-    /// Where its files are.
+    /// The location of its files.
     pub(in crate::service) location: TableLocation,
     known: HashMap<UnitId, KnownCopy>,
-    /// The epoch of the serving under which they are known.
+    /// The epoch of the serving to which they belong.
     epoch: Uuid,
-    /// Until when its copies are kept.
+    /// Until when its materializations are kept.
     kept_until: Mutex<DateTime<Utc>>,
 }
 
-/// How a table's copies are held.
+/// How long a table's materializations are held, and under which epoch.
 struct Held {
     epoch: Uuid,
     /// Until when they are kept.
     until: DateTime<Utc>,
 }
 
-/// What a table needs to know of a copy.
+/// The facts about a materialization that a table needs.
 #[derive(Clone, Debug)]
 struct KnownCopy {
     id: Uuid,
@@ -101,7 +103,7 @@ impl From<Copy> for KnownCopy {
 }
 
 impl Served {
-    /// Bytes of memory that it holds.
+    /// The memory that it uses, in bytes.
     pub(super) fn resident_bytes(&self) -> usize {
         let texts = self.known.values().map(|copy| copy.object_key.len() + copy.stats.as_ref().map_or(0, |s| s.len()));
         self.snapshot.resident_bytes()
@@ -109,7 +111,7 @@ impl Served {
             + texts.sum::<usize>()
     }
 
-    /// How many copies it is put together from.
+    /// The number of materializations from which it is assembled.
     pub(super) fn copies(&self) -> usize {
         self.known.len()
     }
@@ -123,41 +125,41 @@ impl Served {
     }
 }
 
-/// One copy that a version of a table needs.
+/// One materialization that a version of a table needs.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Need {
-    /// The place of the source file, or of the first one, in its snapshot.
+    /// The index of the source file in its snapshot, or of the first file of a group.
     pub(in crate::service) index: usize,
-    /// The places of those that are mixed with it.
+    /// The indices of the files that are mixed with it.
     pub(super) more: Box<[usize]>,
-    /// The time that is told of it where rows are mixed: that of its group, and of no file.
+    /// The modification time shown to readers if rows are mixed: that of the group, not of any file.
     pub(super) grouped_as_of: Option<i64>,
     pub(super) unit: UnitId,
 }
 
-/// The copies that a version of a table needs, and of which kind they are.
+/// The materializations that a version of a table needs, and their kind.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Needs {
     pub(super) kind: CopyKind,
     pub(in crate::service) all: Vec<Need>,
-    /// Whether the row filter could be told for every file that it decides by partition values alone.
+    /// Whether partition values alone decided the row filter for every file where they should.
     pub(super) is_certain: bool,
 }
 
-/// Where a version of a table stands.
+/// The state of a version of a table.
 #[derive(Debug)]
 pub(super) enum MaterializationState {
-    /// All copies are there.
+    /// All materializations exist.
     Ready(Arc<Served>),
-    /// Some of its files, of which there are so many, are not in the groups yet that they are mixed in.
+    /// This many of its files are not in the groups yet in which they will be mixed.
     Ungrouped { files: usize },
-    /// These are not, of so many; the rest of the row says who is at them, if anybody.
+    /// Of `total` materializations these are missing; a register row says which server is making one, if any.
     Lacking { kind: CopyKind, total: usize, missing: Vec<(Need, Option<Copy>)> },
 }
 
 impl Service {
-    /// The copies that `view` over `source` needs, of `kind`. Files that the row filter leaves out by their partition
-    /// values need none.
+    /// The materializations of `kind` that `view` over `source` needs. Files that the row filter excludes by their
+    /// partition values need none.
     pub(in crate::service) fn needs(
         &self,
         view: &Entitled,
@@ -171,7 +173,7 @@ impl Service {
         for (index, file) in source.files().iter().enumerate() {
             match partitions.as_ref().map(|partitions| partitions.may_be_shown(&file)) {
                 Some(Some(false)) => continue,
-                // The engine looks at the file, and says what is wrong with it.
+                // The engine will read the file, and say what is wrong with it.
                 Some(None) => is_certain = false,
                 Some(Some(true)) | None => {}
             }
@@ -191,9 +193,9 @@ impl Service {
         Ok(Needs { kind, all, is_certain })
     }
 
-    /// The copies that `view` over `source` needs where source files may be handed out themselves, as far as log and view
-    /// tell: every column is shown as it is, whole files are shown or not, and no row of them is deleted (what their
-    /// footers hold is looked at later).
+    /// The needs of `view` over `source` if source files may be handed out unchanged, as far as log and view show: all
+    /// columns are shown unmasked, the filter shows or hides whole files, and no rows are deleted. File footers are
+    /// checked later.
     pub(super) fn needs_through(&self, view: &Entitled, source: &Snapshot) -> Result<Option<Needs>, ServiceError> {
         let plan = &view.published.plan;
         let metadata = source.metadata();
@@ -206,7 +208,7 @@ impl Service {
             return Ok(None);
         }
         let needs = self.needs(view, source, CopyKind::Source)?;
-        // What the log does not say is for the engine to judge.
+        // If the log lacks partition values, the engine has to decide.
         let is_whole = |need: &Need| {
             let file = source.files().get(need.index);
             file.is_some_and(|file| file.deletion_vector.is_none() && file.unsaid_partition_columns().next().is_none())
@@ -214,11 +216,12 @@ impl Service {
         Ok((needs.is_certain && needs.all.iter().all(is_whole)).then_some(needs))
     }
 
-    /// Where `view` over `source` stands; what is there is kept for as long as URLs to it may live.
+    /// The state of `view` over `source`; existing materializations are kept as long as URLs to them may live.
     pub(super) async fn state_of(&self, view: &Entitled, from: &Source) -> Result<MaterializationState, ServiceError> {
         let (key, source) = (from.key(view), &from.snapshot);
         if let Some(served) = self.materializer.0.served.get(&key).await {
-            // The set may have been ended since, or a copy found missing, whatever they were kept for.
+            // The set may have been ended since, or an object found missing, even within the time for which it was
+            // kept.
             let serving = self.db.find_serving(view.set).await?;
             if serving.is_some_and(|serving| serving.epoch == served.epoch) && self.keep(&served).await? {
                 return Ok(MaterializationState::Ready(served));
@@ -261,7 +264,7 @@ impl Service {
         };
         let known: HashMap<UnitId, KnownCopy> = needs.all.iter().map(|need| need.unit).filter_map(copy).collect();
         let Some(held) = self.hold_and_advance(view, source, &known, before.as_deref(), &fresh).await? else {
-            // Some were deleted between the two looks.
+            // Some were deleted between the two lookups.
             self.materializer.forget(view.set);
             let missing = needs.all.into_iter().map(|need| (need, None)).collect();
             return Ok(MaterializationState::Lacking { kind: needs.kind, total, missing });
@@ -272,7 +275,7 @@ impl Service {
         Ok(MaterializationState::Ready(served))
     }
 
-    /// What the register says of the copies that are needed, but for those that the readers were served `before`.
+    /// Looks up the needed materializations in the register, except those that the readers were served `before`.
     async fn look_up(
         &self,
         view: &Entitled,
@@ -290,7 +293,7 @@ impl Service {
         Ok(copies.into_iter().filter(|copy| unknown.contains(&copy.unit)).map(|copy| (copy.unit, copy)).collect())
     }
 
-    /// Keeps the copies of a served table until its URLs are dead; false where some are gone.
+    /// Keeps the materializations of a served table until its URLs expire; false if some are gone.
     async fn keep(&self, served: &Served) -> Result<bool, ServiceError> {
         let needed = self.clock.now() + self.longest_url();
         if served.kept_until() > needed {
@@ -308,8 +311,8 @@ impl Service {
         Ok(true)
     }
 
-    /// Keeps the `known` copies until their URLs are dead, and has this version served from now on; `None` where some are
-    /// gone. Those that are not `fresh` were served `before`, and are kept for as long as that is.
+    /// Keeps the `known` materializations until their URLs expire, and makes this the served version; `None` if some
+    /// are gone. Those that are not in `fresh` were served `before`, and are kept as long as that table.
     async fn hold_and_advance(
         &self,
         view: &Entitled,
@@ -330,7 +333,7 @@ impl Service {
         };
         let version = i64::try_from(source.version()).map_err(ServiceError::internal)?;
         let mut tx = self.db.begin().await?;
-        // First, because whoever ends a set takes its serving first, too.
+        // This comes first because ending a set also begins with the serving's row.
         let epoch = tx.advance_serving(view.set, &source.metadata().id, version, now).await?;
         let kept = tx.need_copies(ids, until).await?;
         if before.is_some_and(|before| before.epoch != epoch) || usize::try_from(kept) != Ok(ids.len()) {
@@ -340,8 +343,8 @@ impl Service {
         Ok(Some(Held { epoch, until }))
     }
 
-    /// Where the file at `path` lies, if it is a copy, or a source file handed out as one, that this recipient may read
-    /// now. What was handed out yesterday is still this recipient's.
+    /// Finds the location of the file at `path`, if it is a materialization, or a source file in place of one, that
+    /// this recipient may read now. Those handed out yesterday still count.
     pub(in crate::service) async fn find_copy_place(
         &self,
         view: &SharedView,
@@ -387,13 +390,13 @@ impl Service {
         let mut files: Vec<(&Need, &KnownCopy, Box<PartitionPairs>)> = Vec::new();
         for need in &needs.all {
             let (Some(copy), Some(file)) = (known.get(&need.unit), source.files().get(need.index)) else { continue };
-            // What holds no row is not listed.
+            // A materialization without rows is not listed.
             if needs.kind == CopyKind::File && copy.rows == 0 {
                 continue;
             }
             files.push((need, copy, partitions.values(&file)));
         }
-        // Of source files the log speaks, of which nothing is passed on as it stands.
+        // Statistics of source files come from the log, and are rebuilt, never passed on unchanged.
         let shape = (needs.kind == CopyKind::Source).then(|| StatsShape::of(source.metadata()));
         let rebuilt = |need: &Need| shape.as_ref()?.rebuilt(source.files().get(need.index)?.stats?);
         let stats: Vec<Option<String>> = files.iter().map(|(need, ..)| rebuilt(need)).collect();
@@ -420,14 +423,14 @@ impl Service {
     }
 }
 
-/// The partition columns by which a row filter leaves out whole files.
+/// The partition columns by which a row filter excludes whole files.
 pub(super) struct Partitions<'a> {
     condition: &'a Condition,
     fields: Vec<(&'a str, String, DataType)>,
 }
 
 impl<'a> Partitions<'a> {
-    /// `None` where the filter asks for no partition value, or there is none.
+    /// Selects them; `None` if there is no filter, or if it reads columns but no partition columns.
     pub(super) fn of(view: &'a Entitled, source: &'a Snapshot) -> Result<Option<Self>, ServiceError> {
         let Some(condition) = &view.rules.condition else { return Ok(None) };
         let metadata = source.metadata();
@@ -446,7 +449,7 @@ impl<'a> Partitions<'a> {
         Ok(Some(Self { condition, fields: partitions.into_iter().filter_map(field).collect() }))
     }
 
-    /// Whether some of the file's rows may be shown; `None` where a value cannot be read, or the log has none.
+    /// Whether some of the file's rows may be shown; `None` if a value cannot be read, or the log has none.
     pub(super) fn may_be_shown(&self, file: &FileRef<'_>) -> Option<bool> {
         let mut values = HashMap::new();
         let find = |physical: &str| self.fields.iter().find(|(_, own, _)| own == physical);
@@ -466,7 +469,7 @@ impl<'a> Partitions<'a> {
     }
 }
 
-/// Where the shown partition columns' values come from: shown name and the source's physical name.
+/// The shown partition columns: the shown name and the source's physical name of each.
 pub(super) struct ShownPartitions(Vec<(Box<str>, String)>);
 
 impl ShownPartitions {
@@ -487,7 +490,7 @@ impl ShownPartitions {
         Self(plan.partition_columns.iter().filter_map(column).collect())
     }
 
-    /// What the source's files call them.
+    /// Their names in the source's files.
     pub(super) fn physical(self) -> Vec<String> {
         self.0.into_iter().map(|(_, physical)| physical).collect()
     }

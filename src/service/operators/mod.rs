@@ -1,22 +1,31 @@
-//! Operators: who may use the admin API, and their tokens. A token in clear leaves here once, in the answer that made
-//! it.
+//! Manages operators, who may use the admin API, and their tokens. A token's text leaves the server once, in the answer
+//! that created it.
 
+mod groups;
+pub mod identities;
+pub(super) mod refusals;
 pub mod sign_in;
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     config::OperatorSettings,
     domain::{
         access::{limits::span, token::BearerToken},
-        audit::{Event, Object, timestamp},
-        core::{
-            name::{Name, NameKind, name_key},
-            spec::Mode,
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
         },
-        operators::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role},
+        core::{
+            message::quoted,
+            name::{Name, NameKind, name_key},
+            spec::{Mode, tightened},
+            word::AsWritten,
+        },
+        operators::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role, group::Member},
     },
     store::{Db, StoreError, Tx},
 };
@@ -36,15 +45,18 @@ use super::{
     },
 };
 
-/// How many tokens of one operator work at a time: for its machines, and one that takes another's place.
+/// The most live tokens of one operator: for its machines, and a successor for one.
 const MAX_LIVE_TOKENS: i64 = 10;
+
+/// How many of an operator's groups are named.
+const NAMED: usize = 20;
 
 /// A token that was just made, in clear.
 #[derive(Debug)]
 pub struct IssuedOperatorToken {
-    /// What is kept of it.
+    /// The stored record.
     pub token: OperatorToken,
-    /// The token itself; shown now or never.
+    /// The token's text; it cannot be shown again.
     pub secret: BearerToken,
 }
 
@@ -56,23 +68,46 @@ fn token_not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "token", name: id.to_string() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Event {
+fn event(ctx: &OperatorContext, action: Action, operator: &Operator) -> Event {
     let name = Some(operator.name.to_string());
-    ctx.event(action, Object { kind: "operator".into(), id: Some(operator.id), name })
+    ctx.event(action, Object { kind: Kind::Operator, id: Some(operator.id), name })
 }
 
-/// Moves an operator to `after` in a transaction that holds the chain's lock.
+/// Stores `after` as the operator's new state; the transaction must hold the chain's lock.
 pub(super) async fn move_in(
     tx: &mut Tx,
     ctx: &OperatorContext,
     after: Operator,
     reason: &str,
-    action: &'static str,
+    action: Action,
 ) -> Result<Operator, StoreError> {
     let after = tx.update_operator(after).await?;
-    let event = Event { change: Some(json!({"reason": reason})), ..event(ctx, action, &after) };
+    let change = json!({"after": {"disabled": after.disabled_at.is_some()}, "reason": reason});
+    let event = Event { change: Some(change), ..event(ctx, action, &after) };
     write::append(tx, event, ctx.now).await?;
     Ok(after)
+}
+
+/// Sets those of the recorded values that tighten an operator, in a transaction that holds the chain's lock; whether there
+/// were any.
+pub(in crate::service) async fn tighten(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    id: Uuid,
+    name: &str,
+    recorded: &Map<String, Value>,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    let found = tx.find_operator(&name_key(name)).await?.filter(|operator| operator.id == id);
+    let Some(before) = found else { return Ok(false) };
+    let spec = tightened(&before.spec, recorded);
+    if spec == before.spec {
+        return Ok(false);
+    }
+    let after = tx.update_operator(Operator { spec, updated_at: ctx.now, ..before.clone() }).await?;
+    let told = audited(Some(&before.spec), Some(&after.spec)).because(reason);
+    write::append(tx, told.told_by(event(ctx, Action::OperatorUpdate, &after)), ctx.now).await?;
+    Ok(true)
 }
 
 /// Ends an operator's token now, in a transaction that holds the chain's lock.
@@ -85,7 +120,7 @@ pub(super) async fn end_token_in(
 ) -> Result<(), StoreError> {
     tx.revoke_operator_token(id, ctx.now).await?;
     let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
-    let event = Event { change: Some(change), token_id: Some(id), ..event(ctx, "operator.token.revoke", operator) };
+    let event = Event { change: Some(change), token_id: Some(id), ..event(ctx, Action::OperatorTokenRevoke, operator) };
     write::append(tx, event, ctx.now).await
 }
 
@@ -97,6 +132,20 @@ fn parse_name(name: &str) -> Result<Name, ServiceError> {
         return Err(ServiceError::invalid("operator", message));
     }
     Ok(parsed)
+}
+
+/// The spec that `named` makes of what was there. One without any role is refused unless `bindings` says so: its groups may
+/// have some.
+fn spec_of(before: Option<&OperatorSpec>, named: &Named, mode: Mode) -> Result<OperatorSpec, ServiceError> {
+    let spec: OperatorSpec = match before {
+        None => new_spec(named)?,
+        Some(before) => changed_spec(before, named, mode)?.in_words_of(before),
+    };
+    if spec.role.is_none() && spec.bindings.is_empty() && !named.contains_key("bindings") {
+        let message = "is missing; every operator has one, or `bindings` (empty for one that is what its groups are)";
+        return Err(ServiceError::invalid("role", message));
+    }
+    Ok(spec)
 }
 
 async fn find(tx: &mut Tx, name: &str) -> Result<Operator, ServiceError> {
@@ -114,8 +163,7 @@ async fn insert(tx: &mut Tx, ctx: &OperatorContext, name: Name, spec: OperatorSp
         revision: 1,
     };
     tx.insert_operator(&operator).await?;
-    let change = Some(audited(None, Some(&operator)));
-    let created = Event { change, ..event(ctx, "operator.create", &operator) };
+    let created = audited(None, Some(&operator.spec)).told_by(event(ctx, Action::OperatorCreate, &operator));
     write::append(tx, created, ctx.now).await?;
     Ok(operator)
 }
@@ -147,7 +195,7 @@ async fn issue(
     tx.insert_operator_token(&token, &secret.hash()).await?;
     let change = json!({"after": {"expires_at": timestamp(token.expires_at)}});
     let issued =
-        Event { change: Some(change), token_id: Some(token.id), ..event(ctx, "operator.token.issue", operator) };
+        Event { change: Some(change), token_id: Some(token.id), ..event(ctx, Action::OperatorTokenIssue, operator) };
     write::append(tx, issued, ctx.now).await?;
     Ok(IssuedOperatorToken { token, secret })
 }
@@ -161,9 +209,9 @@ fn life(settings: &OperatorSettings, asked: Option<u64>) -> Result<u64, ServiceE
     Err(ServiceError::invalid("expires_in_seconds", format!("must be between 1 and {longest}")))
 }
 
-/// Refuses what would leave nobody who can make operators.
+/// Refuses a change that would leave no admin who can create operators.
 async fn keep_an_admin(tx: &mut Tx, operator: &Operator, now: DateTime<Utc>) -> Result<(), ServiceError> {
-    let is_admin = operator.spec.role == Role::Admin && operator.disabled_at.is_none();
+    let is_admin = operator.spec.is_admin() && operator.disabled_at.is_none();
     if is_admin && !tx.has_admin(Some(operator.id), now).await? {
         let message =
             format!("operator `{}` is the last enabled admin; make another one, with a token, first", operator.name);
@@ -172,14 +220,14 @@ async fn keep_an_admin(tx: &mut Tx, operator: &Operator, now: DateTime<Utc>) -> 
     Ok(())
 }
 
-/// Makes an operator with a token, straight on the database: how the first admin is made, and how one gets in again
-/// when no admin can. Works beside running servers.
+/// Creates an operator with a token directly in the database: the first admin, or one to get back in when no admin can
+/// sign in. Works beside running servers.
 pub async fn create_operator(
     db: &Db,
     clock: &Clock,
     settings: &OperatorSettings,
     name: &str,
-    role: Role,
+    role: AsWritten<Role>,
     expires_in_seconds: Option<u64>,
 ) -> Result<IssuedOperatorToken, ServiceError> {
     let name = parse_name(name)?;
@@ -187,7 +235,7 @@ pub async fn create_operator(
     let mut tx = db.begin().await?;
     tx.lock_audit_head().await?;
     let ctx = OperatorContext::system("command line", clock.now());
-    let operator = insert(&mut tx, &ctx, name, OperatorSpec { role, description: None }).await?;
+    let operator = insert(&mut tx, &ctx, name, OperatorSpec::of(role)).await?;
     let issued = issue(&mut tx, &ctx, &operator, life).await?;
     tx.commit().await?;
     Ok(issued)
@@ -204,28 +252,28 @@ impl Service {
         let name = parse_name(name)?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_operator(name.key()).await? {
-            let after = Operator { spec: changed_spec(&existing.spec, named, Mode::Whole)?, ..existing.clone() };
-            confirm("operator", name.as_str(), &existing, &after)?;
+            let spec = spec_of(Some(&existing.spec), named, Mode::Whole)?;
+            confirm("operator", name.as_str(), &existing.spec, &spec)?;
             return Ok(Put::Confirmed(existing));
         }
-        let operator = insert(&mut tx, ctx, name, new_spec(named)?).await?;
+        let operator = insert(&mut tx, ctx, name, spec_of(None, named, Mode::Whole)?).await?;
         tx.commit().await?;
         Ok(Put::Created(operator))
     }
 
-    /// An operator.
+    /// Finds an operator by name.
     pub async fn get_operator(&self, name: &str) -> Result<Operator, ServiceError> {
         self.db.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
     }
 
-    /// Operators by name.
+    /// Lists operators by name.
     pub async fn list_operators(&self, page: &PageRequest) -> Result<Page<Operator>, ServiceError> {
         let opened = self.begin_page(page, "operators".into())?;
         let operators = self.db.list_operators(opened.after.as_deref(), opened.limit).await?;
         Ok(self.end_page(opened, operators, |operator| operator.name.key().to_owned()))
     }
 
-    /// Changes an operator; a lesser role counts from the commit on.
+    /// Changes an operator; a lesser role applies from the commit on.
     pub async fn update_operator(
         &self,
         ctx: &OperatorContext,
@@ -236,23 +284,22 @@ impl Service {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before = find(&mut tx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
-        let mut after = Operator { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
-        if differing(&before, &after).is_empty() {
+        let mut after = Operator { spec: spec_of(Some(&before.spec), named, Mode::Merge)?, ..before.clone() };
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(before);
         }
-        if after.spec.role != Role::Admin {
+        if !after.spec.is_admin() {
             keep_an_admin(&mut tx, &before, ctx.now).await?;
         }
         after.updated_at = ctx.now;
         let after = tx.update_operator(after).await?;
-        let change = Some(audited(Some(&before), Some(&after)));
-        let event = Event { change, ..event(ctx, "operator.update", &after) };
+        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::OperatorUpdate, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
     }
 
-    /// Deletes an operator with its tokens. What it did stays on record.
+    /// Deletes an operator with its tokens. Its past actions stay on record.
     pub async fn delete_operator(
         &self,
         ctx: &OperatorContext,
@@ -263,14 +310,21 @@ impl Service {
         let operator = find(&mut tx, name).await?;
         Precondition::check(condition, operator.id, operator.revision)?;
         keep_an_admin(&mut tx, &operator, ctx.now).await?;
+        let groups = groups::all_in(&mut tx).await?;
+        let groups = groups::of(&groups, Member::Operator(operator.name.key())).map(|group| group.name.to_string());
+        let groups: Vec<String> = groups.take(NAMED).collect();
+        if !groups.is_empty() {
+            // Whoever is given the name next would be a member.
+            let message = format!("operator `{name}` is a member of {}; take it out there first", quoted(groups));
+            return Err(ServiceError::conflict(message));
+        }
         tx.delete_operator(operator.id, operator.revision).await?;
-        let change = Some(audited(Some(&operator), None));
-        let event = Event { change, ..event(ctx, "operator.delete", &operator) };
+        let event = audited(Some(&operator.spec), None).told_by(event(ctx, Action::OperatorDelete, &operator));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Refuses an operator everything until it is enabled.
+    /// Disables an operator: every request is refused until it is enabled.
     pub async fn disable_operator(
         &self,
         ctx: &OperatorContext,
@@ -284,10 +338,10 @@ impl Service {
         }
         keep_an_admin(&mut tx, &operator, ctx.now).await?;
         let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
-        self.move_operator(tx, ctx, after, reason, "operator.disable").await
+        self.move_operator(tx, ctx, after, reason, Action::OperatorDisable).await
     }
 
-    /// Lets a disabled operator in again, with the tokens that have not ended.
+    /// Enables a disabled operator, whose live tokens work again.
     pub async fn enable_operator(
         &self,
         ctx: &OperatorContext,
@@ -300,7 +354,7 @@ impl Service {
             return Ok(operator);
         }
         let after = Operator { disabled_at: None, updated_at: ctx.now, ..operator };
-        self.move_operator(tx, ctx, after, reason, "operator.enable").await
+        self.move_operator(tx, ctx, after, reason, Action::OperatorEnable).await
     }
 
     async fn move_operator(
@@ -309,14 +363,14 @@ impl Service {
         ctx: &OperatorContext,
         after: Operator,
         reason: &str,
-        action: &'static str,
+        action: Action,
     ) -> Result<Operator, ServiceError> {
         let after = move_in(&mut tx, ctx, after, reason, action).await?;
         tx.commit().await?;
         Ok(after)
     }
 
-    /// Issues a token to an operator; it is shown in this one answer.
+    /// Issues a token to an operator; only this answer shows it.
     pub async fn issue_operator_token(
         &self,
         ctx: &OperatorContext,
@@ -338,7 +392,7 @@ impl Service {
         Ok(issued)
     }
 
-    /// An operator's tokens by their creation.
+    /// Lists an operator's tokens by creation time.
     pub async fn list_operator_tokens(
         &self,
         name: &str,
@@ -350,8 +404,8 @@ impl Service {
         Ok(self.end_page(opened, tokens, |token| super::core::page::created_key(token.created_at, token.id)))
     }
 
-    /// Ends an operator's token now, be it the last one of the last admin: a token that leaked must end. One that was
-    /// revoked before stays revoked as it was.
+    /// Ends an operator's token now, even the last one of the last admin, since a leaked token must end. A token that
+    /// was revoked earlier keeps that time.
     pub async fn revoke_operator_token(
         &self,
         ctx: &OperatorContext,

@@ -1,7 +1,8 @@
-//! Signing in to the admin API: who presents a token or a JWT, whether the role has what the route needs, and the same again
+//! Signing in to the admin API: who presents a token or a JWT, whether it holds what the route needs, and the same again
 //! under the audit trail's lock before anything changes.
 //!
-//! Never here: what operators are made of, which is `operators`.
+//! Never here: what operators are made of, which is `operators`, nor on which thing somebody acts, which each use case
+//! decides with the thing in hand ([`OperatorContext::require`]).
 
 use std::net::IpAddr;
 
@@ -12,13 +13,19 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::{
-    config::{OperatorSettings, OperatorSignInSettings},
+    config::{GovernanceSettings, OperatorSettings, OperatorSignInSettings},
     domain::{
         access::{decision::Reason, token::BearerToken},
-        audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
-        core::{name::is_invisible, secret::Secret},
+        audit::{
+            Actor, ActorKind, Event, Object, Outcome, Personal,
+            action::{Action, Kind},
+        },
+        core::{name::is_invisible, secret::Secret, word::AsWritten},
         operators::{
-            BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator, decide_role,
+            BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator,
+            group::{Group, Member},
+            identity::id_of,
+            principal::{self, Binding, Lack, Principal, Separation, Thing},
         },
     },
     identity::{IdentityError, Refused, Side, Verified},
@@ -34,39 +41,49 @@ use crate::{
     store::Tx,
 };
 
+use super::{groups, identities::Seen, refusals::refusal};
+
 /// The action of events that tell what an operator read.
-const READ: &str = "admin.read";
+const READ: Action = Action::AdminRead;
 /// The longest name of an operator, in characters.
 const LONGEST_NAME: usize = 255;
-/// How much of a path is kept, in characters; more than any name has.
+/// The most characters of a path that are stored; more than any name has.
 const LONGEST_PATH: usize = 1_000;
 
 /// How operators sign in.
 #[derive(Clone)]
 pub struct SignIn {
-    /// SHA-256 of the bootstrap token, where there is one.
+    /// The SHA-256 of the bootstrap token, if there is one.
     bootstrap: Option<[u8; 32]>,
-    /// The settings of operators.
+    /// The settings of operator tokens.
     pub settings: OperatorSettings,
+    /// Whether running the server and reading its data are kept apart.
+    pub separation: Separation,
 }
 
 impl SignIn {
     /// Sign-in by tokens, and by the bootstrap token where there is one.
-    pub fn new(bootstrap_token: Option<&Secret>, settings: OperatorSettings) -> Self {
-        Self { bootstrap: bootstrap_token.map(|token| digest(token.expose())), settings }
+    pub fn new(bootstrap_token: Option<&Secret>, settings: OperatorSettings, governance: &GovernanceSettings) -> Self {
+        let bootstrap = bootstrap_token.map(|token| digest(token.expose()));
+        Self { bootstrap, settings, separation: governance.separation }
     }
 
     fn is_bootstrap(&self, token: &str) -> bool {
-        // Digests have one length and tell nothing by how far they agree.
+        // Digests all have one length, and comparing them tells nothing about the token.
         self.bootstrap.is_some_and(|bootstrap| bootstrap.ct_eq(&digest(token)).into())
     }
 
     /// The bootstrap token is for whoever makes the first admin.
-    fn decide_bootstrap(&self, has_admin: bool) -> Result<Role, OperatorReason> {
+    fn decide_bootstrap(&self, has_admin: bool) -> Result<Vec<Binding>, OperatorReason> {
         if has_admin && !self.settings.keep_bootstrap_token {
             return Err(OperatorReason::BootstrapRetired);
         }
-        Ok(Role::Admin)
+        Ok(vec![Binding::everywhere(Role::Admin.into())])
+    }
+
+    /// Who has these roles.
+    fn principal(&self, bindings: Vec<Binding>) -> Principal {
+        Principal { bindings, separation: self.separation }
     }
 }
 
@@ -80,7 +97,7 @@ fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// What shows who an operator is.
+/// The credential that an operator presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// The server itself, or its command line on the database.
@@ -89,68 +106,69 @@ pub enum Credential {
     Bootstrap,
     /// An operator's token.
     Token {
-        /// Its identity.
+        /// The token's id.
         id: Uuid,
-        /// When it ends by itself.
+        /// When it expires.
         expires_at: DateTime<Utc>,
     },
     /// A JWT of the operators' issuer.
     Identity {
-        /// The role that it names.
-        role: Role,
+        /// The role that it names, if any; its groups may have some.
+        role: Option<Role>,
         /// When it ends.
         expires_at: DateTime<Utc>,
     },
 }
 
-/// What somebody asks of the admin API.
+/// A request to the admin API.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The route's template.
     pub route: String,
-    /// The request's method; of one that nobody knows, that it is another.
+    /// The request's method, or a placeholder for an unknown one.
     pub method: String,
-    /// Its path, which holds names and ids and never a secret.
+    /// The request's path, which contains names and ids but no secrets.
     pub path: String,
-    /// Whether it changes nothing.
+    /// Whether the route changes nothing.
     pub reads: bool,
-    /// Whether it is only to be rehearsed.
+    /// Whether this is a dry run.
     pub run: Run,
-    /// What the route needs.
+    /// The permission that the route needs.
     pub needed: Permission,
     /// The request's id.
     pub request_id: String,
-    /// What is personal about the request.
+    /// The personal data of the request.
     pub personal: Personal,
-    /// The request's place among those that are worked on.
+    /// The request's place among the requests in progress.
     pub place: Place,
 }
 
-/// What a token comes to that somebody presented.
+/// The result of looking up a presented token.
 struct Presented {
-    /// Whose it is, even if it is over.
+    /// The operator that it belongs to, even if it has ended.
     actor: Actor,
-    admitted: Result<(Role, Credential), OperatorReason>,
+    admitted: Result<(Principal, Credential), OperatorReason>,
 }
 
 impl Service {
-    /// Lets the holder of `token` do what was asked, or records the refusal.
+    /// Admits the holder of `token` to the route, or records the refusal.
     pub async fn admit_operator(&self, token: Option<&str>, asked: &Asked) -> Result<OperatorContext, ServiceError> {
         let now = self.clock.now();
-        let Presented { actor, admitted } = self.look_up_operator(token, &asked.place, now).await?;
-        let (role, credential) = match admitted {
+        let Presented { actor, admitted } = self.look_up_operator(token, asked, now).await?;
+        let (principal, credential) = match admitted {
             Ok(admitted) => admitted,
             Err(reason) => {
                 self.record_failed_authentication(&actor, asked, reason, now).await?;
                 return Err(refusal(reason, &actor));
             }
         };
-        if let Err(reason) = decide_role(role, asked.needed) {
+        if let Err(reason) = decide_route(&principal, asked.needed) {
             self.record_refusal(&actor, asked, reason.code().to_owned()).await?;
             return Err(refusal(reason, &actor));
         }
         Ok(OperatorContext {
             actor,
+            principal,
             credential,
             needed: asked.needed,
             request_id: Some(asked.request_id.clone()),
@@ -163,28 +181,44 @@ impl Service {
     }
 
     /// Decides again, inside the transaction of a change: an operator that was disabled, demoted or deleted, or whose
-    /// token ended, changes nothing any more. Answers the actor as it is now.
+    /// token ended, changes nothing any more. Answers the actor as it is now, and what it may.
     pub(in crate::service) async fn admit_again(
         &self,
         tx: &mut Tx,
         ctx: &OperatorContext,
         now: DateTime<Utc>,
-    ) -> Result<Actor, ServiceError> {
-        let (actor, role) = match ctx.credential {
-            Credential::System => return Ok(ctx.actor.clone()),
+    ) -> Result<(Actor, Principal), ServiceError> {
+        let (actor, bindings) = match ctx.credential {
+            Credential::System => return Ok((ctx.actor.clone(), ctx.principal.clone())),
             Credential::Bootstrap => (ctx.actor.clone(), self.sign_in.decide_bootstrap(tx.has_admin(None, now).await?)),
             Credential::Identity { role, expires_at } => {
-                let role = if now < expires_at { Ok(role) } else { Err(OperatorReason::TokenExpired) };
-                (ctx.actor.clone(), role)
+                let id = ctx.actor.id.unwrap_or_default();
+                let bindings = by_identity(role, &groups::all_in(tx).await?, id);
+                let kept = tx.find_operator_identity(id).await?;
+                let bindings = if now >= expires_at {
+                    Err(OperatorReason::TokenExpired)
+                } else if kept.is_some_and(|kept| kept.disabled_at.is_some()) {
+                    Err(OperatorReason::Disabled)
+                } else {
+                    Ok(bindings)
+                };
+                (ctx.actor.clone(), bindings)
             }
             Credential::Token { id, .. } => {
                 let bearer = tx.find_operator_bearer_by_id(id).await?;
-                let role = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.role);
-                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer)), role)
+                let groups = groups::all_in(tx).await?;
+                let bindings =
+                    decide_operator(bearer.as_ref(), now).and_then(|operator| known(by_operator(operator, &groups)));
+                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer, &groups)), bindings)
             }
         };
-        match role.and_then(|role| decide_role(role, ctx.needed)) {
-            Ok(()) => Ok(actor),
+        let principal = bindings.map(|bindings| self.sign_in.principal(bindings));
+        let decided = principal.and_then(|principal| {
+            decide_route(&principal, ctx.needed)?;
+            Ok(principal)
+        });
+        match decided {
+            Ok(principal) => Ok((actor, principal)),
             Err(reason) => Err(refusal(reason, &actor)),
         }
     }
@@ -192,7 +226,7 @@ impl Service {
     async fn look_up_operator(
         &self,
         token: Option<&str>,
-        place: &Place,
+        asked: &Asked,
         now: DateTime<Utc>,
     ) -> Result<Presented, ServiceError> {
         let Some(token) = token else {
@@ -200,21 +234,22 @@ impl Service {
         };
         if self.sign_in.is_bootstrap(token) {
             let has_admin = self.db.has_admin(None, now).await?;
-            let admitted = self.sign_in.decide_bootstrap(has_admin).map(|role| (role, Credential::Bootstrap));
+            let admitted = self.sign_in.decide_bootstrap(has_admin);
+            let admitted = admitted.map(|bindings| (self.sign_in.principal(bindings), Credential::Bootstrap));
             if has_admin && admitted.is_ok() {
                 tracing::warn!(
                     "the bootstrap token is used though an admin can sign in; unset WEIR_BOOTSTRAP_TOKEN, or \
                      operators.keep_bootstrap_token"
                 );
             }
-            let (name, role) = (Some(BOOTSTRAP.to_owned()), Some(Role::Admin));
+            let (name, role) = (Some(BOOTSTRAP.to_owned()), Some(Role::Admin.into()));
             let actor = Actor { kind: ActorKind::Operator, name, role, ..Actor::ANONYMOUS };
             return Ok(Presented { actor, admitted });
         }
         if self.identities.may_be_token(token) {
             // Its issuer may have to be asked for its keys first.
-            return Ok(match place.aside(self.identities.verify(token, Side::Operators, now)).await {
-                Ok(verified) => self.identified(&verified),
+            return Ok(match asked.place.aside(self.identities.verify(token, Side::Operators, now)).await {
+                Ok(verified) => self.identified(&verified, asked, now).await?,
                 Err(error) => {
                     tracing::warn!(error = %error, "an operator's JWT is refused");
                     let reason = match error {
@@ -229,41 +264,56 @@ impl Service {
             });
         }
         let bearer = self.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
-        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.role);
+        let groups = if bearer.is_some() { groups::all(&self.db).await? } else { Vec::new() };
+        let admitted = decide_operator(bearer.as_ref(), now).and_then(|operator| known(by_operator(operator, &groups)));
         Ok(match bearer {
             None => Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) },
             Some(bearer) => {
                 let credential = Credential::Token { id: bearer.token.id, expires_at: bearer.token.expires_at };
-                Presented { actor: actor_of(&bearer), admitted: admitted.map(|role| (role, credential)) }
+                let admitted = admitted.map(|bindings| (self.sign_in.principal(bindings), credential));
+                Presented { actor: actor_of(&bearer, &groups), admitted }
             }
         })
     }
 
     /// Who an operator is by a JWT of the operators' issuer. Subjects are the issuer's own; the identity under which one
-    /// is recorded is made of both.
-    fn identified(&self, verified: &Verified) -> Presented {
+    /// is recorded is made of both. Whoever is let in is kept, and no longer let in once it is disabled.
+    async fn identified(
+        &self,
+        verified: &Verified,
+        asked: &Asked,
+        now: DateTime<Utc>,
+    ) -> Result<Presented, ServiceError> {
         let OperatorSignInSettings { role_claim, name_claim, roles, .. } = self.identities.operators();
         let Verified { issuer, claims, until, .. } = verified;
         let Some(subject) = claims.text("sub") else {
-            return Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::IdentityInvalid) };
+            return Ok(Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::IdentityInvalid) });
         };
-        let named: Vec<Role> = claims.texts(role_claim).filter_map(|value| roles.get(value).copied()).collect();
-        let role = Role::ALL.into_iter().find(|role| named.contains(role));
+        let role = strongest(claims.texts(role_claim).filter_map(|value| roles.get(value)));
+        let id = id_of(issuer, subject);
+        let bindings = by_identity(role.and_then(AsWritten::means), &groups::all(&self.db).await?, id);
         let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
         let name = claims.text(name_claim).unwrap_or(subject).chars().filter(is_shown).take(LONGEST_NAME);
         let actor = Actor {
             kind: ActorKind::Operator,
-            id: Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer}#{subject}").as_bytes())),
+            id: Some(id),
             name: Some(name.collect()),
-            role,
+            role: role.or_else(|| strongest(bindings.iter().map(|binding| &binding.role))).cloned(),
             token_id: None,
         };
-        let admitted = role.map(|role| (role, Credential::Identity { role, expires_at: *until }));
-        Presented { actor, admitted: admitted.ok_or(OperatorReason::IdentityWithoutRole) }
+        if bindings.is_empty() {
+            return Ok(Presented { actor, admitted: Err(OperatorReason::IdentityWithoutRole) });
+        }
+        let kept = self.keep_identity(&actor, Seen { issuer, subject }, asked, now).await?;
+        let admitted = kept.map(|()| {
+            let role = role.and_then(AsWritten::means);
+            (self.sign_in.principal(bindings), Credential::Identity { role, expires_at: *until })
+        });
+        Ok(Presented { actor, admitted })
     }
 
-    /// Records that somebody without a valid credential asked for something; of a flood the first of each minute, and
-    /// the rest in one event. Whoever goes on all the same is told to slow down.
+    /// Records a request without a valid credential. In a flood, the first of each minute are recorded and the rest
+    /// summed up in one event. A caller that continues is told to slow down.
     async fn record_failed_authentication(
         &self,
         actor: &Actor,
@@ -271,7 +321,7 @@ impl Service {
         reason: OperatorReason,
         now: DateTime<Utc>,
     ) -> Result<(), ServiceError> {
-        let mut event = route_event(actor, asked, "auth.failed");
+        let mut event = route_event(actor, asked, Action::AuthFailed);
         event.decision = Outcome::Deny;
         event.reason = Some(reason.code().into());
         let address = event.personal.client_address.as_deref().and_then(|address| address.parse().ok());
@@ -288,15 +338,15 @@ impl Service {
         Ok(())
     }
 
-    /// Records that an operator asked for what was refused for `reason`, a stable code; of a flood as above.
+    /// Records that an operator's request was refused for `reason`, a stable code. Floods are summed up as above.
     pub async fn record_refusal(&self, actor: &Actor, asked: &Asked, reason: String) -> Result<(), ServiceError> {
         let mut event = Event {
             decision: Outcome::Deny,
             reason: Some(reason.into()),
             change: Some(json!({"method": asked.method})),
-            ..route_event(actor, asked, if asked.reads { READ } else { "admin.change" })
+            ..route_event(actor, asked, if asked.reads { READ } else { Action::AdminChange })
         };
-        // Whatever stands in it the caller may have made up: it has to be erasable.
+        // The path may be anything the caller made up, so it is stored where it can be erased.
         event.personal.path = Some(asked.path.chars().take(LONGEST_PATH).collect());
         let (operator, limits) = (actor.id.unwrap_or_default(), self.failure_limits());
         let noted = self.rate_limiter.operator_refused(operator, &event, limits, self.clock.now());
@@ -308,63 +358,65 @@ impl Service {
         if noted.is_recorded { self.audit_writer.record(event).await } else { Ok(()) }
     }
 
-    /// Records that an operator read what it asked for.
+    /// Records that an operator read something.
     pub async fn record_reading(&self, actor: &Actor, asked: &Asked) -> Result<(), ServiceError> {
         self.audit_writer.record(route_event(actor, asked, READ)).await
     }
 }
 
-fn route_event(actor: &Actor, asked: &Asked, action: &'static str) -> Event {
+fn route_event(actor: &Actor, asked: &Asked, action: Action) -> Event {
     Event {
-        object: Some(Object { kind: "route".into(), id: None, name: Some(asked.route.clone()) }),
+        object: Some(Object { kind: Kind::Route, id: None, name: Some(asked.route.clone()) }),
         request_id: Some(asked.request_id.clone()),
         personal: asked.personal.clone(),
         ..Event::new(actor.clone(), action)
     }
 }
 
-fn actor_of(OperatorBearer { token, operator }: &OperatorBearer) -> Actor {
+/// The role of these that may most.
+fn strongest<'a>(roles: impl Iterator<Item = &'a AsWritten<Role>>) -> Option<&'a AsWritten<Role>> {
+    let rank = |role: &AsWritten<Role>| Role::RANKED.iter().position(|ranked| role.means() == Some(*ranked));
+    roles.filter_map(|role| Some((rank(role)?, role))).min_by_key(|(rank, _)| *rank).map(|(_, role)| role)
+}
+
+/// Decides whether somebody holds what a route needs, of whatever thing.
+fn decide_route(principal: &Principal, needed: Permission) -> Result<(), OperatorReason> {
+    if principal.holds(needed) {
+        return Ok(());
+    }
+    let lack = principal::decide(principal, needed, &Thing::EVERYTHING).err().unwrap_or(Lack::Role(needed));
+    Err(OperatorReason::Lacks(lack))
+}
+
+/// What an operator is, by itself and by its groups.
+fn by_operator(operator: &Operator, groups: &[Group]) -> Vec<Binding> {
+    let by_groups = groups::bindings_of(groups, Member::Operator(operator.name.key()));
+    [operator.spec.all_bindings(), by_groups].concat()
+}
+
+/// The bindings, unless all are to roles of a newer server.
+fn known(bindings: Vec<Binding>) -> Result<Vec<Binding>, OperatorReason> {
+    let is_known = bindings.is_empty() || bindings.iter().any(|binding| binding.role.means().is_some());
+    if is_known { Ok(bindings) } else { Err(OperatorReason::RoleUnknown) }
+}
+
+/// What somebody is whom an issuer vouches for, by the role that its token names and by its groups.
+fn by_identity(role: Option<Role>, groups: &[Group], id: Uuid) -> Vec<Binding> {
+    let by_groups = groups::bindings_of(groups, Member::Identity(id));
+    role.map(|role| Binding::everywhere(role.into())).into_iter().chain(by_groups).collect()
+}
+
+fn actor_of(bearer: &OperatorBearer, groups: &[Group]) -> Actor {
+    let OperatorBearer { token, operator } = bearer;
+    let bindings = by_operator(operator, groups);
     let Operator { id, name, spec, .. } = operator;
+    let role = spec.role.as_ref().or_else(|| strongest(bindings.iter().map(|binding| &binding.role)));
     Actor {
         kind: ActorKind::Operator,
         id: Some(*id),
         name: Some(name.to_string()),
-        role: Some(spec.role),
+        role: role.cloned(),
         token_id: Some(token.id),
-    }
-}
-
-/// What the caller is told. Unknown, expired and revoked tokens read alike.
-fn refusal(reason: OperatorReason, actor: &Actor) -> ServiceError {
-    let unauthenticated = |message: &str| ServiceError::Unauthenticated { message: message.to_owned() };
-    match reason {
-        OperatorReason::TokenUnknown | OperatorReason::TokenExpired | OperatorReason::TokenRevoked => {
-            unauthenticated("send `Authorization: Bearer <operator token>` with a token that is valid")
-        }
-        OperatorReason::Disabled => unauthenticated("this operator is disabled; ask an admin to enable it"),
-        OperatorReason::IdentityInvalid => {
-            unauthenticated("send a token that the operators' issuer made out to this server's operators")
-        }
-        OperatorReason::IdentityWithoutRole => ServiceError::Forbidden {
-            message: "the token names no role that the settings know (`identity.operators.roles`); ask an admin"
-                .to_owned(),
-        },
-        OperatorReason::IssuerUnavailable => {
-            ServiceError::Unavailable { what: "the identity provider", source: "its keys cannot be had".into() }
-        }
-        OperatorReason::BootstrapRetired => unauthenticated(
-            "the bootstrap token has retired, because an admin can sign in; use an operator's token, made with \
-             `weir operator create` or by an admin",
-        ),
-        OperatorReason::RoleLacks(needed) => {
-            let roles: Vec<String> = needed.roles().iter().map(|role| format!("`{}`", role.as_str())).collect();
-            let name = actor.name.as_deref().unwrap_or_default();
-            let role = actor.role.map_or("", Role::as_str);
-            let roles = roles.join(" or ");
-            ServiceError::Forbidden {
-                message: format!("this needs the role {roles}, and `{name}` is `{role}`; ask somebody who has it"),
-            }
-        }
     }
 }
 
@@ -374,7 +426,7 @@ mod tests {
 
     fn sign_in(token: Option<&Secret>, keep_bootstrap_token: bool) -> SignIn {
         let settings = OperatorSettings { keep_bootstrap_token, token_max_seconds: 60, token_default_seconds: 60 };
-        SignIn::new(token, settings)
+        SignIn::new(token, settings, &GovernanceSettings::default())
     }
 
     #[test]
@@ -390,8 +442,9 @@ mod tests {
     #[test]
     fn the_bootstrap_token_retires_with_the_first_admin_unless_it_is_kept() {
         let decide = |keep, has_admin| sign_in(None, keep).decide_bootstrap(has_admin);
-        assert_eq!(decide(false, false), Ok(Role::Admin));
+        let admin = vec![Binding::everywhere(Role::Admin.into())];
+        assert_eq!(decide(false, false), Ok(admin.clone()));
         assert_eq!(decide(false, true), Err(OperatorReason::BootstrapRetired));
-        assert_eq!(decide(true, true), Ok(Role::Admin));
+        assert_eq!(decide(true, true), Ok(admin));
     }
 }

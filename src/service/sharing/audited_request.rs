@@ -4,7 +4,6 @@
 //! and nothing else ends an attempt.
 
 use std::{
-    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +19,10 @@ use crate::{
             recipient::Recipient,
             token::BearerToken,
         },
-        audit::{Actor, ActorKind, Event, Object, Outcome},
+        audit::{
+            Actor, ActorKind, Event, Object, Outcome,
+            action::{Action, Kind, Word},
+        },
         catalog::{
             share::{Share, SharedObject},
             table::Table,
@@ -131,7 +133,7 @@ impl<'a> AuditedRequest<'a> {
     pub(super) async fn begin(
         service: &'a Service,
         caller: &'a Caller,
-        action: &'static str,
+        action: Action,
         asked: RequestedNames<'_>,
     ) -> Result<Self, ServiceError> {
         match service.find_presented(caller, asked, service.clock.now()).await? {
@@ -151,7 +153,7 @@ impl<'a> AuditedRequest<'a> {
     }
 
     /// Begins the event of `action` by a caller who was already looked up.
-    pub(super) fn of(service: &'a Service, caller: &'a Caller, action: &'static str, bearer: Option<Bearer>) -> Self {
+    pub(super) fn of(service: &'a Service, caller: &'a Caller, action: Action, bearer: Option<Bearer>) -> Self {
         let recipient = bearer.as_ref().map(|bearer| &bearer.recipient);
         let mut event = Event::new(
             Actor {
@@ -236,13 +238,13 @@ impl<'a> AuditedRequest<'a> {
             self.event.share = Some(access.share.name.to_string());
             self.event.share_id = Some(access.share.id);
             self.event.object = Some(Object {
-                kind: Cow::Borrowed("share"),
+                kind: Kind::Share,
                 id: Some(access.share.id),
                 name: Some(access.share.name.to_string()),
             });
         } else if let Some(subject) = subject {
             // Names only of what exists: what a caller makes up may be personal, and the trail is for ever.
-            self.event.object = Some(Object { kind: subject.kind.into(), id: None, name: None });
+            self.event.object = Some(Object { kind: subject.kind, id: None, name: None });
         }
         let bearer = self.bearer.take();
         if let Some(bearer) = bearer.as_ref().filter(|_| self.charged.is_none()) {
@@ -289,21 +291,23 @@ impl<'a> AuditedRequest<'a> {
     pub(super) async fn take_object(&mut self, path: &TablePath) -> Result<(SharedObject, Table), ServiceError> {
         match std::mem::replace(&mut self.found, Ok(None))? {
             Some((object, table)) => {
-                self.name_object(&object);
+                self.name_object(&object, &table);
                 Ok((object, table))
             }
             None => Err(self.refuse(Reason::TableNotFound, Some(&Subject::table(path))).await),
         }
     }
 
-    /// Names `object` in the event.
-    pub(super) fn name_object(&mut self, object: &SharedObject) {
+    /// Names `object` in the event, and the registered table that it shows.
+    pub(super) fn name_object(&mut self, object: &SharedObject, table: &Table) {
         self.object = Some((object.id, object.revision));
         self.event.schema = Some(object.schema.to_string());
         self.event.table = Some(object.name.to_string());
-        self.event.table_id = Some(object.id);
+        self.event.object_id = Some(object.id);
+        self.event.table_id = Some(table.id);
+        self.event.registered_table = Some(table.name.to_string());
         self.event.object =
-            Some(Object { kind: "table".into(), id: Some(object.id), name: Some(object.name.to_string()) });
+            Some(Object { kind: Kind::Object, id: Some(object.id), name: Some(object.name.to_string()) });
     }
 
     /// Writes the refusal, and returns the error for the caller.
@@ -393,7 +397,7 @@ impl<'a> AuditedRequest<'a> {
     }
 
     fn deny(&mut self, code: &'static str) {
-        self.service.metrics.decided(&self.event.action, Outcome::Deny.as_str(), code);
+        self.service.metrics.decided(self.event.action.as_str(), Outcome::Deny.as_str(), code);
         self.event.decision = Outcome::Deny;
         self.event.reason = Some(code.into());
         (self.event.files, self.event.rows, self.event.bytes) = (None, None, None);
@@ -464,7 +468,11 @@ impl<'a> AuditedRequest<'a> {
         };
         let code = outcome.err().map_or("", Reason::code);
         if is_told || outcome.is_err() {
-            self.service.metrics.decided(&self.event.action, if outcome.is_ok() { "allow" } else { "deny" }, code);
+            self.service.metrics.decided(
+                self.event.action.as_str(),
+                if outcome.is_ok() { "allow" } else { "deny" },
+                code,
+            );
         }
         match outcome {
             Ok(()) => Ok(self.event),
@@ -473,7 +481,7 @@ impl<'a> AuditedRequest<'a> {
                     self.service.rate_limiter.spent(id, revision, bytes, self.now);
                 }
                 let share = self.event.share.as_deref().unwrap_or_default();
-                Err(refusal(reason, Some(&Subject { kind: "share", names: vec![share] }), self.caller, self.now))
+                Err(refusal(reason, Some(&Subject { kind: Kind::Share, names: vec![share] }), self.caller, self.now))
             }
         }
     }
@@ -494,26 +502,26 @@ impl<'a> AuditedRequest<'a> {
 /// The subject of a request, for messages that name it.
 #[derive(Debug)]
 pub(super) struct Subject<'a> {
-    kind: &'static str,
+    kind: Kind,
     names: Vec<&'a str>,
 }
 
 impl<'a> Subject<'a> {
     pub(super) fn share(share: &'a str) -> Self {
-        Self { kind: "share", names: vec![share] }
+        Self { kind: Kind::Share, names: vec![share] }
     }
 
     pub(super) fn schema(share: &'a str, schema: &'a str) -> Self {
-        Self { kind: "schema", names: vec![share, schema] }
+        Self { kind: Kind::Schema, names: vec![share, schema] }
     }
 
     pub(super) fn table(path: &'a TablePath) -> Self {
-        Self { kind: "table", names: vec![&path.share, &path.schema, &path.table] }
+        Self { kind: Kind::Object, names: vec![&path.share, &path.schema, &path.table] }
     }
 
     /// Makes the subject of a file behind a sealed URL, which has no names that a caller may see.
     pub(super) fn file() -> Self {
-        Self { kind: "file", names: vec![] }
+        Self { kind: Kind::File, names: vec![] }
     }
 
     /// Returns the names as the caller spelt them, each cut to a bounded length.
@@ -632,12 +640,12 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
         | Reason::TokenOutOfScope
         | Reason::SchemaNotFound
         | Reason::TableNotFound => match subject {
-            Some(subject) if subject.kind == "table" => format!(
+            Some(subject) if subject.kind == Kind::Object => format!(
                 "[Share/Schema/Table] '{}' does not exist, please contact your share provider for further \
                      information.",
                 subject.shown()
             ),
-            Some(subject) if subject.kind == "file" => {
+            Some(subject) if subject.kind == Kind::File => {
                 "this file is not shared any more; query the table again or ask the data provider".to_owned()
             }
             Some(subject) => {

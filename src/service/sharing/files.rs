@@ -194,7 +194,7 @@ impl Service {
         let Some((_, object, table)) = found else {
             return Err(attempt.refuse(Reason::TableNotFound, Some(&Subject::file())).await);
         };
-        attempt.name_object(&object);
+        attempt.name_object(&object, &table);
         attempt.event.url_expires_at = Some(file.expires_at);
         attempt.event.delivery = Some("proxied");
         if file.expires_at <= attempt.now {

@@ -18,13 +18,13 @@ use tokio::sync;
 
 use crate::domain::{
     access::limits::{ends_minute, minute},
-    audit::{Event, timestamp},
+    audit::{Event, action::Action, timestamp},
 };
 
 /// The action of the event that announces what is read of a URL.
-pub(in crate::service) const FILE_READ: &str = "file.read";
+pub(in crate::service) const FILE_READ: Action = Action::FileRead;
 /// The action of the event that stands for the reads after it.
-const SUMMARY: &str = "file.read.summary";
+const SUMMARY: Action = Action::FileReadSummary;
 /// How many readings one generation remembers; two are kept. About 20 MB when full.
 const GENERATION: usize = 100_000;
 /// How many readings are summed at the same time; when there are more, the sums are recorded early. About 10 MB when
@@ -173,7 +173,7 @@ impl State {
         let sums = std::mem::take(&mut self.sums).into_values();
         // The bytes were counted when they were announced.
         let summary = |Sum { event, reads, bytes }| Event {
-            action: SUMMARY.into(),
+            action: SUMMARY,
             bytes: None,
             files: None,
             request_id: None,
@@ -243,7 +243,7 @@ mod tests {
         }
         let due = reads.add(&reading("url"), &event, 10, at(60));
         assert_eq!(due.len(), 1);
-        assert_eq!((due[0].action.as_ref(), due[0].bytes), ("file.read.summary", None));
+        assert_eq!((due[0].action, due[0].bytes), (Action::FileReadSummary, None));
         let change = due[0].change.as_ref().unwrap();
         assert_eq!((&change["reads"], &change["bytes"]), (&json!(50), &json!(500)));
         assert_eq!(reads.summaries(at(61), true).len(), 1);

@@ -8,6 +8,7 @@ use crate::{
             decision::{Reason, in_scope},
             grant::{Grant, in_force},
         },
+        audit::action::Action,
         catalog::share::{Share, SharedObject},
         core::name::name_key,
     },
@@ -76,7 +77,7 @@ impl Service {
         caller: &Caller,
         page: &ListingRequest,
     ) -> Result<(ListingPage<Share>, bool), ServiceError> {
-        let mut attempt = AuditedRequest::begin(self, caller, "shares.list", RequestedNames::Own).await?;
+        let mut attempt = AuditedRequest::begin(self, caller, Action::SharesList, RequestedNames::Own).await?;
         let granted = attempt.decide_own().await?;
         let recipient_id = granted.bearer.recipient.id;
         let context = format!("sharing/shares/{recipient_id}");
@@ -122,7 +123,7 @@ impl Service {
 
     /// Returns one share.
     pub async fn get_granted_share(&self, caller: &Caller, share: &str) -> Result<Share, ServiceError> {
-        let mut attempt = AuditedRequest::begin(self, caller, "share.get", RequestedNames::Share(share)).await?;
+        let mut attempt = AuditedRequest::begin(self, caller, Action::ShareGet, RequestedNames::Share(share)).await?;
         let granted = attempt.decide_share(&Subject::share(share)).await?;
         let share = self.described(granted.share()?.clone(), &granted, granted.grant_until);
         attempt.allow(&granted).await?;
@@ -152,7 +153,8 @@ impl Service {
         share: &str,
         page: &ListingRequest,
     ) -> Result<ListingPage<SchemaItem>, ServiceError> {
-        let mut attempt = AuditedRequest::begin(self, caller, "schemas.list", RequestedNames::Share(share)).await?;
+        let mut attempt =
+            AuditedRequest::begin(self, caller, Action::SchemasList, RequestedNames::Share(share)).await?;
         let granted = attempt.decide_share(&Subject::share(share)).await?;
         let share = granted.share()?;
         let context = format!("sharing/schemas/{}/{}", granted.bearer.recipient.id, share.id);
@@ -177,7 +179,7 @@ impl Service {
         schema: Option<&str>,
         page: &ListingRequest,
     ) -> Result<ListingPage<TableItem>, ServiceError> {
-        let mut attempt = AuditedRequest::begin(self, caller, "tables.list", RequestedNames::Share(share)).await?;
+        let mut attempt = AuditedRequest::begin(self, caller, Action::TablesList, RequestedNames::Share(share)).await?;
         let granted = attempt.decide_share(&Subject::share(share)).await?;
         let found = granted.share()?.clone();
         let schema_key = schema.map(name_key);

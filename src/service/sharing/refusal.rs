@@ -3,7 +3,10 @@
 //!
 //! They are still decided and recorded, so that callers without access learn nothing from them.
 
-use crate::service::{Service, core::error::ServiceError};
+use crate::{
+    domain::audit::action::Action,
+    service::{Service, core::error::ServiceError},
+};
 
 use super::{
     Caller, RequestedNames,
@@ -16,7 +19,7 @@ impl Service {
     pub async fn refuse_request(
         &self,
         caller: &Caller,
-        action: &'static str,
+        action: Action,
         asked: RequestedNames<'_>,
         error: ServiceError,
     ) -> ServiceError {

@@ -23,8 +23,6 @@ use super::{
     query::SnapshotFiles,
 };
 
-/// How the event is called of an answer that was broken off.
-const ABORTED: &str = "aborted";
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
 const FIRST_CHUNK: usize = 64;
 /// How many files are signed at a time after that: enough to be worth a thread, and few enough that others wait for a
@@ -222,7 +220,7 @@ impl Answer {
     /// Records that the whole answer was handed out.
     pub fn complete(&mut self) {
         if let Some(ending) = self.ending.take() {
-            ending.tell("completed");
+            ending.tell(true);
         }
     }
 
@@ -246,7 +244,7 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         if let Some(ending) = self.ending.take() {
-            ending.tell(ABORTED);
+            ending.tell(false);
         }
     }
 }
@@ -284,13 +282,14 @@ impl Ending {
             self.event.decision = Outcome::Deny;
             self.event.reason = Some(reason.code().into());
         }
-        self.tell(ABORTED);
+        self.tell(false);
     }
 
-    fn tell(self, how: &'static str) {
+    /// Records how the answer ended.
+    fn tell(self, is_complete: bool) {
         let mut event = self.event;
-        event.action = format!("{}.{how}", event.action).into();
-        if how == ABORTED {
+        event.action = event.action.ended(is_complete);
+        if !is_complete {
             (event.files, event.rows, event.bytes) = (Some(self.files), None, None);
         }
         // The URLs were counted when they were allowed.

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use crate::{
     domain::{
         access::limits::span,
+        audit::action::Action,
         catalog::{delta::Metadata, share::SharedObject},
         sharing::negotiation::{ClientCapabilities, Format, negotiate},
     },
@@ -72,7 +73,8 @@ impl Service {
         path: &TablePath,
         since: Option<&str>,
     ) -> Result<u64, ServiceError> {
-        let mut attempt = AuditedRequest::begin(self, caller, "table.version", RequestedNames::Table(path)).await?;
+        let mut attempt =
+            AuditedRequest::begin(self, caller, Action::TableVersion, RequestedNames::Table(path)).await?;
         let found = self.find_version(&mut attempt, path, since).await;
         let (found, version) = attempt.settle(found).await?;
         attempt.event.table_version = Some(version);
@@ -119,7 +121,8 @@ impl Service {
         as_of: AsOf,
         declared: &ClientCapabilities,
     ) -> Result<TableHead, ServiceError> {
-        let mut attempt = AuditedRequest::begin(self, caller, "table.metadata", RequestedNames::Table(path)).await?;
+        let mut attempt =
+            AuditedRequest::begin(self, caller, Action::TableMetadata, RequestedNames::Table(path)).await?;
         let found = self.find_head(&mut attempt, path, as_of, declared).await;
         let (found, head) = attempt.settle(found).await?;
         attempt.allow(&found.granted).await?;
@@ -144,7 +147,7 @@ impl Service {
     pub async fn admit_to_table<'a>(
         &'a self,
         caller: &'a Caller,
-        action: &'static str,
+        action: Action,
         path: &'a TablePath,
     ) -> Result<Admitted<'a>, ServiceError> {
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! User-delegation keys: what signs where only an identity is known, no account key.
+//! Obtains user-delegation keys, which sign URLs if only an identity is configured and no account key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,14 +14,14 @@ use zeroize::Zeroizing;
 use super::sas::VERSION;
 use crate::storage::StorageError;
 
-/// How long a key is asked for, unless a URL is to live longer.
+/// The lifetime requested for a key, unless a URL needs a longer one.
 const LIFE: TimeDelta = TimeDelta::days(1);
-/// Azure gives none for longer than seven days.
+/// The longest lifetime that Azure grants.
 const LONGEST: TimeDelta = TimeDelta::days(7);
-/// Clocks may differ by as much.
+/// The tolerated difference between clocks.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
 
-/// One account's delegation key, fetched once however many ask, and anew when URLs would outlive it.
+/// One account's delegation key, fetched once for concurrent callers, and again when a URL would outlive it.
 pub(super) struct DelegationKeys {
     endpoint: Url,
     credentials: AzureCredentialProvider,
@@ -29,7 +29,7 @@ pub(super) struct DelegationKeys {
     held: Mutex<Option<Arc<DelegationKey>>>,
 }
 
-/// A key and what Azure said about it, which every signature repeats.
+/// A key and Azure's data about it, which every signature repeats.
 pub(super) struct DelegationKey {
     pub secret: Zeroizing<Vec<u8>>,
     pub expires_at: DateTime<Utc>,
@@ -37,7 +37,7 @@ pub(super) struct DelegationKey {
 }
 
 impl DelegationKey {
-    /// The parameters that name the key, in the order in which they are signed.
+    /// Returns the parameters that identify the key, in signing order.
     pub fn signed_fields(&self) -> [(&'static str, &str); 6] {
         let signed = &self.signed;
         [
@@ -91,14 +91,14 @@ impl DelegationKeys {
         Ok(Self { endpoint, credentials, http, held: Mutex::new(None) })
     }
 
-    /// A key that lasts until `ends_at`, or as long as Azure gives one.
+    /// Returns a key that lasts until `ends_at`, or as long as Azure allows.
     pub async fn lasting_until(
         &self,
         ends_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Arc<DelegationKey>, StorageError> {
         let latest = now + LONGEST - SKEW;
-        // Held across the request, so that whoever else needs it waits for this one.
+        // Held during the request, so that concurrent callers wait for its result.
         let mut held = self.held.lock().await;
         match held.as_ref() {
             Some(key) if key.expires_at >= ends_at.min(latest) => Ok(Arc::clone(key)),
@@ -137,7 +137,7 @@ impl DelegationKeys {
 
 #[cfg(test)]
 impl DelegationKey {
-    /// The key that the vectors in [`super::sas`] were signed with.
+    /// The key with which the test vectors in [`super::sas`] were signed.
     pub(super) fn of_test_vector() -> Self {
         let signed = SignedKey {
             oid: "11111111-1111-1111-1111-111111111111".to_owned(),

@@ -1,11 +1,11 @@
 //! Azure Blob Storage and Data Lake Storage.
 //!
-//! Lives here: opening containers and choosing the key that signs. URLs are signed by our own hand (see [`sas`]):
-//! object_store signs the percent-encoded path where Azure verifies the decoded one, so every file of a partition such as
-//! `x=A%2FA` would be refused, and it fetches a delegation key anew for every call.
+//! Opens containers, and chooses the key for signing. URLs are signed here (see [`sas`]) and not by object_store, which
+//! signs the percent-encoded path where Azure verifies the decoded one, so that every file of a partition such as
+//! `x=A%2FA` would be refused; and which fetches a new delegation key for every call.
 //!
-//! A storage configured with a SAS token cannot sign: a SAS cannot be narrowed to one file or given another end, and
-//! handing it out would hand out everything that it opens. Its files are delivered proxied.
+//! A storage configured with a SAS token cannot sign: a SAS cannot be restricted to one file or get another expiry, and
+//! handing it out would grant access to everything it opens. Its files are delivered proxied.
 
 mod delegation;
 mod sas;
@@ -32,7 +32,7 @@ use super::{
     storages::{Opened, UrlSigner},
 };
 
-/// What platforms hand over in the environment; anything else is configured.
+/// The credentials that platforms provide in the environment; all other options must be configured.
 const ENVIRONMENT: [&str; 6] = [
     "AZURE_CLIENT_ID",
     "AZURE_CLIENT_SECRET",
@@ -45,16 +45,16 @@ const ENVIRONMENT: [&str; 6] = [
 const PUBLIC_CLOUD: &str = "core.windows.net";
 const FABRIC: &str = "fabric.microsoft.com";
 
-/// What a blob's name may hold as it is in a URL's path.
+/// The characters that are percent-encoded in a blob's name.
 const BLOB_NAME: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'=');
 
-/// Whether object_store has an option of this name for Azure.
+/// Returns whether object_store has an option of this name for Azure.
 pub(super) fn knows(option: &str) -> bool {
     option.parse::<Key>().is_ok()
 }
 
-/// Opens a container, and says which account it was found to be in. Nothing is sent yet.
+/// Opens a container, and returns its account. Sends no request yet.
 pub(super) fn open(
     container: &str,
     account: Option<&Account>,
@@ -91,7 +91,7 @@ pub(super) fn open(
     let endpoint = endpoint.trim_end_matches('/').to_owned();
     let service = Url::parse(&endpoint).map_err(|error| options.problem(format!("`{endpoint}` is no URL: {error}")))?;
 
-    // The order is object_store's own, which chooses the credential for its requests.
+    // This is object_store's own order when it chooses the credential for requests.
     let has = |key| value(key).is_some();
     let has_identity =
         has(Key::ClientId) && has(Key::AuthorityId) && (has(Key::FederatedTokenFile) || has(Key::ClientSecret));
@@ -141,7 +141,7 @@ fn configure(
         has_credential |= matches!(key, Key::AccessKey | Key::SasKey | Key::Token | Key::ClientSecret);
         builder = builder.with_config(key, value);
     }
-    // A configured credential is not mixed with the machine's identity.
+    // A configured credential is not combined with the machine's identity.
     for name in ENVIRONMENT.iter().filter(|_| !has_credential) {
         if let (Ok(key), Some(value)) = (name.to_ascii_lowercase().parse::<Key>(), environment(name))
             && builder.get_config_value(&key).is_none()
@@ -156,7 +156,7 @@ fn configure(
 pub(super) struct SasSigner {
     /// The container's URL, without a trailing slash.
     container_url: String,
-    /// The container as signatures name it: `/blob/{account}/{container}`.
+    /// The container's name in signatures: `/blob/{account}/{container}`.
     resource: String,
     https_only: bool,
     key: SigningKey,

@@ -1,7 +1,7 @@
-//! Shared access signatures for reading one blob.
+//! Builds shared access signatures for reading one blob.
 //!
-//! Azure Storage REST, "Create a service SAS" and "Create a user delegation SAS". Both sign the blob's name as it is, not
-//! as a URL writes it. No start is stated, so that a service whose clock is behind ours accepts the URL at once.
+//! See Azure Storage REST, "Create a service SAS" and "Create a user delegation SAS". Both sign the blob's raw name,
+//! not its form in URLs. No start time is stated, so a service whose clock is behind accepts the URL at once.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -12,21 +12,21 @@ use url::form_urlencoded::Serializer;
 use super::delegation::DelegationKey;
 use crate::storage::StorageError;
 
-/// The version whose rules the string to sign follows.
+/// The version that defines the string to sign.
 pub(super) const VERSION: &str = "2022-11-02";
 
-/// What one signature says.
+/// The contents of one signature.
 pub(super) struct Sas<'a> {
-    /// `/blob/{account}/{container}/{blob}`, nothing percent-encoded.
+    /// `/blob/{account}/{container}/{blob}`, without percent-encoding.
     pub resource: &'a str,
     pub ends_at: DateTime<Utc>,
     pub https_only: bool,
-    /// The user-delegation key that signs; the account's own key if there is none.
+    /// The user-delegation key that signs; without one, the account's own key signs.
     pub delegation: Option<&'a DelegationKey>,
 }
 
 impl Sas<'_> {
-    /// The query string that opens the blob, signed with `key`.
+    /// Returns the query string for reading the blob, signed with `key`.
     pub fn query(&self, key: &[u8]) -> Result<String, StorageError> {
         let expiry = self.ends_at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let protocol = if self.https_only { "https" } else { "" };
@@ -61,8 +61,8 @@ impl Sas<'_> {
 mod tests {
     use super::*;
 
-    /// What the JavaScript SDK (`@azure/storage-blob` 12.32.0, `generateBlobSASQueryParameters`) signs for the same blob,
-    /// end and keys.
+    /// The signatures by the JavaScript SDK (`@azure/storage-blob` 12.32.0, `generateBlobSASQueryParameters`) for the
+    /// same blob, expiry and keys.
     const BY_ACCOUNT: &str = "g7IKQX0GxT0CJmDD2o6FfskIJUvh4kkxET6VU+eCUl0=";
     const BY_DELEGATION: &str = "rYh/DHnROHJETuTZt9VIBLGI11lSupGcUB/p9LxoGnk=";
 

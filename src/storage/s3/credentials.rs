@@ -1,7 +1,8 @@
-//! An AWS credential that knows when it ends.
+//! Provides an AWS credential with a known expiry.
 //!
-//! object_store renews session credentials too, but never says when the present one ends; a URL dies with the session
-//! that signed it, so whoever promises a recipient an expiry has to know. One credential serves requests and signatures.
+//! object_store renews session credentials too, but does not reveal the expiry. A URL ends with the session that signed
+//! it, so the server must know the expiry that it can promise a recipient. One credential serves requests and
+//! signatures.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,20 +13,20 @@ use tokio::sync::Mutex;
 
 use super::source::{CredentialSource, SourceError};
 
-/// Where the time comes from.
+/// Returns the current time.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// A session with less time left is renewed. Sessions of an hour are common, and connectors misread URLs that live for
-/// less than twenty minutes, so renewal has to come well before that.
+/// A session with less time left is renewed. Sessions often last one hour, and connectors mishandle URLs that live for
+/// less than twenty minutes, so renewal must come well before that.
 const RENEW_BEFORE: TimeDelta = TimeDelta::minutes(30);
-/// A session with less time left is not used for anything.
+/// A session with less time left is not used.
 const TOO_LATE: TimeDelta = TimeDelta::minutes(1);
-/// Metadata services hand out the same session until they have a newer one; they are not asked more often.
+/// Metadata services return the same session until they have a newer one, so they are asked at most this often.
 const ASK_AGAIN_AFTER: TimeDelta = TimeDelta::minutes(1);
-/// No request for a credential takes longer.
+/// The longest wait for a credential.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The credential of one storage, renewed in time, by one request however many need it.
+/// The credential of one storage, renewed in time, with one request for all concurrent callers.
 pub struct S3Credentials {
     source: CredentialSource,
     clock: Clock,
@@ -38,12 +39,12 @@ struct Held {
     ask_again_at: DateTime<Utc>,
 }
 
-/// A credential and its end.
+/// A credential and its expiry.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// What signs.
+    /// The credential that signs.
     pub credential: Arc<AwsCredential>,
-    /// When it ends; `None` for keys that do not.
+    /// The expiry; `None` for keys that do not expire.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -54,26 +55,27 @@ impl Session {
 }
 
 impl S3Credentials {
-    /// A credential from `source`, not asked for yet.
+    /// Creates a credential from `source`, without a request yet.
     pub fn new(source: CredentialSource, clock: Clock) -> Result<Self, SourceError> {
         let mut http = reqwest::Client::builder()
             .timeout(PATIENCE)
             .connect_timeout(Duration::from_secs(2))
-            // A metadata service that redirects is not one.
+            // A genuine metadata service does not redirect.
             .redirect(reqwest::redirect::Policy::none());
         if matches!(source, CredentialSource::Container { .. } | CredentialSource::Instance { .. }) {
-            // These answer only to this machine; a proxy would ask its own.
+            // These endpoints exist only for this machine; a proxy would reach its own.
             http = http.no_proxy();
         }
         Ok(Self { source, clock, http: http.build()?, held: Mutex::new(None) })
     }
 
-    /// The present session, renewed if its end is near. While a renewal fails, the old session serves as long as it can.
+    /// Returns the current session, renewed if it ends soon. If the renewal fails, the old session is used as long as
+    /// possible.
     pub async fn session(&self) -> Result<Session, SourceError> {
         if let CredentialSource::Static(credential) = &self.source {
             return Ok(Session { credential: Arc::clone(credential), expires_at: None });
         }
-        // Held across the request, so that whoever else needs it waits for this one.
+        // Held during the request, so that concurrent callers wait for its result.
         let mut held = self.held.lock().await;
         let now = (self.clock)();
         if let Some(Held { session, ask_again_at }) = held.as_ref() {

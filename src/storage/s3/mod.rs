@@ -1,6 +1,6 @@
-//! S3 and what speaks its protocol.
+//! S3 and services with the same protocol.
 //!
-//! Lives here: opening buckets with a credential that knows its own end, and signing GET URLs with it.
+//! Opens buckets with a credential whose expiry is known, and signs GET URLs with it.
 
 mod credentials;
 mod presign;
@@ -25,7 +25,7 @@ use super::{
     window::seconds_left,
 };
 
-/// What platforms hand over in the environment; anything else is configured.
+/// The region and identity that platforms provide in the environment; all other options must be configured.
 const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 const IDENTITY: [&str; 9] = [
     "AWS_ACCESS_KEY_ID",
@@ -39,12 +39,12 @@ const IDENTITY: [&str; 9] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 ];
 
-/// Whether object_store has an option of this name for S3.
+/// Returns whether object_store has an option of this name for S3.
 pub(super) fn knows(option: &str) -> bool {
     option.parse::<AmazonS3ConfigKey>().is_ok()
 }
 
-/// Lets uploads carry a checksum unless `options` say how: buckets whose objects are locked take nothing without one.
+/// Adds a checksum to uploads unless `options` configure one: buckets with object lock refuse uploads without it.
 pub(super) fn with_checksum(mut options: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let is_checksum = |name: &String| matches!(name.to_ascii_lowercase().parse(), Ok(AmazonS3ConfigKey::Checksum));
     if !options.keys().any(is_checksum) {
@@ -53,7 +53,7 @@ pub(super) fn with_checksum(mut options: BTreeMap<String, String>) -> BTreeMap<S
     options
 }
 
-/// Opens a bucket. Nothing is sent yet.
+/// Opens a bucket. Sends no request yet.
 pub(super) fn open(
     bucket: &str,
     options: Options,
@@ -62,7 +62,7 @@ pub(super) fn open(
     let keys =
         || options.values.iter().filter_map(|(name, value)| Some((name.parse::<AmazonS3ConfigKey>().ok()?, value)));
     let mut builder = AmazonS3Builder::new().with_client_options(client_options()).with_retry(retries());
-    // A configured identity is not mixed with parts of the environment's.
+    // A configured identity is not combined with parts of the environment's.
     let identity = || IDENTITY.iter().filter_map(|name| name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>().ok());
     let has_identity = keys().any(|(key, _)| identity().any(|other| other == key));
     for name in REGION.iter().chain(IDENTITY.iter().filter(|_| !has_identity)) {
@@ -76,9 +76,9 @@ pub(super) fn open(
     builder = builder.with_bucket_name(bucket);
 
     let is_on = |key| builder.get_config_value(&key).is_some_and(|value: String| is_true(&value));
-    // Directory buckets (S3 Express) want a session of their own in every signature.
+    // Directory buckets (S3 Express) need a special session in each signature.
     let is_unsigned = is_on(AmazonS3ConfigKey::SkipSignature) || is_on(AmazonS3ConfigKey::S3Express);
-    // With a key of the customer's, every request must carry that key in a header: no URL alone can do it.
+    // With a customer-provided key, each request must carry that key in a header, so a URL alone is not enough.
     let has_customer_key = options.values.keys().any(|name| name.ends_with("sse_customer_key_base64"));
     let source = CredentialSource::choose(&builder).map_err(|reason| options.problem(reason))?;
     let credentials =
@@ -91,7 +91,7 @@ pub(super) fn open(
     Ok(Opened { store: Arc::new(store), signer: signer.map(UrlSigner::S3) })
 }
 
-/// How object_store reads a flag.
+/// Parses a flag in the same way as object_store.
 fn is_true(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
 }
@@ -114,7 +114,7 @@ impl S3Signer {
         now: DateTime<Utc>,
     ) -> Result<Vec<String>, StorageError> {
         let session = self.credentials.session().await.map_err(StorageError::unavailable)?;
-        // Stores refuse a signature that is dated ahead of their own clocks.
+        // Stores refuse a signature dated ahead of their own clocks.
         let today = Utc::now();
         let signing = self.presigner.at(&session.credential, today, seconds_left(expires_at, now.max(today))?);
         Ok(paths.iter().map(|path| signing.sign(path)).collect())

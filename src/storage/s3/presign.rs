@@ -1,7 +1,8 @@
-//! GET URLs for one bucket (AWS Signature Version 4, query parameters), with all that many of them share made once.
+//! Signs GET URLs for one bucket (AWS Signature Version 4, query parameters), and computes the parts common to many
+//! URLs only once.
 //!
-//! object_store signs the same URLs, one at a time, each from the key up and by its own look at the clock; a test holds
-//! the two to each other. Never here: which credential signs, and how long a URL may live.
+//! object_store signs the same URLs, but one at a time, with all steps and a new look at the clock for each; a test
+//! compares the two. Never here: the choice of the credential, and the lifetime of a URL.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,30 +22,30 @@ use url::{Position, form_urlencoded::byte_serialize};
 
 use crate::domain::core::seal::{hex, hex_digits, hmac};
 
-/// All that Signature Version 4 leaves as it is in a canonical query.
+/// The characters that Signature Version 4 percent-encodes in a canonical query.
 const STRICT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// And in a canonical path.
+/// The same for a canonical path.
 const STRICT_PATH: AsciiSet = STRICT.remove(b'/');
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// The object of the URL that a bucket's place is learned from.
+/// The object name in the URL from which a bucket's address is learned.
 const PROBE: &str = "probe";
 
-/// Where a bucket's objects are, as its URLs say it.
+/// The address of a bucket's objects in URLs.
 #[derive(Clone, Debug)]
 pub(super) struct Presigner {
     /// Everything before the path.
     origin: String,
     host: String,
-    /// What all paths begin with.
+    /// The prefix of all paths.
     root: String,
     region: String,
     requester_pays: bool,
 }
 
 impl Presigner {
-    /// Learns a bucket's place from a URL that object_store signs for it with a made-up key, so that no option can mean one
-    /// thing to requests and another to URLs. `None` where it makes no such URL.
+    /// Learns a bucket's address from a URL that object_store signs for it with a dummy key, so that each option has
+    /// the same effect on requests and URLs. `None` if object_store cannot sign such a URL.
     pub(super) fn learn(builder: &AmazonS3Builder) -> Option<Self> {
         let key = AwsCredential { key_id: PROBE.to_owned(), secret_key: PROBE.to_owned(), token: None };
         let store = builder.clone().with_credentials(Arc::new(StaticCredentialProvider::new(key)));
@@ -61,7 +62,7 @@ impl Presigner {
         })
     }
 
-    /// Signs as `credential` at `date`, for `seconds`.
+    /// Prepares signatures by `credential` at `date`, valid for `seconds`.
     pub(super) fn at(&self, credential: &AwsCredential, date: DateTime<Utc>, seconds: u64) -> Presigning<'_> {
         let (day, date) = (date.format("%Y%m%d").to_string(), date.format("%Y%m%dT%H%M%SZ").to_string());
         let scope = format!("{day}/{}/s3/aws4_request", self.region);
@@ -103,23 +104,23 @@ impl Presigner {
     }
 }
 
-/// A value in a URL's query.
+/// Encodes a value for a URL's query.
 fn encoded(value: &str) -> String {
     byte_serialize(value.as_bytes()).collect()
 }
 
-/// What the URLs of one moment share.
+/// The common parts of URLs signed at the same time.
 pub(super) struct Presigning<'a> {
     place: &'a Presigner,
     query: String,
-    /// The canonical request behind the path.
+    /// The part of the canonical request after the path.
     canonical_end: String,
-    /// The signature, up to what depends on the path.
+    /// The signature's state before the part that depends on the path.
     signature: Hmac<Sha256>,
 }
 
 impl Presigning<'_> {
-    /// The URL of the object at `path`.
+    /// Returns the signed URL of the object at `path`.
     pub(super) fn sign(&self, path: &Path) -> String {
         const SIGNATURE: &str = "&X-Amz-Signature=";
         let place = self.place;

@@ -1,4 +1,4 @@
-//! Where an AWS credential comes from: keys, a web identity, a container's endpoint, or the instance.
+//! Obtains an AWS credential from configured keys, a web identity, a container's endpoint, or the instance.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -9,64 +9,64 @@ use url::Url;
 
 use super::{credentials::Session, is_true};
 
-/// Where ECS tasks find their credential.
+/// The endpoint for credentials of ECS tasks.
 const TASK_ENDPOINT: &str = "http://169.254.170.2";
-/// Where EC2 instances find theirs.
+/// The endpoint for credentials of EC2 instances.
 const INSTANCE_ENDPOINT: &str = "http://169.254.169.254";
 
-/// The sources of a credential, in the order in which they are chosen.
+/// The sources of a credential, in order of precedence.
 pub enum CredentialSource {
-    /// Configured keys, with an optional session token; they do not end, as far as anybody can tell.
+    /// Configured keys, with an optional session token. They have no known expiry.
     Static(Arc<AwsCredential>),
     /// A Kubernetes service account's token, exchanged at STS (`AssumeRoleWithWebIdentity`).
     WebIdentity {
-        /// Holds the token; read for every exchange, because it is replaced from time to time.
+        /// The file with the token; read for every exchange, because it is replaced from time to time.
         token_file: PathBuf,
         /// The role to assume.
         role_arn: String,
-        /// What CloudTrail shows.
+        /// The session name, which CloudTrail shows.
         session_name: String,
         /// The STS endpoint.
         endpoint: Url,
     },
-    /// The endpoint that ECS and EKS pod identity give to a container.
+    /// The endpoint that ECS and EKS pod identity provide for a container.
     Container {
         /// The whole URL.
         url: Url,
-        /// Holds what is sent as `Authorization`, where one is asked for.
+        /// The file with the `Authorization` header's value, if one is needed.
         token_file: Option<PathBuf>,
     },
     /// The instance metadata service, version 2.
     Instance {
-        /// The service, without a path.
+        /// The service's URL, without a path.
         endpoint: Url,
     },
 }
 
-/// Why there is no credential.
+/// Why no credential was obtained.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The endpoint did not answer, or refused.
     #[error("the credential endpoint did not give a credential; check the role that this workload runs as")]
     Request(#[from] reqwest::Error),
-    /// The endpoint's answer is not what its documentation says.
+    /// The endpoint's answer is not in the documented format.
     #[error("the credential endpoint's answer cannot be read")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The token to be exchanged cannot be read.
+    /// The token for the exchange cannot be read.
     #[error("the token file `{}` cannot be read", path.display())]
     TokenFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The endpoint gave a credential that has ended already.
+    /// The endpoint returned an expired credential.
     #[error("the credential endpoint gave a credential that has already ended; check this machine's clock")]
     Ended,
 }
 
 impl CredentialSource {
-    /// Chooses as the AWS tools do, by what is configured: keys, web identity, container, instance.
+    /// Chooses the first configured source, in the order of the AWS tools: keys, web identity, container, instance.
     pub(super) fn choose(builder: &AmazonS3Builder) -> Result<Self, String> {
         let value = |key| builder.get_config_value(&key);
         let url = |text: String| Url::parse(&text).map_err(|error| format!("`{text}` is not a URL: {error}"));
@@ -149,8 +149,8 @@ impl fmt::Debug for CredentialSource {
     }
 }
 
-/// Instance metadata, version 2: a token first, then the role's name, then its credential. Version 1 is not spoken, since
-/// any request forged through a server can read it.
+/// Requests the instance metadata, version 2: a token, then the role's name, then its credential. Version 1 is not
+/// supported, because any forged request through a server can read it.
 async fn instance_session(http: &reqwest::Client, endpoint: &Url) -> Result<Session, SourceError> {
     let base = endpoint.as_str().trim_end_matches('/');
     let request = http.put(format!("{base}/latest/api/token")).header("x-aws-ec2-metadata-token-ttl-seconds", "300");
@@ -173,8 +173,8 @@ async fn read_token(path: &PathBuf) -> Result<String, SourceError> {
     Ok(token.trim().to_owned())
 }
 
-/// Whether credentials may be asked for there: over TLS, or where the request leaves the machine at most for the link-local
-/// addresses of ECS and EKS.
+/// Returns whether credentials may be requested from `url`: over TLS, on this machine, or from the link-local addresses
+/// of ECS and EKS.
 fn may_carry_secrets(url: &Url) -> bool {
     let is_own = match url.host() {
         Some(url::Host::Ipv4(host)) => host.is_loopback() || matches!(host.octets(), [169, 254, 170, 2 | 23]),
@@ -185,7 +185,7 @@ fn may_carry_secrets(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_own)
 }
 
-/// What the metadata services answer in JSON and STS in XML.
+/// A credential as metadata services send it in JSON, and STS in XML.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Credential {

@@ -152,11 +152,12 @@ impl Tx {
             oidc_audience = $7, oidc_claim = $8, oidc_value = $9, updated_at = $10, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
         let identity = recipient.spec.oidc.as_ref();
+        let spec = self.lay_spec("recipients", recipient.id, &recipient.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
             .bind(recipient.revision)
             .bind(recipient.state.as_str())
-            .bind(Json(&recipient.spec))
+            .bind(spec)
             .bind(identity.map(|identity| identity.id))
             .bind(identity.map(|identity| identity.issuer.as_str()))
             .bind(identity.map(|identity| identity.audience.as_str()))

@@ -1,4 +1,4 @@
-//! Checkpoints of the audit chain, what was detached behind them, and the chain as a verifier reads it.
+//! Stores checkpoints of the audit chain and detachments, and reads the chain for verification.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection, Executor, FromRow};
@@ -12,35 +12,35 @@ use crate::store::{
 
 use super::{EventRow, StoredEvent};
 
-/// A checkpoint as it is kept.
+/// A stored checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredCheckpoint {
     /// The newest event covered.
     pub seq: i64,
-    /// The newest event that the checkpoint before covers; 0 for the first.
+    /// The newest event covered by the checkpoint before; 0 for the first.
     pub previous_seq: i64,
-    /// The Merkle tree up to here, so that it can be grown.
+    /// The Merkle tree up to here, in a form that can be extended.
     pub frontier: Vec<u8>,
     /// The signed text.
     pub note: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// When it and its events were exported; `None` where they were not.
+    /// When it was exported with its events; `None` if it was not.
     pub exported_at: Option<DateTime<Utc>>,
 }
 
-/// Where events of some time are: from `first` to `last`, or behind `sealed`.
+/// Where the events of a time range can be: from `first` to `last`, or after `sealed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditSpan {
-    /// The first event that may be of that time.
+    /// The first event that may be in the range.
     pub first: i64,
-    /// The last one that a checkpoint covers.
+    /// The last sealed event that may be in the range.
     pub last: i64,
-    /// The newest event that a checkpoint covers; of those behind it the times are not known.
+    /// The newest event covered by a checkpoint; times of later events are not indexed by checkpoints.
     pub sealed: i64,
 }
 
-/// Later than every event.
+/// A time later than every event.
 const FOREVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
     Some(time) => time,
     None => DateTime::UNIX_EPOCH,
@@ -63,10 +63,10 @@ impl From<CheckpointRow> for StoredCheckpoint {
     }
 }
 
-/// The columns beside an event's text that it is searched and counted by. They must say what the text says.
+/// The columns for searching and counting that are stored beside an event's text. They must agree with the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Derived {
-    /// When it was written.
+    /// When the event was written.
     pub at: DateTime<Utc>,
     /// What was done.
     pub action: String,
@@ -76,15 +76,17 @@ pub struct Derived {
     pub recipient_id: Option<Uuid>,
     /// The share.
     pub share_id: Option<Uuid>,
-    /// The shared object.
+    /// What the text calls a table: the registered one, and a shared object where an earlier release wrote the event.
     pub table_id: Option<Uuid>,
+    /// The shared object.
+    pub object_id: Option<Uuid>,
     /// The token.
     pub token_id: Option<Uuid>,
     /// The grant.
     pub grant_id: Option<Uuid>,
     /// How many presigned URLs were handed out.
     pub presigned_files: Option<i64>,
-    /// When the last of them dies.
+    /// When the last of them expires.
     pub presigned_until: Option<DateTime<Utc>>,
 }
 
@@ -98,6 +100,7 @@ struct ChainRow {
     recipient_id: Option<Uuid>,
     share_id: Option<Uuid>,
     table_id: Option<Uuid>,
+    object_id: Option<Uuid>,
     token_id: Option<Uuid>,
     grant_id: Option<Uuid>,
     presigned_files: Option<i64>,
@@ -115,6 +118,7 @@ impl TryFrom<ChainRow> for (StoredEvent, Derived) {
             recipient_id: row.recipient_id,
             share_id: row.share_id,
             table_id: row.table_id,
+            object_id: row.object_id,
             token_id: row.token_id,
             grant_id: row.grant_id,
             presigned_files: row.presigned_files,
@@ -131,21 +135,21 @@ macro_rules! select_checkpoints {
 }
 
 reads! {
-    /// The newest checkpoint.
+    /// Finds the newest checkpoint.
     pub async fn find_last_checkpoint(self, db) -> Result<Option<StoredCheckpoint>> {
         let sql = concat!(select_checkpoints!(), "ORDER BY seq DESC LIMIT 1");
         let row: Option<CheckpointRow> = sqlx::query_as(sql).fetch_optional(db).await?;
         Ok(row.map(Into::into))
     }
 
-    /// The checkpoint whose newest event is `seq`.
+    /// Finds the checkpoint whose newest event is `seq`.
     pub async fn find_checkpoint(self, db, seq: i64) -> Result<Option<StoredCheckpoint>> {
         let sql = concat!(select_checkpoints!(), "WHERE seq = $1");
         let row: Option<CheckpointRow> = sqlx::query_as(sql).bind(seq).fetch_optional(db).await?;
         Ok(row.map(Into::into))
     }
 
-    /// Checkpoints behind `after`, the oldest first.
+    /// Lists checkpoints after `after`, oldest first.
     pub async fn list_checkpoints(self, db, after: i64, limit: u32) -> Result<Vec<StoredCheckpoint>> {
         let sql = concat!(select_checkpoints!(), "WHERE seq > $1 ORDER BY seq LIMIT $2");
         let rows: Vec<CheckpointRow> =
@@ -153,18 +157,18 @@ reads! {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// Checkpoints that were not exported, the oldest first.
+    /// Lists checkpoints that are not exported, oldest first.
     pub async fn list_unexported_checkpoints(self, db, limit: u32) -> Result<Vec<StoredCheckpoint>> {
         let sql = concat!(select_checkpoints!(), "WHERE exported_at IS NULL ORDER BY seq LIMIT $1");
         let rows: Vec<CheckpointRow> = sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(db).await?;
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// Where the events of these times are, as far as checkpoints say; more may be there, and none is elsewhere.
+    /// Narrows down where the events of a time range are, by the times of checkpoints. The span may hold others too.
     pub async fn find_audit_span(
         self, db, since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>
     ) -> Result<AuditSpan> {
-        // A server of the release before keeps checkpoints without times.
+        // Servers of the previous release store checkpoints without times.
         const FIRST: &str = "(SELECT previous_seq + 1 FROM audit_checkpoints \
             WHERE last_at IS NULL OR last_at >= $1 ORDER BY seq LIMIT 1)";
         const LAST: &str = "(SELECT seq FROM audit_checkpoints \
@@ -180,24 +184,24 @@ reads! {
         Ok(AuditSpan { first: row.0.unwrap_or(sealed + 1), last: row.1.unwrap_or_default(), sealed })
     }
 
-    /// The newest event that was exported with its checkpoint.
+    /// Finds the newest event that was exported with its checkpoint.
     pub async fn find_exported_through(self, db) -> Result<Option<i64>> {
         let sql = "SELECT MAX(seq) FROM audit_checkpoints WHERE exported_at IS NOT NULL";
         Ok(sqlx::query_scalar(sql).fetch_one(db).await?)
     }
 
-    /// The last event that lives in the export only; `None` where every event is still here.
+    /// Finds the last event that is in the export only; `None` if every event is in the database.
     pub async fn find_detached_through(self, db) -> Result<Option<i64>> {
         Ok(sqlx::query_scalar("SELECT MAX(through_seq) FROM audit_detachments").fetch_one(db).await?)
     }
 
-    /// The last event written before `before`; `None` where there is none.
+    /// Finds the last event written before `before`.
     pub async fn find_last_seq_before(self, db, before: DateTime<Utc>) -> Result<Option<i64>> {
         let sql = "SELECT seq FROM audit_events WHERE at < $1 ORDER BY at DESC, seq DESC LIMIT 1";
         Ok(sqlx::query_scalar(sql).bind(Micros::from(before)).fetch_optional(db).await?)
     }
 
-    /// The first and the last event, by their place, that were written from `since` on and before `until`.
+    /// Finds the first and last place of the events written at or after `since` and before `until`.
     pub async fn find_seqs_between(
         self, db, since: DateTime<Utc>, until: DateTime<Utc>
     ) -> Result<Option<(i64, i64)>> {
@@ -214,23 +218,23 @@ reads! {
         Ok(sqlx::query_scalar(sql).bind(Micros::from(before)).fetch_one(db).await?)
     }
 
-    /// When the last presigned URL dies that an event up to `through` handed out.
+    /// Finds when the last presigned URL expires that an event up to `through` handed out.
     pub async fn find_last_presigned_until(self, db, through: i64) -> Result<Option<DateTime<Utc>>> {
         let sql = "SELECT MAX(presigned_until) FROM audit_events WHERE presigned_until IS NOT NULL AND seq <= $1";
         let until: Option<Micros> = sqlx::query_scalar(sql).bind(through).fetch_one(db).await?;
         Ok(time(until))
     }
 
-    /// How many events up to `through` still have their personal part.
+    /// Counts the events up to `through` that still have their personal part.
     pub async fn count_personal(self, db, through: i64) -> Result<i64> {
         Ok(sqlx::query_scalar("SELECT COUNT(*) FROM audit_personal WHERE seq <= $1").bind(through).fetch_one(db).await?)
     }
 
-    /// Events behind `after` as a verifier reads them, with what is derived from them.
+    /// Lists events after `after` for verification, with their derived columns.
     pub async fn list_chain(self, db, after: i64, limit: u32) -> Result<Vec<(StoredEvent, Derived)>> {
-        // The personal parts' own bound keeps a merge of both keys from beginning at the chain's first event.
+        // The bound on `p.seq` keeps a merge join from starting at the chain's first event.
         let sql = "SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal, a.at, a.action, a.decision, \
-            a.recipient_id, a.share_id, a.table_id, a.token_id, a.grant_id, a.presigned_files, a.presigned_until \
+            a.recipient_id, a.share_id, a.table_id, a.object_id, a.token_id, a.grant_id, a.presigned_files, a.presigned_until \
             FROM audit_events a LEFT JOIN audit_personal p ON p.seq = a.seq AND p.seq > $1 \
             WHERE a.seq > $1 ORDER BY a.seq LIMIT $2";
         let rows: Vec<ChainRow> = sqlx::query_as(sql).bind(after).bind(i64::from(limit)).fetch_all(db).await?;
@@ -238,36 +242,36 @@ reads! {
     }
 }
 
-/// What became of the space of rows that were deleted.
+/// What happened to the space of deleted rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reclaimed {
-    /// So many bytes were given back to the disk.
+    /// That many bytes were returned to the disk.
     GivenBack(u64),
-    /// The database uses it again.
+    /// The database reuses the space.
     Reusable,
-    /// The database uses it again, and would give it back if no server used the file.
+    /// The database reuses the space. It would return it to the disk if no server used the file.
     Kept,
-    /// Nothing yet: the role may not do that to every table.
+    /// Nothing yet: the role may not vacuum every table.
     Refused,
 }
 
-/// Whether the role may vacuum the trail's tables: their owner may, the database's, and from PostgreSQL 17 on whoever was
-/// given the right.
+/// Whether the role may vacuum the trail's tables: as owner of the tables or of the database or, since PostgreSQL 17,
+/// with the MAINTAIN privilege.
 const MAY_VACUUM: &str = "SELECT bool_and(pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE') \
     OR CASE WHEN current_setting('server_version_num')::int >= 170000 \
     THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE FALSE END) FROM pg_class c, pg_database d \
     WHERE c.oid IN ('audit_events'::regclass, 'audit_personal'::regclass) AND d.datname = current_database()";
 
 impl Db {
-    /// Frees what detached events took. A SQLite file is rewritten, unless a server uses it: that would wait meanwhile.
-    /// Takes the role that owns the tables.
+    /// Frees the space of detached events. A SQLite file is rewritten unless a server uses it, since the server would
+    /// have to wait. On PostgreSQL, needs the role that owns the tables.
     pub async fn reclaim_audit(&self) -> Result<Reclaimed> {
         match self {
             Self::Postgres { pool, .. } => {
-                // A connection of its own, whose statements may take as long as a large table does.
+                // A connection of its own, whose statements may take as long as a large table needs.
                 let mut connection = pool.acquire().await?.detach();
                 connection.execute("SET statement_timeout = 0").await?;
-                // What it may not do is passed over by PostgreSQL with a warning alone.
+                // PostgreSQL only warns about tables that the role may not vacuum.
                 let reclaimed = match sqlx::query_scalar(MAY_VACUUM).fetch_one(&mut connection).await? {
                     true => {
                         connection.execute("VACUUM (ANALYZE) audit_events").await?;
@@ -288,7 +292,7 @@ impl Db {
                 const SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
                 let before: i64 = sqlx::query_scalar(SIZE).fetch_one(writer).await?;
                 sqlx::query("VACUUM").execute(writer).await?;
-                // Until then the file keeps its length, and the log beside it holds as much again.
+                // Until this, the file keeps its length and the log takes as much again.
                 sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer).await?;
                 let after: i64 = sqlx::query_scalar(SIZE).fetch_one(writer).await?;
                 Ok(Reclaimed::GivenBack(u64::try_from(before - after).unwrap_or_default()))
@@ -298,9 +302,10 @@ impl Db {
 }
 
 impl Tx {
-    /// Keeps a checkpoint; [`crate::store::Constraint::CheckpointTaken`] where another was made behind the same one.
+    /// Stores a checkpoint. Fails with [`crate::store::Constraint::CheckpointTaken`] if the one before has a successor
+    /// already.
     pub async fn insert_checkpoint(&mut self, checkpoint: &StoredCheckpoint) -> Result<()> {
-        // Both ends and a count in one read: each alone would be looked for in the index of all times.
+        // Both ends and a count in one read: MIN or MAX alone would scan the index on all times.
         const SQL: &str = "INSERT INTO audit_checkpoints \
             (seq, previous_seq, frontier, note, created_at, exported_at, first_at, last_at) \
             SELECT $1, $2, $3, $4, $5, NULL, span.first_at, span.last_at FROM (\
@@ -318,15 +323,15 @@ impl Tx {
         Ok(())
     }
 
-    /// Remembers that a checkpoint and its events were exported.
+    /// Marks a checkpoint and its events as exported.
     pub async fn update_checkpoint_exported(&mut self, seq: i64, at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE audit_checkpoints SET exported_at = $2 WHERE seq = $1";
         writes!(self, db => sqlx::query(SQL).bind(seq).bind(Micros::from(at)).execute(db).await?.rows_affected());
         Ok(())
     }
 
-    /// Takes or keeps the lease `name` until `until`; false where another holder's has not ended at `now`. One that ends
-    /// later than [`CLOCKS_APART`] behind `until` was taken by a clock that was ahead, and keeps nobody.
+    /// Takes or renews the lease `name` until `until`; returns false if another holder's has not ended at `now`. A
+    /// lease that ends more than [`CLOCKS_APART`] after `until` comes from a clock that was ahead and is ignored.
     pub async fn take_lease(
         &mut self,
         name: &str,
@@ -349,15 +354,15 @@ impl Tx {
         Ok(taken == 1)
     }
 
-    /// Deletes the events up to the exported checkpoint `through`, and keeps that fact; answers how many. The triggers
-    /// that forbid this are lifted inside the transaction only, which takes the role that owns the tables.
+    /// Deletes the events up to the exported checkpoint `through`, records the detachment and returns how many. The
+    /// triggers that forbid deletion are lifted in this transaction only, which needs the role that owns the tables.
     pub async fn detach_audit(&mut self, through: i64, at: DateTime<Utc>) -> Result<u64> {
         const STUB: &str = "INSERT INTO audit_detachments (through_seq, detached_at) VALUES ($1, $2)";
         let personal = "DELETE FROM audit_personal WHERE seq <= $1";
         let events = "DELETE FROM audit_events WHERE seq <= $1";
         let at = Micros::from(at);
         if let TxConnection::Postgres(tx) = &mut self.connection {
-            // Of a large trail they take longer than a session's statements may.
+            // On a large trail the deletes take longer than the session's limit.
             tx.execute("SET LOCAL statement_timeout = 0").await?;
         }
         writes!(self, db => sqlx::query(STUB).bind(through).bind(at).execute(db).await?.rows_affected());
@@ -372,7 +377,7 @@ impl Tx {
             TxConnection::Sqlite(tx) => {
                 const FIND: &str =
                     "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'audit_events_no_delete'";
-                // SQLite cannot disable a trigger, only drop it and make it again as it was.
+                // SQLite cannot disable a trigger, only drop it and create it again.
                 let trigger: String = sqlx::query_scalar(FIND).fetch_one(&mut **tx).await?;
                 tx.execute("DROP TRIGGER audit_events_no_delete").await?;
                 let deleted = sqlx::query(events).bind(through).execute(&mut **tx).await?.rows_affected();

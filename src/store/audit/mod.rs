@@ -1,4 +1,4 @@
-//! The audit trail, kept: one chain for all replicas, whose head row is locked by whoever appends.
+//! Stores the audit trail: one chain for all replicas, appended to under a lock on its head row.
 
 pub(super) mod checkpoints;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     access::delivery::Delivery,
-    audit::{Event, Head, Link, Outcome},
+    audit::{Event, Head, Link, Outcome, action::Word},
 };
 
 use self::checkpoints::Derived;
@@ -19,13 +19,13 @@ use super::{
     reads, writes,
 };
 
-/// The most events that one statement of SQLite inserts; it allows 32,766 arguments.
+/// The most events in one insert on SQLite, which allows 32,766 arguments.
 const LONGEST_INSERT: usize = 256;
 
-/// The most personal parts that are erased at a time.
+/// The most personal parts that one call erases.
 pub const LONGEST_ERASURE: i64 = 5_000;
 
-/// An event as it is kept.
+/// A stored event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredEvent {
     /// Its place in the chain.
@@ -36,16 +36,16 @@ pub struct StoredEvent {
     pub hash: [u8; 32],
     /// The canonical JSON text that is hashed.
     pub body: String,
-    /// What is personal about it; `None` where there is nothing, or where it was erased.
+    /// The personal part; `None` if there is none or it was erased.
     pub personal: Option<StoredPersonal>,
 }
 
 /// The personal part of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredPersonal {
-    /// The salt of the commitment that the event's body holds.
+    /// The salt of the commitment in the event's body.
     pub salt: [u8; 16],
-    /// Its canonical JSON text.
+    /// The canonical JSON text.
     pub text: String,
 }
 
@@ -83,44 +83,44 @@ impl TryFrom<EventRow> for StoredEvent {
 /// The order in which events are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// The oldest first.
+    /// Oldest first.
     #[default]
     Ascending,
-    /// The newest first.
+    /// Newest first.
     Descending,
 }
 
-/// Which events are listed; what is `None` does not matter.
+/// Filters the events to list; a `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Only those about this recipient.
+    /// Only events about this recipient.
     pub recipient_id: Option<Uuid>,
-    /// Only those about this share.
+    /// Only events about this share.
     pub share_id: Option<Uuid>,
-    /// Only those about this shared object.
-    pub table_id: Option<Uuid>,
+    /// Only those about this shared object or registered table.
+    pub about: Option<Uuid>,
     /// Only those of this action.
     pub action: Option<String>,
-    /// Only those that were decided so.
+    /// Only events with this outcome.
     pub decision: Option<Outcome>,
-    /// Only those from this moment on.
+    /// Only events at or after this time.
     pub since: Option<DateTime<Utc>>,
-    /// Only those before this moment.
+    /// Only events before this time.
     pub until: Option<DateTime<Utc>>,
-    /// Only those behind this place, in the order of the listing.
+    /// Only events that follow this place in the order of the listing.
     pub after_seq: Option<i64>,
     /// The order of the listing.
     pub order: Order,
-    /// Only those in these places, both included.
+    /// Only events in this range of places, both ends included.
     pub within: Option<(i64, i64)>,
 }
 
-/// The presigned URLs that were handed out and still live.
+/// The presigned URLs that were handed out and are still live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outstanding {
-    /// How many.
+    /// The number of URLs.
     pub urls: i64,
-    /// When the last one dies; `None` where none lives.
+    /// When the last one expires; `None` if none is live.
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -144,7 +144,7 @@ struct OutstandingRow {
     until: Option<Micros>,
 }
 
-/// The body of both questions for outstanding URLs; `$column` says whose.
+/// The body of the two queries for outstanding URLs by id; `$column` is the id's column.
 macro_rules! outstanding {
     ($db:ident, $column:literal, $ids:ident, $now:ident) => {{
         if $ids.is_empty() {
@@ -166,22 +166,28 @@ macro_rules! outstanding {
 }
 
 reads! {
-    /// The chain's newest link.
+    /// Finds the chain's newest link.
     pub async fn find_audit_head(self, db) -> Result<Head> {
         let row: Option<HeadRow> = sqlx::query_as("SELECT seq, hash FROM audit_head WHERE id = 1").fetch_optional(db).await?;
         row.ok_or(StoreError::Corrupt("audit_head"))?.try_into()
     }
 
-    /// Events in the order of their places.
+    /// Lists events by their place in the chain.
     pub async fn list_audit(self, db, filter: &AuditFilter, limit: u32) -> Result<Vec<StoredEvent>> {
         // Their personal parts are looked up for those alone that are listed.
-        let mut query = QueryBuilder::new(
-            "SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal FROM \
-             (SELECT seq, prev_hash, hash, body FROM audit_events WHERE TRUE"
-        );
-        for (column, id) in [
-            ("recipient_id", filter.recipient_id), ("share_id", filter.share_id), ("table_id", filter.table_id)
-        ] {
+        let mut query = QueryBuilder::new("SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal FROM (");
+        let (behind, direction) = match filter.order {
+            Order::Ascending => (" AND seq > ", ""),
+            Order::Descending => (" AND seq < ", " DESC"),
+        };
+        // Each column has its index, and an event has the id in one of them.
+        let columns: &[&str] = if filter.about.is_some() { &["object_id", "table_id"] } else { &[""] };
+        for (index, column) in columns.iter().enumerate() {
+        query.push(if index == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
+        query.push("SELECT seq, prev_hash, hash, body FROM audit_events WHERE TRUE");
+        for (column, id) in
+            [("recipient_id", filter.recipient_id), ("share_id", filter.share_id), (*column, filter.about)]
+        {
             if let Some(id) = id {
                 query.push(" AND ").push(column).push(" = ").push_bind(id);
             }
@@ -190,7 +196,7 @@ reads! {
             query.push(" AND action = ").push_bind(action.as_str());
         }
         if let Some(decision) = filter.decision {
-            // Not as an argument: refusals have indexes of their own.
+            // As a literal, so that the partial indexes on refusals apply.
             query.push(" AND decision = '").push(decision.as_str()).push("'");
         }
         if let Some(since) = filter.since {
@@ -202,32 +208,30 @@ reads! {
         if let Some((first, last)) = filter.within {
             query.push(" AND seq >= ").push_bind(first).push(" AND seq <= ").push_bind(last);
         }
-        let (behind, direction) = match filter.order {
-            Order::Ascending => (" AND seq > ", ""),
-            Order::Descending => (" AND seq < ", " DESC"),
-        };
         if let Some(seq) = filter.after_seq {
             query.push(behind).push_bind(seq);
         }
-        query.push(" ORDER BY seq").push(direction).push(" LIMIT ").push_bind(i64::from(limit));
+        query.push(" ORDER BY seq").push(direction).push(" LIMIT ").push_bind(i64::from(limit)).push(") AS found");
+        }
         query.push(") AS a LEFT JOIN audit_personal p ON p.seq = a.seq ORDER BY a.seq").push(direction);
+        query.push(" LIMIT ").push_bind(i64::from(limit));
         let rows: Vec<EventRow> = query.build_query_as().fetch_all(db).await?;
         rows.into_iter().map(StoredEvent::try_from).collect()
     }
 
-    /// The presigned URLs handed out under these grants that live at `now`.
+    /// Counts the presigned URLs handed out under these grants that are live at `now`.
     pub async fn find_outstanding_of_grants(self, db, ids: &[Uuid], now: DateTime<Utc>) -> Result<Outstanding> {
         outstanding!(db, "grant_id", ids, now)
     }
 
-    /// The presigned URLs handed out to these tokens that live at `now`.
+    /// Counts the presigned URLs handed out to these tokens that are live at `now`.
     pub async fn find_outstanding_of_tokens(self, db, ids: &[Uuid], now: DateTime<Utc>) -> Result<Outstanding> {
         outstanding!(db, "token_id", ids, now)
     }
 
-    /// The presigned URLs handed out to a recipient, or to everybody, that live at `now`.
+    /// Counts the presigned URLs handed out to a recipient, or to all, that are live at `now`.
     pub async fn find_outstanding(self, db, recipient_id: Option<Uuid>, now: DateTime<Utc>) -> Result<Outstanding> {
-        // By token, because that is what URLs are found by.
+        // By token, since the index on live URLs is by token.
         let mut query = QueryBuilder::new(
             "SELECT CAST(COALESCE(SUM(a.presigned_files), 0) AS BIGINT) AS urls, MAX(a.presigned_until) AS until \
              FROM tokens k JOIN audit_events a ON a.token_id = k.id WHERE a.presigned_until > "
@@ -244,7 +248,7 @@ reads! {
 macro_rules! insert_events {
     () => {
         "INSERT INTO audit_events (seq, prev_hash, hash, body, at, action, decision, recipient_id, share_id, table_id, \
-         token_id, grant_id, presigned_files, presigned_until) "
+         object_id, token_id, grant_id, presigned_files, presigned_until) "
     };
 }
 
@@ -260,10 +264,10 @@ macro_rules! move_head {
     };
 }
 
-/// The place of an event, and the salt and text of its personal part.
+/// An event's place with the salt and text of its personal part.
 type Personal<'a> = (i64, (&'a [u8; 16], &'a str));
 
-/// An event as its row has it: its text, and the columns that it is searched and counted by.
+/// An event as a row: its text, and the columns for searching and counting.
 struct Row<'a> {
     seq: i64,
     prev_hash: &'a [u8; 32],
@@ -275,11 +279,12 @@ struct Row<'a> {
     recipient_id: Option<Uuid>,
     share_id: Option<Uuid>,
     table_id: Option<Uuid>,
+    object_id: Option<Uuid>,
     token_id: Option<Uuid>,
     grant_id: Option<Uuid>,
     presigned_files: Option<i64>,
     presigned_until: Option<DateTime<Utc>>,
-    /// What is kept beside it: the salt and the personal part's text.
+    /// The salt and text of the personal part, which has a row of its own.
     personal: Option<(&'a [u8; 16], &'a str)>,
 }
 
@@ -292,11 +297,12 @@ impl<'a> From<(&'a Event, &'a Link)> for Row<'a> {
             hash: &link.hash,
             body: &link.body,
             at: link.at,
-            action: event.action.as_ref(),
+            action: event.action.as_str(),
             decision: event.decision.as_str(),
             recipient_id: event.recipient_id,
             share_id: event.share_id,
             table_id: event.table_id,
+            object_id: event.object_id,
             token_id: event.token_id,
             grant_id: event.grant_id,
             presigned_files: event.files.filter(|_| presigned).map(i64::try_from).and_then(Result::ok),
@@ -319,6 +325,7 @@ impl<'a> From<&'a (StoredEvent, Derived)> for Row<'a> {
             recipient_id: derived.recipient_id,
             share_id: derived.share_id,
             table_id: derived.table_id,
+            object_id: derived.object_id,
             token_id: derived.token_id,
             grant_id: derived.grant_id,
             presigned_files: derived.presigned_files,
@@ -329,22 +336,22 @@ impl<'a> From<&'a (StoredEvent, Derived)> for Row<'a> {
 }
 
 impl Tx {
-    /// Locks the chain's head until the transaction ends. From here on nobody else appends, revokes or grants: whoever
-    /// does takes this lock first, and reads what it decides on after.
+    /// Locks the chain's head until the transaction ends. No other transaction can append, revoke or grant meanwhile:
+    /// each takes this lock first and reads the facts for its decision afterwards.
     pub async fn lock_audit_head(&mut self) -> Result<Head> {
         const SQL: &str = "SELECT seq, hash FROM audit_head WHERE id = 1 FOR UPDATE";
         let row: Option<HeadRow> = match &mut self.connection {
-            // Nobody else's lock is waited for by what is only rehearsed.
+            // A dry run waits for no lock.
             _ if self.is_rehearsal => return self.find_audit_head().await,
-            // The transaction is alone from its first moment.
+            // On SQLite the transaction has been alone from the start.
             TxConnection::Sqlite(_) => return self.find_audit_head().await,
             TxConnection::Postgres(tx) => sqlx::query_as(SQL).fetch_optional(&mut **tx).await?,
         };
         row.ok_or(StoreError::Corrupt("audit_head"))?.try_into()
     }
 
-    /// Puts `events` behind `head`, which [`Tx::lock_audit_head`] answered in this transaction, and moves the head;
-    /// answers them in their places.
+    /// Appends `events` to the chain and moves `head`, which [`Tx::lock_audit_head`] returned in this transaction.
+    /// Returns the new links.
     pub async fn append_audit(&mut self, head: &mut Head, events: &[Event], at: DateTime<Utc>) -> Result<Vec<Link>> {
         let before = *head;
         let links: Vec<Link> = events.iter().map(|event| head.append(event, at)).collect();
@@ -353,8 +360,8 @@ impl Tx {
         Ok(links)
     }
 
-    /// Takes over events that stood behind `head`, which [`Tx::lock_audit_head`] answered in this transaction, as they
-    /// were written; their personal parts are lost.
+    /// Appends events exactly as they were once written. `head` is what [`Tx::lock_audit_head`] returned in this
+    /// transaction. Their personal parts are lost.
     pub async fn take_over_audit(&mut self, head: &mut Head, events: &[(StoredEvent, Derived)]) -> Result<()> {
         let before = *head;
         let rows: Vec<Row<'_>> = events.iter().map(Row::from).collect();
@@ -364,7 +371,7 @@ impl Tx {
         self.extend_audit(before, *head, &rows).await
     }
 
-    /// Inserts `rows`, and moves the head over them.
+    /// Inserts `rows` and moves the head past them.
     async fn extend_audit(&mut self, from: Head, to: Head, rows: &[Row<'_>]) -> Result<()> {
         if self.is_rehearsal {
             return Ok(());
@@ -374,14 +381,14 @@ impl Tx {
             TxConnection::Sqlite(tx) => extend_by_values(tx, from, to, rows, &personal).await?,
             TxConnection::Postgres(tx) => extend_by_columns(tx, from, to, rows, &personal).await?,
         };
-        // Only a head that was not locked in this transaction gets here.
+        // The head moved, so it was not locked in this transaction.
         if moved == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Erases the personal parts of events that were written before `before`, at most [`LONGEST_ERASURE`] at a time,
-    /// so that nobody waits long for the transaction; answers how many.
+    /// Erases the personal parts of events written before `before`, at most [`LONGEST_ERASURE`] per call to keep the
+    /// transaction short. Returns how many.
     pub async fn delete_audit_personal(&mut self, before: DateTime<Utc>) -> Result<u64> {
-        // Events stand in the order of their times, so that the newest of them ends a range of the key.
+        // Places follow the order of times, so the newest such event ends a range of the key.
         const SQL: &str = "DELETE FROM audit_personal WHERE seq IN (SELECT seq FROM audit_personal WHERE seq <= \
             (SELECT seq FROM audit_events WHERE at < $1 ORDER BY at DESC LIMIT 1) ORDER BY seq LIMIT $2)";
         let at = Micros::from(before);
@@ -389,7 +396,7 @@ impl Tx {
     }
 }
 
-/// Extends the chain by rows, value by value; answers how many heads were moved.
+/// Extends the chain with one argument per value. Returns how many head rows were moved.
 async fn extend_by_values(
     tx: &mut SqliteConnection,
     from: Head,
@@ -411,6 +418,7 @@ async fn extend_by_values(
                 .push_bind(row.recipient_id)
                 .push_bind(row.share_id)
                 .push_bind(row.table_id)
+                .push_bind(row.object_id)
                 .push_bind(row.token_id)
                 .push_bind(row.grant_id)
                 .push_bind(row.presigned_files)
@@ -429,8 +437,8 @@ async fn extend_by_values(
     Ok(head.bind(to.seq).bind(&to.hash[..]).bind(from.seq).execute(&mut *tx).await?.rows_affected())
 }
 
-/// Extends the chain by rows, column by column and in one statement: what PostgreSQL spends on thousands of arguments is
-/// more than what it spends on rows, and everybody waits for each time that it answers. Answers how many heads were moved.
+/// Extends the chain with one array per column, in a single statement: thousands of arguments cost PostgreSQL more than
+/// the rows do, and every request waits for each round trip. Returns how many head rows were moved.
 async fn extend_by_columns(
     tx: &mut Transaction<'static, Postgres>,
     from: Head,
@@ -442,12 +450,13 @@ async fn extend_by_columns(
         "WITH events AS (",
         insert_events!(),
         "SELECT * FROM UNNEST($1::int8[], $2::bytea[], $3::bytea[], $4::text[], $5::timestamptz[], $6::text[], \
-         $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::int8[], $14::timestamptz[])), \
+         $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::int8[], \
+         $15::timestamptz[])), \
          personal AS (",
         insert_personal!(),
-        "SELECT * FROM UNNEST($15::int8[], $16::bytea[], $17::text[])) ",
+        "SELECT * FROM UNNEST($16::int8[], $17::bytea[], $18::text[])) ",
         move_head!(),
-        "$18, hash = $19 WHERE id = 1 AND seq = $20"
+        "$19, hash = $20 WHERE id = 1 AND seq = $21"
     );
     fn column<'r, T>(rows: &'r [Row<'r>], of: impl Fn(&'r Row<'r>) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
@@ -463,6 +472,7 @@ async fn extend_by_columns(
         .bind(column(rows, |row| row.recipient_id))
         .bind(column(rows, |row| row.share_id))
         .bind(column(rows, |row| row.table_id))
+        .bind(column(rows, |row| row.object_id))
         .bind(column(rows, |row| row.token_id))
         .bind(column(rows, |row| row.grant_id))
         .bind(column(rows, |row| row.presigned_files))
@@ -476,8 +486,8 @@ async fn extend_by_columns(
     Ok(extended.execute(&mut **tx).await?.rows_affected())
 }
 
-/// Cuts `items` into pieces whose lengths are powers of two, the longest first, so that statements over lists of every
-/// length share a few texts, which stay prepared.
+/// Splits `items` into chunks whose lengths are powers of two, longest first, so that lists of any length share a few
+/// statement texts, which stay prepared.
 fn power_of_two_chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let length = LONGEST_INSERT.min(1 << items.len().checked_ilog2()?);

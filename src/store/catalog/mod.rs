@@ -1,4 +1,4 @@
-//! Tables, shares, objects and views, kept.
+//! Stores tables, shares, objects and views.
 
 pub(super) mod objects;
 pub(super) mod shares;

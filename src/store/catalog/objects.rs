@@ -1,4 +1,4 @@
-//! Shared objects, kept; read together with the table behind them, which every reader needs.
+//! Stores shared objects. They are read together with the table behind them, which every reader needs.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
@@ -41,7 +41,7 @@ macro_rules! object_columns {
 
 pub(in crate::store) use object_columns;
 
-/// Objects with what they refer to.
+/// Objects joined with the things they refer to.
 macro_rules! objects_from {
     () => {
         "objects o JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id "
@@ -104,28 +104,28 @@ impl TryFrom<ObjectRow> for (SharedObject, Table) {
     }
 }
 
-/// Where views are shown.
+/// A selection of views that are shown.
 #[derive(Clone, Copy, Debug)]
 pub enum ShownIn {
-    /// In this share.
+    /// Views in this share.
     Share(Uuid),
-    /// In whatever a recipient is granted.
+    /// Views in all shares granted to a recipient.
     Granted {
         /// The recipient.
         recipient_id: Uuid,
-        /// By grants that have not ended at this moment, begun or not.
+        /// Only by grants that have not ended at this moment, whether or not they have begun.
         open_at: DateTime<Utc>,
     },
 }
 
-/// An object that shows a view, by its names.
+/// An object that shows a view, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownView {
     /// The share's name.
     pub share: String,
-    /// The object's: schema and table.
+    /// The object's name: schema and table.
     pub object: String,
-    /// What it shows.
+    /// The view version that it shows.
     pub view: SharedView,
 }
 
@@ -170,7 +170,7 @@ impl TryFrom<SharedObjectRow> for (Share, SharedObject, Table) {
 }
 
 reads! {
-    /// The object under these keys of a share, with its table.
+    /// Finds the object under these keys of a share, with its table.
     pub async fn find_object(
         self, db, share_id: Uuid, schema_key: &str, name_key: &str
     ) -> Result<Option<(SharedObject, Table)>> {
@@ -182,7 +182,7 @@ reads! {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// The object with this id, with its share and its table.
+    /// Finds the object with this id, with its share and table.
     pub async fn find_object_by_id(self, db, id: Uuid) -> Result<Option<(Share, SharedObject, Table)>> {
         let sql = concat!(
             "SELECT ", share_columns!(), ", ", object_columns!(), " FROM ", objects_from!(),
@@ -192,8 +192,7 @@ reads! {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// A share's objects, of one schema or of all, in the order of their schema and name keys, from behind the keys
-    /// `after`.
+    /// Lists a share's objects, of one schema or all, after the keys `after`, ordered by schema and name key.
     pub async fn list_objects(
         self, db, share_id: Uuid, schema_key: Option<&str>, after: Option<(&str, &str)>, limit: u32
     ) -> Result<Vec<(SharedObject, Table)>> {
@@ -213,7 +212,7 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The objects that share one registered table, with their shares, by share, schema and name; at most `limit`.
+    /// Lists the objects over one registered table with their shares, by share, schema and name; at most `limit`.
     pub async fn list_objects_of_table(
         self, db, table_id: Uuid, limit: u32
     ) -> Result<Vec<(Share, SharedObject, Table)>> {
@@ -226,7 +225,7 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The objects that show a view, in whatever version, with their shares, by share, schema and name; at most `limit`.
+    /// Lists the objects that show any version of a view with their shares, by share, schema and name; at most `limit`.
     pub async fn list_objects_of_view(
         self, db, view_id: Uuid, limit: u32
     ) -> Result<Vec<(Share, SharedObject, Table)>> {
@@ -239,7 +238,7 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// A share's objects that show views, with their tables; at most `limit`.
+    /// Lists a share's objects that show views, with their tables; at most `limit`.
     pub async fn list_view_objects(self, db, share_id: Uuid, limit: u32) -> Result<Vec<(SharedObject, Table)>> {
         let sql = concat!(
             "SELECT ", object_columns!(), " FROM ", objects_from!(),
@@ -249,7 +248,7 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The objects that show views where `shown` says, by share, schema and name; at most `limit`.
+    /// Lists the objects that show views in the selection `shown`, by share, schema and name; at most `limit`.
     pub async fn list_shown_views(self, db, shown: ShownIn, limit: u32) -> Result<Vec<ShownView>> {
         let mut query = QueryBuilder::new(
             "SELECT s.name AS share_name, o.schema_name, o.name, v.id AS view_id, v.name AS view_name, o.view_version \
@@ -274,8 +273,8 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The objects that do not follow every change of a schema (views, and raw tables that hold theirs), with their
-    /// shares and tables, by id from behind `after`.
+    /// Lists the objects that do not follow every schema change (views, and raw tables that hold theirs) with their
+    /// shares and tables, by id after `after`.
     pub async fn list_holding_objects(
         self, db, after: Uuid, limit: u32
     ) -> Result<Vec<(Share, SharedObject, Table)>> {
@@ -288,7 +287,7 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The shape that an object holds.
+    /// Reads the shape that an object holds.
     pub async fn find_accepted_schema(self, db, object_id: Uuid) -> Result<Option<Shape>> {
         let sql = "SELECT accepted_schema FROM objects WHERE id = $1";
         let text: Option<Option<String>> = sqlx::query_scalar(sql).bind(object_id).fetch_optional(db).await?;
@@ -296,12 +295,12 @@ reads! {
         text.flatten().map(shape).transpose()
     }
 
-    /// The schemas of a share in the order of their keys, from behind the key `after`. Where objects spell one schema
-    /// differently, one spelling stands for all.
+    /// Lists the schemas of a share after the key `after`, ordered by key. If objects spell a schema differently, one
+    /// spelling stands for all.
     pub async fn list_schemas(self, db, share_id: Uuid, after: Option<&str>, limit: u32) -> Result<Vec<Name>> {
         let sql = "SELECT MIN(schema_name) FROM objects WHERE share_id = $1 AND schema_key > $2 \
                    GROUP BY schema_key ORDER BY schema_key LIMIT $3";
-        // No key is empty.
+        // Keys are never empty.
         let after = after.unwrap_or("");
         let names: Vec<String> =
             sqlx::query_scalar(sql).bind(share_id).bind(after).bind(i64::from(limit)).fetch_all(db).await?;
@@ -310,7 +309,7 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a new shared object.
+    /// Inserts a new shared object.
     pub async fn insert_object(&mut self, object: &SharedObject) -> Result<()> {
         const SQL: &str = "INSERT INTO objects (id, share_id, schema_name, schema_key, name, name_key, table_id, \
             spec, on_schema_change, created_at, updated_at, revision, view_id, view_version, accepted_version, \
@@ -338,16 +337,17 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps a shared object as it is now, in the share that it is in, if its row still has the value's revision
-    /// ([`StoreError::Stale`] otherwise); answers it with the next one.
+    /// Stores a changed object in its share if its row still has the value's revision ([`StoreError::Stale`]
+    /// otherwise); returns it with the next revision.
     pub async fn update_object(&mut self, object: SharedObject) -> Result<SharedObject> {
         const SQL: &str = "UPDATE objects SET spec = $3, on_schema_change = $4, updated_at = $5, view_id = $6, \
             view_version = $7, accepted_version = $8, accepted_digest = $9, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
+        let spec = self.lay_spec("objects", object.id, &object.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(object.id)
             .bind(object.revision)
-            .bind(Json(&object.spec))
+            .bind(spec)
             .bind(object.spec.on_schema_change.as_str())
             .bind(Micros::from(object.updated_at))
             .bind(object.view.as_ref().map(|view| view.id))
@@ -363,7 +363,7 @@ impl Tx {
         Ok(SharedObject { revision: object.revision + 1, ..object })
     }
 
-    /// Keeps the shape that an object's [`AcceptedShape`] names by its digest; nothing where it holds none any more.
+    /// Stores the shape that an object's [`AcceptedShape`] names by its digest, or removes it.
     pub async fn update_accepted_schema(&mut self, object_id: Uuid, shape: Option<&Shape>) -> Result<()> {
         const SQL: &str = "UPDATE objects SET accepted_schema = $2 WHERE id = $1";
         let text = shape.map(Shape::to_text);
@@ -371,7 +371,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes an object out of its share, if its row has this revision.
+    /// Deletes an object if its row has this revision.
     pub async fn delete_object(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM objects WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());

@@ -1,4 +1,4 @@
-//! Shares, kept.
+//! Stores shares.
 
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -50,26 +50,26 @@ impl TryFrom<ShareRow> for Share {
 }
 
 reads! {
-    /// The share with this name key.
+    /// Finds the share with this name key.
     pub async fn find_share(self, db, name_key: &str) -> Result<Option<Share>> {
         let sql = concat!("SELECT ", share_columns!(), " FROM shares s WHERE s.name_key = $1");
         let row: Option<ShareRow> = sqlx::query_as(sql).bind(name_key).fetch_optional(db).await?;
         row.map(Share::try_from).transpose()
     }
 
-    /// The share with this id.
+    /// Finds the share with this id.
     pub async fn find_share_by_id(self, db, id: Uuid) -> Result<Option<Share>> {
         let sql = concat!("SELECT ", share_columns!(), " FROM shares s WHERE s.id = $1");
         let row: Option<ShareRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
         row.map(Share::try_from).transpose()
     }
 
-    /// Shares in the order of their name keys, from behind the key `after`.
+    /// Lists shares after the key `after`, ordered by name key.
     pub async fn list_shares(self, db, after: Option<&str>, limit: u32) -> Result<Vec<Share>> {
         let sql = concat!(
             "SELECT ", share_columns!(), " FROM shares s WHERE s.name_key > $1 ORDER BY s.name_key LIMIT $2"
         );
-        // No key is empty.
+        // Keys are never empty.
         let rows: Vec<ShareRow> =
             sqlx::query_as(sql).bind(after.unwrap_or("")).bind(i64::from(limit)).fetch_all(db).await?;
         rows.into_iter().map(Share::try_from).collect()

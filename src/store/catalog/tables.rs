@@ -1,4 +1,4 @@
-//! Registered tables, kept.
+//! Stores registered tables.
 
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -52,26 +52,26 @@ impl TryFrom<TableRow> for Table {
 }
 
 reads! {
-    /// The registered table with this name key.
+    /// Finds the registered table with this name key.
     pub async fn find_table(self, db, name_key: &str) -> Result<Option<Table>> {
         let sql = concat!("SELECT ", table_columns!(), " FROM tables t WHERE t.name_key = $1");
         let row: Option<TableRow> = sqlx::query_as(sql).bind(name_key).fetch_optional(db).await?;
         row.map(Table::try_from).transpose()
     }
 
-    /// The registered table with this id.
+    /// Finds the registered table with this id.
     pub async fn find_table_by_id(self, db, id: Uuid) -> Result<Option<Table>> {
         let sql = concat!("SELECT ", table_columns!(), " FROM tables t WHERE t.id = $1");
         let row: Option<TableRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
         row.map(Table::try_from).transpose()
     }
 
-    /// Registered tables in the order of their name keys, from behind the key `after`.
+    /// Lists registered tables after the key `after`, ordered by name key.
     pub async fn list_tables(self, db, after: Option<&str>, limit: u32) -> Result<Vec<Table>> {
         let sql = concat!(
             "SELECT ", table_columns!(), " FROM tables t WHERE t.name_key > $1 ORDER BY t.name_key LIMIT $2"
         );
-        // No key is empty.
+        // Keys are never empty.
         let rows: Vec<TableRow> =
             sqlx::query_as(sql).bind(after.unwrap_or("")).bind(i64::from(limit)).fetch_all(db).await?;
         rows.into_iter().map(Table::try_from).collect()
@@ -79,7 +79,7 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a new registered table.
+    /// Inserts a new registered table.
     pub async fn insert_table(&mut self, table: &Table) -> Result<()> {
         const SQL: &str = "INSERT INTO tables \
             (id, name, name_key, spec, delta_id, created_at, updated_at, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -98,15 +98,16 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps a registered table as it is now, if its row still has the value's revision ([`StoreError::Stale`]
-    /// otherwise); answers it with the next one.
+    /// Stores a changed table if its row still has the value's revision ([`StoreError::Stale`] otherwise); returns it
+    /// with the next revision.
     pub async fn update_table(&mut self, table: Table) -> Result<Table> {
         const SQL: &str = "UPDATE tables SET spec = $3, delta_id = $4, updated_at = $5, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
+        let spec = self.lay_spec("tables", table.id, &table.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(table.id)
             .bind(table.revision)
-            .bind(Json(&table.spec))
+            .bind(spec)
             .bind(&table.delta_id)
             .bind(Micros::from(table.updated_at))
             .execute(db)
@@ -115,7 +116,7 @@ impl Tx {
         if changed == 1 { Ok(Table { revision: table.revision + 1, ..table }) } else { Err(StoreError::Stale) }
     }
 
-    /// Forgets a registered table that no share uses, if its row has this revision.
+    /// Deletes a registered table that no share uses, if its row has this revision.
     pub async fn delete_table(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM tables WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());

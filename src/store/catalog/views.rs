@@ -1,4 +1,4 @@
-//! Views and their published versions, kept.
+//! Stores views and their published versions.
 
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
@@ -103,43 +103,43 @@ macro_rules! select_versions {
 }
 
 reads! {
-    /// The view with this name key, with its source.
+    /// Finds the view with this name key, with its source.
     pub async fn find_view(self, db, name_key: &str) -> Result<Option<(View, Table)>> {
         let sql = concat!(select_views!(), "WHERE v.name_key = $1");
         let row: Option<SourcedViewRow> = sqlx::query_as(sql).bind(name_key).fetch_optional(db).await?;
         row.map(TryInto::try_into).transpose()
     }
 
-    /// The view with this id, with its source.
+    /// Finds the view with this id, with its source.
     pub async fn find_view_by_id(self, db, id: Uuid) -> Result<Option<(View, Table)>> {
         let sql = concat!(select_views!(), "WHERE v.id = $1");
         let row: Option<SourcedViewRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Views in the order of their name keys, from behind the key `after`, with their sources.
+    /// Lists views after the key `after` with their sources, ordered by name key.
     pub async fn list_views(self, db, after: Option<&str>, limit: u32) -> Result<Vec<(View, Table)>> {
         let sql = concat!(select_views!(), "WHERE v.name_key > $1 ORDER BY v.name_key LIMIT $2");
-        // No key is empty.
+        // Keys are never empty.
         let rows: Vec<SourcedViewRow> =
             sqlx::query_as(sql).bind(after.unwrap_or("")).bind(i64::from(limit)).fetch_all(db).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The names of views over a table, at most `limit`.
+    /// Lists the names of views over a table, at most `limit`.
     pub async fn list_views_of_table(self, db, table_id: Uuid, limit: u32) -> Result<Vec<String>> {
         let sql = "SELECT name FROM views WHERE table_id = $1 ORDER BY name_key LIMIT $2";
         Ok(sqlx::query_scalar(sql).bind(table_id).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
-    /// One published version.
+    /// Finds a published version.
     pub async fn find_view_version(self, db, view_id: Uuid, version: i64) -> Result<Option<ViewVersion>> {
         let sql = concat!(select_versions!(), "WHERE view_id = $1 AND version = $2");
         let row: Option<VersionRow> = sqlx::query_as(sql).bind(view_id).bind(version).fetch_optional(db).await?;
         Ok(row.map(Into::into))
     }
 
-    /// The published versions of views, of each the newest first and at most `limit`.
+    /// Lists the published versions of views, for each view the newest first and at most `limit`.
     pub async fn list_view_versions(self, db, view_ids: &[Uuid], limit: u32) -> Result<Vec<ViewVersion>> {
         if view_ids.is_empty() {
             return Ok(Vec::new());
@@ -159,7 +159,7 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a new view.
+    /// Inserts a new view.
     pub async fn insert_view(&mut self, view: &View) -> Result<()> {
         const SQL: &str = "INSERT INTO views \
             (id, name, name_key, table_id, spec, is_draft, created_at, updated_at, revision) \
@@ -180,15 +180,16 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps a view as it is now, if its row still has the value's revision ([`StoreError::Stale`] otherwise); answers
-    /// it with the next one. Name and source stay.
+    /// Stores a changed view if its row still has the value's revision ([`StoreError::Stale`] otherwise); returns it
+    /// with the next revision. Name and source do not change.
     pub async fn update_view(&mut self, view: View) -> Result<View> {
         const SQL: &str = "UPDATE views SET spec = $3, is_draft = $4, updated_at = $5, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
+        let spec = self.lay_spec("views", view.id, &view.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(view.id)
             .bind(view.revision)
-            .bind(Json(&view.spec))
+            .bind(spec)
             .bind(view.is_draft)
             .bind(Micros::from(view.updated_at))
             .execute(db)
@@ -197,14 +198,14 @@ impl Tx {
         if changed == 1 { Ok(View { revision: view.revision + 1, ..view }) } else { Err(StoreError::Stale) }
     }
 
-    /// Forgets a view that no object shows, with its versions, if its row has this revision.
+    /// Deletes a view that no object shows, with its versions, if its row has this revision.
     pub async fn delete_view(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM views WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Keeps a published version.
+    /// Inserts a published version.
     pub async fn insert_view_version(&mut self, version: &ViewVersion) -> Result<()> {
         const SQL: &str = "INSERT INTO view_versions \
             (view_id, version, definition, published_by, published_at) VALUES ($1, $2, $3, $4, $5)";

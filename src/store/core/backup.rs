@@ -1,4 +1,4 @@
-//! A copy of a database that is written to meanwhile.
+//! Copies a database while it is being written to.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use crate::store::{Db, Result, StoreError};
 use super::connect::create_private;
 
 impl Db {
-    /// Writes the database as it is at one moment into the new `file`, which only this user can read. For SQLite;
-    /// [`StoreError::Url`] on PostgreSQL, which brings programs of its own for this.
+    /// Writes a consistent copy of the database into the new `file`, which only this user can read. SQLite only;
+    /// returns [`StoreError::Url`] on PostgreSQL, which has its own programs for this.
     pub async fn copy_into(&self, file: &Path) -> Result<()> {
         let Self::Sqlite { reader, .. } = self else { return Err(StoreError::Url) };
         create_private(file)?;

@@ -1,4 +1,4 @@
-//! How a database is opened: which settings make it durable, bounded and private.
+//! Opens databases with the settings that make them durable, bounded and private.
 
 use std::{fs::File, io::ErrorKind, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, time::Duration};
 
@@ -12,19 +12,19 @@ use crate::store::{Db, Result, StoreError};
 
 use super::reach::{reach, unopened};
 
-/// How long a call waits for a connection, and a SQLite writer for another process's transaction.
+/// How long a call waits for a connection, or a SQLite writer for another process's transaction.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many connections each [`crate::store::Line`] has: one that asks, and one that is given back meanwhile.
+/// The number of connections of each [`crate::store::PoolRole`]: one in use, and one that is being returned.
 const APART: u32 = 2;
 
-/// How long a connection may have been idle and still be handed out untested; no database is back so soon after it went.
+/// How long a connection may be idle and still be handed out untested; no database comes back so soon after failing.
 const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 
-/// A statement that takes longer is given up; so is a transaction that waits for its client that long, because it may
-/// hold the audit chain's head.
+/// The settings of every session. Statements are cancelled after 30 seconds. Transactions whose clients are idle for so
+/// long end too, because they may hold the head of the audit chain.
 ///
-/// A commit that was answered must last, whatever the server's or the role's default for it is.
+/// Commits are synchronous, whatever the default of server or role, because a committed answer must last.
 macro_rules! session {
     () => {
         "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; \
@@ -32,17 +32,18 @@ macro_rules! session {
     };
 }
 
-/// What every connection begins with.
+/// The first statements on every connection.
 const POSTGRES_SESSION: &str = session!();
-/// What those of [`crate::store::Line::AuditWriter`] begin with: requests wait no longer for the audit chain's head, and whoever
-/// revokes, who waits on, is behind nobody but the one who holds it.
+/// The first statements on connections of [`crate::store::PoolRole::AuditWriter`]. With this time-out requests stop
+/// waiting for the head of the audit chain, so a revocation, which waits longer, is only behind the transaction that
+/// holds it.
 const POSTGRES_TRAIL: &str = concat!(session!(), "; SET lock_timeout = '5s'");
-/// What a connection that only looks begins with.
+/// The first statements on a read-only connection.
 const POSTGRES_READ_ONLY: &str = concat!(session!(), "; SET default_transaction_read_only = on");
 
 impl Db {
-    /// Opens the database at `url`, `sqlite://<file>` (made if absent, mode 0600) or `postgres://…`, with at most
-    /// `max_connections` connections (on SQLite: that many readers, and one writer).
+    /// Opens the database at `url`, `sqlite://<file>` (created if absent, mode 0600) or `postgres://…`, with at most
+    /// `max_connections` connections (on SQLite that many readers, and one writer).
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
         match url.split_once(':') {
             Some(("sqlite", _)) => connect_sqlite(url, max_connections).await,
@@ -53,8 +54,8 @@ impl Db {
         }
     }
 
-    /// Opens the database at `url` to look at it: nothing can be written, nothing is made, and a server that runs on it
-    /// is not disturbed.
+    /// Opens the database at `url` for reading: nothing can be written or created, and a server that uses it is not
+    /// disturbed.
     pub async fn connect_read_only(url: &str) -> Result<Self> {
         match url.split_once(':') {
             Some(("sqlite", _)) => {
@@ -76,7 +77,7 @@ impl Db {
 async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
     let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     let path = options.get_filename().to_owned();
-    // A database in memory would be another one for every connection.
+    // Every connection would get its own database in memory.
     if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
         return Err(StoreError::Url);
     }
@@ -93,8 +94,8 @@ async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
     Ok(Db::Sqlite { reader, writer })
 }
 
-/// Makes the file before SQLite does, so that nobody else could ever read it; SQLite gives its companions the same
-/// mode.
+/// Creates the file before SQLite does, so that other users can never read it; SQLite gives its companion files the
+/// same mode.
 pub(in crate::store) fn create_private(path: &Path) -> Result<()> {
     match File::options().create_new(true).write(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
@@ -116,7 +117,7 @@ async fn connect_postgres(
         PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A round trip before every query would double the price of the short ones.
+            // A round trip before every query would double the cost of short ones.
             .test_before_acquire(false)
             .before_acquire(|connection, metadata| {
                 Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })

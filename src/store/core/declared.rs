@@ -1,4 +1,4 @@
-//! Things that are no more than a name and a spec, kept: a table for each noun, all with the same columns.
+//! Stores things that consist of only a name and a spec: one table for each noun, all with the same columns.
 
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
@@ -36,7 +36,7 @@ impl DeclaredRow {
     }
 }
 
-/// What of a noun's table is read. Its name is the program's, never a caller's.
+/// The query on a noun's table. The table's name comes from the program, never from a caller.
 fn select(table: &'static str, rest: &'static str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!("SELECT id, name, spec, created_at, updated_at, revision FROM {table} {rest}"))
 }
@@ -48,35 +48,35 @@ reads! {
 
     async fn list_rows(self, db, table: &'static str, after: Option<&str>, limit: u32) -> Result<Vec<DeclaredRow>> {
         let sql = select(table, "WHERE name_key > $1 ORDER BY name_key LIMIT $2");
-        // No key is empty.
+        // Keys are never empty.
         Ok(sqlx::query_as(sql).bind(after.unwrap_or("")).bind(i64::from(limit)).fetch_all(db).await?)
     }
 }
 
 impl Db {
-    /// The thing with this name key.
+    /// Finds the thing with this name key.
     pub async fn find_declared<S: Plain>(&self, name_key: &str) -> Result<Option<Declared<S>>> {
         self.find_row(S::TABLE, name_key).await?.map(DeclaredRow::read).transpose()
     }
 
-    /// Things in the order of their name keys, from behind the key `after`.
+    /// Lists things after the key `after`, ordered by name key.
     pub async fn list_declared<S: Plain>(&self, after: Option<&str>, limit: u32) -> Result<Vec<Declared<S>>> {
         self.list_rows(S::TABLE, after, limit).await?.into_iter().map(DeclaredRow::read).collect()
     }
 }
 
 impl Tx {
-    /// The thing with this name key.
+    /// Finds the thing with this name key.
     pub async fn find_declared<S: Plain>(&mut self, name_key: &str) -> Result<Option<Declared<S>>> {
         self.find_row(S::TABLE, name_key).await?.map(DeclaredRow::read).transpose()
     }
 
-    /// Things in the order of their name keys, from behind the key `after`.
+    /// Lists things after the key `after`, ordered by name key.
     pub async fn list_declared<S: Plain>(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<Declared<S>>> {
         self.list_rows(S::TABLE, after, limit).await?.into_iter().map(DeclaredRow::read).collect()
     }
 
-    /// Keeps a new thing.
+    /// Inserts a new thing.
     pub async fn insert_declared<S: Plain>(&mut self, new: &Declared<S>) -> Result<()> {
         let sql = format!(
             "INSERT INTO {} (id, name, name_key, spec, created_at, updated_at, revision) VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -96,17 +96,18 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps the spec of a thing as it is now, if its row still has the value's revision ([`StoreError::Stale`] otherwise);
-    /// answers it with the next one.
+    /// Stores a thing's changed spec if its row still has the value's revision ([`StoreError::Stale`] otherwise);
+    /// returns it with the next revision.
     pub async fn update_declared<S: Plain>(&mut self, changed: Declared<S>) -> Result<Declared<S>> {
         let sql = format!(
             "UPDATE {} SET spec = $3, updated_at = $4, revision = revision + 1 WHERE id = $1 AND revision = $2",
             S::TABLE
         );
+        let spec = self.lay_spec(S::TABLE, changed.id, &changed.spec).await?;
         let rows = writes!(self, db => sqlx::query(AssertSqlSafe(sql))
             .bind(changed.id)
             .bind(changed.revision)
-            .bind(Json(&changed.spec))
+            .bind(spec)
             .bind(Micros::from(changed.updated_at))
             .execute(db)
             .await?
@@ -114,7 +115,7 @@ impl Tx {
         if rows == 1 { Ok(Declared { revision: changed.revision + 1, ..changed }) } else { Err(StoreError::Stale) }
     }
 
-    /// Removes a thing that nothing refers to, if its row has its revision.
+    /// Deletes a thing that nothing refers to, if its row has the value's revision.
     pub async fn delete_declared<S: Plain>(&mut self, gone: &Declared<S>) -> Result<()> {
         let sql = format!("DELETE FROM {} WHERE id = $1 AND revision = $2", S::TABLE);
         let rows = writes!(self, db => sqlx::query(AssertSqlSafe(sql))

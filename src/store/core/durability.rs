@@ -1,4 +1,4 @@
-//! Whether the database takes what is committed, and keeps it.
+//! Checks whether the database accepts commits and keeps them.
 
 use sqlx::FromRow;
 
@@ -12,8 +12,8 @@ struct Settings {
 }
 
 impl Db {
-    /// What about the database's settings could lose a commit that was answered: one sentence each, empty when all is
-    /// well. SQLite's settings are this server's own and always durable.
+    /// Finds settings of the database that could lose a commit after it was answered: one sentence each, empty if all
+    /// is well. SQLite's settings are made by this server and always durable.
     pub async fn find_durability_faults(&self) -> Result<Vec<&'static str>> {
         let Self::Postgres { pool, .. } = self else { return Ok(Vec::new()) };
         const SQL: &str = "SELECT current_setting('fsync') AS fsync, \
@@ -28,8 +28,8 @@ impl Db {
         Ok(faults.into_iter().filter(|(setting, _)| setting == "off").map(|(_, fault)| fault).collect())
     }
 
-    /// What keeps the server from writing: one sentence each, empty when nothing does. SQLite is a file, whose
-    /// permissions say it.
+    /// Finds reasons why the server cannot write: one sentence each, empty if there is none. For SQLite the file's
+    /// permissions say this.
     pub async fn find_writing_faults(&self) -> Result<Vec<&'static str>> {
         let Self::Postgres { pool, .. } = self else { return Ok(Vec::new()) };
         const SQL: &str = "SELECT pg_is_in_recovery(), has_table_privilege('audit_events', 'INSERT')";

@@ -1,10 +1,10 @@
-//! What can go wrong in the store, and the one place where databases' errors get their meaning.
+//! The errors of the store, and the one place that interprets the databases' errors.
 
 use std::path::PathBuf;
 
 use sqlx::migrate::MigrateError;
 
-/// What store methods answer.
+/// The result of store methods.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Why the store did not do what it was asked.
@@ -13,13 +13,13 @@ pub enum StoreError {
     /// The change would break a rule of the schema.
     #[error("{0}")]
     Conflict(Constraint),
-    /// The row is no longer as it was when the change was made up: changed by another, or gone.
+    /// The row is not as it was when the change was prepared: another change came first, or it is gone.
     #[error("it was changed by somebody else; read it again and repeat")]
     Stale,
-    /// Another transaction was in the way; the same call may succeed when repeated.
+    /// Another transaction was in the way; repeating the call may succeed.
     #[error("the database is busy with another change; try again")]
     Contended(#[source] sqlx::Error),
-    /// The database does not answer, or not now.
+    /// The database does not answer at the moment.
     #[error("the database cannot be reached; check that it runs and that `database.url` is right")]
     Unavailable(#[source] sqlx::Error),
     /// A newer Weir has migrated the database.
@@ -38,57 +38,57 @@ pub enum StoreError {
         /// The newest migration of this binary.
         needed: i64,
     },
-    /// A migration failed, or one in the database is not the one that this binary knows by the number.
+    /// A migration failed, or one in the database differs from this binary's migration of that number.
     #[error("the migrations cannot be applied")]
     Migration(#[source] MigrateError),
     /// Another server runs on the SQLite file.
     #[error("another server holds `{}`; stop it first, or use PostgreSQL for several servers", .0.display())]
     Locked(PathBuf),
-    /// A file of the database cannot be made or opened.
+    /// A file of the database cannot be created or opened.
     #[error("cannot open `{}`; check the directory and its permissions", .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: std::io::Error,
     },
-    /// The database's URL is of no kind that is supported. The URL holds a password, so that it is not told.
+    /// The database's URL is not of a supported kind. The URL may contain a password, so it is not shown.
     #[error("the database url must be `sqlite://<file>` or `postgres://…`; check `database.url`")]
     Url,
-    /// The named column holds what no Weir writes.
+    /// The named column holds a value that no Weir writes.
     #[error("the database holds a value in `{0}` that makes no sense; restore it or ask for help")]
     Corrupt(&'static str),
-    /// A value, such as a time before all calendars, is not one that the database can hold.
+    /// A value that the database cannot hold, such as a time before its calendar begins.
     #[error("a value is outside what the database can hold")]
     Unstorable(#[source] sqlx::Error),
-    /// The database cannot be connected to; the text says where it is, why not, and what to do.
+    /// The database cannot be reached; the text says where it is, why not, and what to do.
     #[error("{0}")]
     Unreachable(String),
-    /// The role lacks a right.
+    /// The database role lacks a right.
     #[error("the database's role lacks a right ({0}); docs/postgres-roles.sql gives it its rights")]
     Rights(String),
-    /// The statement failed in a way that none of the others describes.
+    /// The statement failed in another way.
     #[error("the database refused a statement")]
     Query(#[source] sqlx::Error),
 }
 
-/// What keeps a database from doing its work, in a word for the log.
+/// Why a database cannot do its work, as a word for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
-    /// There is no room.
+    /// The disk is full.
     #[error("full")]
     Full,
-    /// It takes no changes: a file or a disk that cannot be written, a standby.
+    /// It accepts no changes: a read-only file or disk, or a standby.
     #[error("read-only")]
     ReadOnly,
-    /// Somebody else holds what is needed.
+    /// Another process or transaction holds a lock.
     #[error("locked")]
     Locked,
-    /// It turns this server away.
+    /// It refuses this server.
     #[error("refused")]
     Refused,
-    /// Nothing is heard of it.
+    /// It does not answer.
     #[error("silent")]
     Silent,
     /// Its disk fails.
@@ -120,47 +120,51 @@ pub enum Constraint {
     /// A recipient of this name exists.
     #[error("a recipient of this name exists already")]
     RecipientName,
-    /// Another recipient is bound to the identity.
+    /// Another recipient is bound to this identity.
     #[error("another recipient is bound to this issuer, audience, claim and value")]
     RecipientIdentity,
-    /// The token's hash is another token's.
+    /// Another token has this hash.
     #[error("this token exists already")]
     TokenHash,
     /// An operator of this name exists.
     #[error("an operator of this name exists already")]
     OperatorName,
+    /// A group of this name exists.
+    #[error("a group of this name exists already")]
+    GroupName,
     /// A purpose of this name exists.
     #[error("a purpose of this name exists already")]
     PurposeName,
-    /// The activation code's hash is another link's.
+    /// Another link has this activation code's hash.
     #[error("this activation link exists already")]
     ActivationCode,
-    /// The grant has its ending.
+    /// The grant already has an ending.
     #[error("the grant was ended already")]
     GrantEnded,
-    /// The scope is frozen.
+    /// The scope is already frozen.
     #[error("it is frozen already")]
     FreezeLive,
-    /// Another checkpoint was made behind the same one.
+    /// Another checkpoint was already made after the same one.
     #[error("another replica has made this checkpoint already")]
     CheckpointTaken,
-    /// The operator has used the idempotency key.
+    /// The operator has already used the idempotency key.
     #[error("this idempotency key was used already")]
     IdempotencyKey,
-    /// What it refers to is gone, or something still refers to it.
+    /// A row that it refers to is gone, or another row still refers to it.
     #[error("it refers to something that is gone, or something still refers to it")]
     Reference,
-    /// What is append-only was to be changed.
+    /// The change would alter append-only data.
     #[error("it is append-only")]
     AppendOnly,
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 17] = [
+const UNIQUE: [(&str, &str, Constraint); 18] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
     ("shares_name", "shares.name_key", Constraint::ShareName),
+    ("operator_groups_name", "operator_groups.name_key", Constraint::GroupName),
     ("purposes_name", "purposes.name_key", Constraint::PurposeName),
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
     ("recipients_name", "recipients.name_key", Constraint::RecipientName),
@@ -181,12 +185,12 @@ const UNIQUE: [(&str, &str, Constraint); 17] = [
 ];
 
 impl StoreError {
-    /// Whether the same call may succeed when repeated.
+    /// Whether repeating the same call may succeed.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Contended(_))
     }
 
-    /// What keeps the database from doing its work.
+    /// Why the database cannot do its work.
     pub fn cause(&self) -> Cause {
         match self {
             Self::Contended(_) => Cause::Locked,
@@ -202,7 +206,7 @@ impl From<sqlx::Error> for StoreError {
         use sqlx::Error as E;
         match &error {
             E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => Self::Unavailable(error),
-            // What breaks off a conversation midway, as a server that is killed while somebody connects.
+            // Happens if the conversation breaks off, for example when a server is killed during connecting.
             E::Protocol(_) => Self::Unavailable(error),
             E::Database(database) => {
                 if let Some(constraint) = constraint(database.as_ref()) {
@@ -248,7 +252,7 @@ fn constraint(error: &dyn sqlx::error::DatabaseError) -> Option<Constraint> {
     if error.is_foreign_key_violation() {
         return Some(Constraint::Reference);
     }
-    // Both databases' triggers end their message so.
+    // The triggers of both databases end their messages with this.
     text.ends_with(" is append-only").then_some(Constraint::AppendOnly)
 }
 
@@ -290,7 +294,7 @@ fn cause(error: &sqlx::Error) -> Cause {
     }
 }
 
-/// What an error says of the database's condition rather than of the statement.
+/// What an error says about the database's condition, as opposed to the statement.
 enum Weather {
     Fair,
     Contended,

@@ -1,4 +1,4 @@
-//! What became of requests that carried an `Idempotency-Key`. Never here: a secret that such a request issued.
+//! Stores the outcome of requests with an `Idempotency-Key`. Never here: a secret that such a request issued.
 
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
@@ -8,20 +8,20 @@ use crate::store::{Result, StoreError, Tx, reads, writes};
 
 use super::value::{Micros, digest};
 
-/// A request that was done, and what it made.
+/// A completed request, and what it created.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdempotencyRecord {
-    /// Who sent it; keys of different operators do not meet.
+    /// The operator that sent it; keys of different operators are independent.
     pub operator: String,
     /// Its `Idempotency-Key`.
     pub key: String,
-    /// SHA-256 of the request, which tells a replay from another request under the same key.
+    /// SHA-256 of the request, which distinguishes a replay from another request with the same key.
     pub request_digest: [u8; 32],
-    /// The identity of what it made.
+    /// The identity of what it created.
     pub resource_id: Uuid,
     /// The HTTP status of its answer.
     pub status: u16,
-    /// When it was done.
+    /// When it was completed.
     pub created_at: DateTime<Utc>,
 }
 
@@ -51,7 +51,7 @@ impl TryFrom<IdempotencyRow> for IdempotencyRecord {
 }
 
 reads! {
-    /// What became of the request that an operator sent under this key.
+    /// Finds the outcome of the request that an operator sent with this key.
     pub async fn find_idempotency(self, db, operator: &str, key: &str) -> Result<Option<IdempotencyRecord>> {
         let sql = "SELECT operator, idempotency_key, request_digest, resource_id, status, created_at \
                    FROM idempotency_keys WHERE operator = $1 AND idempotency_key = $2";
@@ -61,8 +61,8 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps what became of a request; [`Constraint::IdempotencyKey`](crate::store::Constraint::IdempotencyKey) if the key
-    /// was used, by a concurrent replay too.
+    /// Stores the outcome of a request; [`Constraint::IdempotencyKey`](crate::store::Constraint::IdempotencyKey) if the
+    /// key was already used, even by a concurrent replay.
     pub async fn insert_idempotency(&mut self, record: &IdempotencyRecord) -> Result<()> {
         const SQL: &str = "INSERT INTO idempotency_keys \
             (operator, idempotency_key, request_digest, resource_id, status, created_at) \
@@ -80,7 +80,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets requests that are older than `before`; answers how many.
+    /// Deletes requests older than `before`; returns their number.
     pub async fn delete_idempotency(&mut self, before: DateTime<Utc>) -> Result<u64> {
         const SQL: &str = "DELETE FROM idempotency_keys WHERE created_at < $1";
         let at = Micros::from(before);

@@ -1,4 +1,4 @@
-//! Fingerprints of the root keys that have sealed something for this database's clients. Never here: a key.
+//! Stores fingerprints of the root keys that have been active on this database. Never here: a key.
 
 use chrono::{DateTime, Utc};
 
@@ -7,13 +7,13 @@ use crate::store::{Result, Tx, reads, writes};
 use super::value::Micros;
 
 reads! {
-    /// The fingerprints of every root key that was ever active, the first one first.
+    /// Lists the fingerprints of all root keys that were ever active, in the order of their first use.
     pub async fn list_key_fingerprints(self, db) -> Result<Vec<String>> {
         let sql = "SELECT fingerprint FROM key_fingerprints ORDER BY first_seen_at, fingerprint";
         Ok(sqlx::query_scalar(sql).fetch_all(db).await?)
     }
 
-    /// When a root key was first the active one of a server; `None` where it never was.
+    /// When a root key first was a server's active one; `None` if it never was.
     pub async fn find_key_first_seen(self, db, fingerprint: &str) -> Result<Option<DateTime<Utc>>> {
         let sql = "SELECT first_seen_at FROM key_fingerprints WHERE fingerprint = $1";
         let at: Option<Micros> = sqlx::query_scalar(sql).bind(fingerprint).fetch_optional(db).await?;
@@ -22,8 +22,8 @@ reads! {
 }
 
 impl Tx {
-    /// Remembers an active root key's fingerprint; false for one that is known, which keeps the time when it was first
-    /// seen.
+    /// Stores an active root key's fingerprint; returns false if it is already known, and then keeps the time of its
+    /// first use.
     pub async fn remember_key_fingerprint(&mut self, fingerprint: &str, seen_at: DateTime<Utc>) -> Result<bool> {
         const SQL: &str = "INSERT INTO key_fingerprints (fingerprint, first_seen_at) VALUES ($1, $2) \
             ON CONFLICT (fingerprint) DO NOTHING";

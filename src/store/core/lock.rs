@@ -1,4 +1,4 @@
-//! The lock that keeps a second server off a SQLite file. PostgreSQL is made for many.
+//! The lock that prevents a second server on a SQLite file. PostgreSQL allows many servers.
 
 use std::{
     fs::{File, TryLockError},
@@ -8,13 +8,13 @@ use std::{
 
 use crate::store::{Db, Result, StoreError};
 
-/// Held by the one server of a SQLite file; dropping it, or dying, lets go.
+/// Held by the one server of a SQLite file; released when it is dropped or the process dies.
 #[derive(Debug)]
 pub struct ServerLock(#[allow(dead_code, reason = "held, never read")] Option<File>);
 
 impl Db {
-    /// Makes this process the server of a SQLite file, or answers [`StoreError::Locked`]. Only servers call it; other
-    /// commands work beside one. Always granted on PostgreSQL.
+    /// Makes this process the server of a SQLite file, or returns [`StoreError::Locked`]. Only servers call it; other
+    /// commands may run alongside one. Always succeeds on PostgreSQL.
     pub fn lock_server(&self) -> Result<ServerLock> {
         let Self::Sqlite { writer, .. } = self else { return Ok(ServerLock(None)) };
         let path = lock_path(writer.connect_options().get_filename());
@@ -29,7 +29,7 @@ impl Db {
     }
 }
 
-/// `<database>.lock`, beside the database: locking the database itself would be undone by SQLite's own locks.
+/// `<database>.lock` next to the database. A lock on the database itself would be undone by SQLite's own locks.
 fn lock_path(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");

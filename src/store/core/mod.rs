@@ -1,4 +1,4 @@
-//! The database itself: connections, transactions' parts, migrations, values, and what every noun is kept by.
+//! The database itself: connections, transactions, migrations, values, and what the storage of every noun uses.
 
 pub(super) mod backup;
 pub(super) mod clock;
@@ -7,10 +7,12 @@ pub(super) mod declared;
 pub(super) mod durability;
 pub(super) mod error;
 pub(super) mod idempotency;
+pub(super) mod jobs;
 pub(super) mod keys;
 pub(super) mod lock;
 pub(super) mod reach;
 pub(super) mod schema;
 pub(super) mod servers;
+pub(super) mod specs;
 pub(super) mod sqlite;
 pub(super) mod value;

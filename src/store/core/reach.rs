@@ -1,5 +1,5 @@
-//! Whether a database can be reached at all, asked once before anything waits for it: what is wrong is said with host,
-//! port and the next step, which the errors of a pool do not know.
+//! Checks once whether a database can be reached, before anything waits for it. The error names host, port and the next
+//! step, which the errors of a pool lack.
 
 use std::{path::Path, time::Duration};
 
@@ -11,14 +11,14 @@ use crate::{
     store::{Result, StoreError},
 };
 
-/// How long a server may take to answer, and to sign in.
+/// How long a server may take to answer, and to log in.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Connects once to the server that `options` name.
+/// Connects once to the server in `options`.
 pub(in crate::store) async fn reach(options: &PgConnectOptions) -> Result<()> {
     match timeout(PATIENCE, PgConnection::connect_with(options)).await {
         Ok(Ok(connection)) => {
-            // Whatever becomes of this one, there is a server that lets us in.
+            // Errors while closing do not matter: the server has accepted the login.
             drop(connection.close().await);
             Ok(())
         }
@@ -32,7 +32,7 @@ pub(in crate::store) async fn reach(options: &PgConnectOptions) -> Result<()> {
     }
 }
 
-/// Where the server is, as people write it.
+/// The server's address, as people write it.
 fn place(options: &PgConnectOptions) -> String {
     match options.get_socket() {
         Some(socket) => format!("`{}`", socket.display()),
@@ -40,7 +40,8 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-/// What an attempt to connect ran into, and what to do. No message holds a URL, for it may hold a password.
+/// Explains why an attempt to connect failed, and what to do. Messages contain no URL, because it may contain a
+/// password.
 fn explained(options: &PgConnectOptions, error: &Error) -> String {
     let (place, role) = (place(options), options.get_username());
     let database = options.get_database().unwrap_or(role);
@@ -79,7 +80,7 @@ fn explained(options: &PgConnectOptions, error: &Error) -> String {
     }
 }
 
-/// What is said where a SQLite file cannot be opened as one.
+/// Explains why a SQLite file cannot be opened as one.
 pub(in crate::store) fn unopened(path: &Path, error: Error) -> StoreError {
     let shown = path.display();
     let code = match &error {

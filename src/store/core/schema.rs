@@ -1,4 +1,4 @@
-//! Migrations: applied, or compared with what the binary knows. Both folders hold the same numbers and names.
+//! Applies migrations, or compares them with those of this binary. Both folders have the same numbers and names.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 impl Db {
-    /// Applies the migrations that the database lacks; refuses a database that a newer Weir migrated. Several callers
-    /// wait for each other on PostgreSQL.
+    /// Applies the missing migrations; refuses a database that a newer Weir migrated. On PostgreSQL concurrent callers
+    /// wait for each other.
     pub async fn migrate(&self) -> Result<()> {
         match self.check_schema().await {
             Err(StoreError::PendingMigrations { .. }) => {}
@@ -26,8 +26,8 @@ impl Db {
         }
     }
 
-    /// Whether the database's migrations are exactly this binary's; otherwise [`StoreError::SchemaTooNew`],
-    /// [`StoreError::PendingMigrations`], or [`StoreError::Migration`] where one was altered.
+    /// Checks that the database's migrations are exactly this binary's; otherwise returns [`StoreError::SchemaTooNew`],
+    /// [`StoreError::PendingMigrations`], or [`StoreError::Migration`] if one was altered.
     pub async fn check_schema(&self) -> Result<()> {
         const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version";
         let (migrator, applied) = match self {
@@ -66,7 +66,7 @@ async fn migrate_sqlite(writer: &SqlitePool) -> Result<()> {
 }
 
 async fn migrate_postgres(pool: &PgPool) -> Result<()> {
-    // A connection of its own, whose statements may take as long as a migration does.
+    // A separate connection, whose statements may take as long as a migration needs.
     let mut connection = pool.acquire().await?.detach();
     connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0").await?;
     POSTGRES.run(&mut connection).await?;

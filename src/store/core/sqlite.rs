@@ -1,7 +1,8 @@
-//! Transactions on SQLite: one connection writes, and it is kept only as long as nobody can doubt its state.
+//! Transactions on SQLite: one connection writes, and it is kept only while its state is certain.
 //!
-//! SQLite ends a transaction by itself on some errors (a full disk, a failed write) and not on others, so that nobody
-//! can tell afterwards what the connection stands in. Whatever ends otherwise than by a commit costs its connection.
+//! On some errors (a full disk, a failed write) SQLite ends a transaction by itself, on others it does not, so
+//! afterwards the connection's state is unknown. A transaction that ends in any way but a commit therefore closes its
+//! connection.
 
 use std::ops::{Deref, DerefMut};
 
@@ -9,10 +10,10 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection};
 
 use crate::store::{Result, StoreError};
 
-/// How often a transaction is tried to be begun: a connection that somebody left in a strange state is replaced once.
+/// How often beginning a transaction is tried; a connection in a bad state is replaced once.
 const ATTEMPTS: usize = 2;
 
-/// An open transaction on SQLite, the only one that writes.
+/// An open transaction on SQLite: the only one that writes, or one that only reads.
 #[derive(Debug)]
 pub struct SqliteTx {
     connection: PoolConnection<Sqlite>,
@@ -20,13 +21,13 @@ pub struct SqliteTx {
 }
 
 impl SqliteTx {
-    /// Takes the write lock.
+    /// Begins a transaction that holds the write lock.
     pub(in crate::store) async fn begin(writer: &SqlitePool) -> Result<Self> {
         let mut attempt = 1;
         loop {
             let connection = match writer.acquire().await {
                 Ok(connection) => connection,
-                // The one writer was not let go in time.
+                // The only writer was not returned in time.
                 Err(error @ sqlx::Error::PoolTimedOut) => return Err(StoreError::Contended(error)),
                 Err(error) => return Err(error.into()),
             };
@@ -39,14 +40,14 @@ impl SqliteTx {
         }
     }
 
-    /// Begins to read as of now, from a connection that cannot write.
+    /// Begins a transaction on a connection that cannot write; it reads the database as of now.
     pub(in crate::store) async fn begin_reading(reader: &SqlitePool) -> Result<Self> {
         let mut tx = Self { connection: reader.acquire().await?, is_committed: false };
         sqlx::query("BEGIN").execute(&mut *tx).await?;
         Ok(tx)
     }
 
-    /// Makes what was done last.
+    /// Commits the transaction.
     pub(in crate::store) async fn commit(mut self) -> Result<()> {
         sqlx::query("COMMIT").execute(&mut *self).await?;
         self.is_committed = true;
@@ -57,7 +58,7 @@ impl SqliteTx {
 impl Drop for SqliteTx {
     fn drop(&mut self) {
         if !self.is_committed {
-            // Closing rolls back.
+            // Closing the connection rolls back.
             self.connection.close_on_drop();
         }
     }

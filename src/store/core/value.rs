@@ -1,4 +1,4 @@
-//! How values are kept where a database has no type for them, and how what was kept becomes a value again.
+//! Encodes values for which a database has no type, and decodes stored values.
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,8 +15,8 @@ use crate::{
     store::{Result, StoreError},
 };
 
-/// A time in whole microseconds, which is what both databases keep exactly: `timestamptz` on PostgreSQL, an integer
-/// since 1970 on SQLite, where text would neither compare nor sort reliably.
+/// A time in whole microseconds, which both databases store exactly: as `timestamptz` on PostgreSQL, and as an integer
+/// since 1970 on SQLite, where text would not compare or sort reliably.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Micros(pub(in crate::store) DateTime<Utc>);
 
@@ -67,7 +67,7 @@ impl<'r> Decode<'r, Postgres> for Micros {
     }
 }
 
-/// A list or map, as JSON text in both databases: what was written is what is read, bit by bit.
+/// A list or map, stored as JSON text in both databases, so that reading returns exactly what was written.
 pub(in crate::store) struct Json<T>(pub(in crate::store) T);
 
 impl<T, D: Database> Type<D> for Json<T>
@@ -101,33 +101,33 @@ where
     }
 }
 
-/// The time of an optional column.
+/// Converts the time of an optional column.
 pub(in crate::store) fn time(at: Option<Micros>) -> Option<DateTime<Utc>> {
     at.map(|micros| micros.0)
 }
 
-/// The time for an optional column.
+/// Converts a time for an optional column.
 pub(in crate::store) fn micros(at: Option<DateTime<Utc>>) -> Option<Micros> {
     at.map(Micros::from)
 }
 
-/// The name kept in `column`.
+/// Parses the name stored in `column`.
 pub(in crate::store) fn name(kind: NameKind, column: &'static str, text: &str) -> Result<Name> {
     Name::stored(kind, text).map_err(|_| StoreError::Corrupt(column))
 }
 
-/// The value that `parse` makes of the word kept in `column`.
+/// Parses the word stored in `column`.
 pub(in crate::store) fn word<T>(parse: fn(&str) -> Option<T>, column: &'static str, text: &str) -> Result<T> {
     parse(text).ok_or(StoreError::Corrupt(column))
 }
 
-/// The 32 bytes kept in `column`.
+/// Reads the bytes stored in `column`, which must be exactly `N`.
 pub(in crate::store) fn digest<const N: usize>(column: &'static str, bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| StoreError::Corrupt(column))
 }
 
-/// `items`, its last one repeated until their number is a power of two: lists of every length then share a few
-/// statement texts, which stay prepared.
+/// Repeats the last of `items` until their number is a power of two. Lists of all lengths then share a few statement
+/// texts, which stay prepared.
 pub(in crate::store) fn padded<T: Copy>(items: &[T]) -> Vec<T> {
     let mut padded = items.to_vec();
     if let Some(last) = items.last() {

@@ -1,4 +1,4 @@
-//! Usage, reports and notifications, kept.
+//! Stores usage, reports and notifications.
 
 pub(super) mod notifications;
 pub(super) mod reports;

@@ -1,6 +1,6 @@
-//! The outbox of signals: what webhooks are told, and the networks that recipients were seen in.
+//! Stores the outbox of signals for webhooks, and the networks that recipients read from.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
@@ -8,13 +8,13 @@ use uuid::Uuid;
 use crate::{
     domain::insight::signal::{Signal, SignalKind},
     store::{
-        Result, StoreError, Tx,
+        LONGEST_REST, Result, StoreError, Tx,
         core::value::{Micros, time, word},
         on_tx, reads, writes,
     },
 };
 
-/// How far a notification is.
+/// The state of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotificationState {
     /// To be sent, or sent again.
@@ -26,7 +26,7 @@ pub enum NotificationState {
 }
 
 impl NotificationState {
-    /// The word kept in the database and answered.
+    /// The word for the state in the database and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -35,7 +35,7 @@ impl NotificationState {
         }
     }
 
-    /// The state that [`Self::as_str`] named.
+    /// Parses the word of [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Pending, Self::Delivered, Self::Dead].into_iter().find(|state| state.as_str() == text)
     }
@@ -44,21 +44,21 @@ impl NotificationState {
 /// A signal for one webhook.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notification {
-    /// Its identity, the same at every attempt; what receivers know it by.
+    /// The id, which stays the same for every attempt so that receivers can recognise the message.
     pub id: Uuid,
     /// The webhook's name in the settings.
     pub webhook: String,
-    /// What it is about.
-    pub kind: SignalKind,
+    /// What it is about: the word of a [`SignalKind`], of a newer server's where that has queued it.
+    pub kind: String,
     /// The message, byte for byte.
     pub body: String,
-    /// How far it is.
+    /// The state.
     pub state: NotificationState,
-    /// How often it was sent since it was queued.
+    /// The number of attempts since it was queued.
     pub attempts: i64,
-    /// When it was noticed.
+    /// When the signal was found.
     pub created_at: DateTime<Utc>,
-    /// When it was queued, by what happened or by an operator.
+    /// When it was queued, by its cause or by an operator.
     pub queued_at: DateTime<Utc>,
     /// When it is sent next, while it is pending.
     pub next_attempt_at: DateTime<Utc>,
@@ -90,7 +90,7 @@ impl TryFrom<NotificationRow> for Notification {
         Ok(Self {
             id: row.id,
             webhook: row.webhook,
-            kind: word(SignalKind::parse, "notifications.kind", &row.kind)?,
+            kind: row.kind,
             body: row.body,
             state: word(NotificationState::parse, "notifications.state", &row.state)?,
             attempts: row.attempts,
@@ -102,9 +102,6 @@ impl TryFrom<NotificationRow> for Notification {
         })
     }
 }
-
-/// Longer than anybody rests before the next attempt: what is to wait longer was queued by a clock that was ahead.
-const LONGEST_REST: TimeDelta = TimeDelta::hours(8);
 
 /// What is due, `$1` being the moment and `$2` the end of the longest rest from then on.
 macro_rules! is_due {
@@ -120,14 +117,14 @@ macro_rules! notification_columns {
 }
 
 reads! {
-    /// The notification with this id.
+    /// Finds the notification with this id.
     pub async fn find_notification(self, db, id: Uuid) -> Result<Option<Notification>> {
         let sql = concat!("SELECT ", notification_columns!(), " FROM notifications WHERE id = $1");
         let row: Option<NotificationRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Notifications in the order of their ids, which is that of their making, from behind `after`.
+    /// Lists notifications after `after` by id, which is the order of their creation.
     pub async fn list_notifications(
         self, db, state: Option<NotificationState>, after: Option<Uuid>, limit: u32
     ) -> Result<Vec<Notification>> {
@@ -149,14 +146,14 @@ reads! {
         Ok(sqlx::query_scalar(sql).bind(now).bind(ahead).bind(webhook).fetch_one(db).await?)
     }
 
-    /// Whether a signal of this kind and subject was noticed since `since`.
+    /// Whether a signal of this kind and subject was queued since `since`.
     pub async fn was_noticed(self, db, kind: SignalKind, subject: &str, since: DateTime<Utc>) -> Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM notifications WHERE kind = $1 AND subject = $2 AND created_at > $3)";
         let since = Micros::from(since);
         Ok(sqlx::query_scalar(sql).bind(kind.as_str()).bind(subject).bind(since).fetch_one(db).await?)
     }
 
-    /// Messages that nobody has sent, though they were queued before `before`; at most `limit`.
+    /// Lists pending messages that were queued and due before `before`; at most `limit`.
     pub async fn list_stranded_notifications(
         self, db, before: DateTime<Utc>, limit: u32
     ) -> Result<Vec<Notification>> {
@@ -169,13 +166,13 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Whether something ended before `before`.
+    /// Whether a notification ended before `before`.
     pub async fn has_ended_notification(self, db, before: DateTime<Utc>) -> Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM notifications WHERE ended_at < $1)";
         Ok(sqlx::query_scalar(sql).bind(Micros::from(before)).fetch_one(db).await?)
     }
 
-    /// How many networks a recipient was seen in, and whether this is one of them.
+    /// Counts the networks that a recipient read from, and tells whether this is one of them.
     pub async fn find_networks(self, db, recipient_id: Uuid, network: IpNet) -> Result<(i64, bool)> {
         let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN network = $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
                    FROM recipient_networks WHERE recipient_id = $1";
@@ -193,7 +190,7 @@ reads! {
 }
 
 impl Tx {
-    /// Queues a signal for a webhook; false where it was noticed before.
+    /// Queues a signal for a webhook; returns false if it was queued before.
     pub async fn insert_notification(&mut self, webhook: &str, signal: &Signal, now: DateTime<Utc>) -> Result<bool> {
         const SQL: &str = "INSERT INTO notifications (id, webhook, kind, subject, mark, body, state, attempts, \
             created_at, queued_at, next_attempt_at) VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $7, $7) \
@@ -212,8 +209,8 @@ impl Tx {
         Ok(added == 1)
     }
 
-    /// Takes at most `limit` of the messages of a webhook that are due at `now`, and counts an attempt of each. Until
-    /// `until` nobody else takes them; if nothing is heard of them until then, whoever comes next does.
+    /// Claims at most `limit` of a webhook's messages that are due at `now`, and counts an attempt of each. They are
+    /// claimed until `until`; if they are not settled by then, another server may claim them.
     pub async fn claim_notifications(
         &mut self,
         webhook: &str,
@@ -221,7 +218,8 @@ impl Tx {
         until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<Notification>> {
-        // The condition stands twice: who waited for another's claim must not make it again.
+        // The condition is repeated so that a transaction that waited for another's claim does not claim the same rows
+        // again.
         const SQL: &str = concat!(
             "UPDATE notifications SET attempts = attempts + 1, next_attempt_at = $4 WHERE ",
             is_due!(),
@@ -241,8 +239,8 @@ impl Tx {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Remembers what became of an attempt: the state that it led to, and when to try again where it is still pending.
-    /// [`StoreError::Stale`] where another attempt was begun since.
+    /// Stores the outcome of an attempt: the new state and, if still pending, when to try again. Fails with
+    /// [`StoreError::Stale`] if another attempt has begun since.
     pub async fn settle_notification(
         &mut self,
         claimed: &Notification,
@@ -267,7 +265,7 @@ impl Tx {
         if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Queues a dead letter anew; [`StoreError::Stale`] where it is none.
+    /// Queues a dead letter again. Fails with [`StoreError::Stale`] if it is not dead.
     pub async fn revive_notification(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE notifications SET state = 'pending', attempts = 0, queued_at = $2, \
             next_attempt_at = $2, ended_at = NULL WHERE id = $1 AND state = 'dead'";
@@ -276,14 +274,14 @@ impl Tx {
         if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Forgets what ended before `before`.
+    /// Deletes notifications that ended before `before`.
     pub async fn delete_ended_notifications(&mut self, before: DateTime<Utc>) -> Result<u64> {
         const SQL: &str = "DELETE FROM notifications WHERE ended_at < $1";
         let at = Micros::from(before);
         Ok(writes!(self, db => sqlx::query(SQL).bind(at).execute(db).await?.rows_affected()))
     }
 
-    /// Notes that a recipient was seen in a network.
+    /// Stores that a recipient read from a network.
     pub async fn note_network(&mut self, recipient_id: Uuid, network: IpNet, seen_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "INSERT INTO recipient_networks (recipient_id, network, last_seen_at) VALUES ($1, $2, $3) \
             ON CONFLICT (recipient_id, network) DO UPDATE SET last_seen_at = excluded.last_seen_at";
@@ -297,7 +295,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Erases the networks that nobody was seen in since `before`, and older messages that name one.
+    /// Erases the networks that were last seen before `before`, and older messages that name one.
     pub async fn delete_old_networks(&mut self, before: DateTime<Utc>) -> Result<u64> {
         const NETWORKS: &str = "DELETE FROM recipient_networks WHERE last_seen_at < $1";
         const MESSAGES: &str = "DELETE FROM notifications WHERE kind = 'network.first_seen' AND created_at < $1";

@@ -1,34 +1,31 @@
-//! Monthly reports: one for each month and recipient, and their files, which are written once.
+//! Stores monthly reports, one per month and recipient, and their files, which are written once.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
     domain::insight::report::{FileEntry, Month, ReportFile},
     store::{
-        CLOCKS_APART, Result, StoreError, Tx,
+        Result, StoreError, Tx,
         core::value::{Micros, time, word},
         reads, writes,
     },
 };
-
-/// For how long a report is left to who makes it, unless it says that it goes on.
-const CLAIM: TimeDelta = TimeDelta::seconds(30);
 
 /// How far a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportState {
     /// Its events are being counted.
     Making,
-    /// Its files are there, and stay as they are.
+    /// Its files exist and no longer change.
     Ready,
-    /// It cannot be made as things are.
+    /// It cannot be made from the current trail.
     Failed,
 }
 
 impl ReportState {
-    /// The word kept in the database and answered.
+    /// The word for the state in the database and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Making => "making",
@@ -37,28 +34,28 @@ impl ReportState {
         }
     }
 
-    /// The state that [`Self::as_str`] named.
+    /// Parses the word of [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Making, Self::Ready, Self::Failed].into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// A report as it is kept, without its files.
+/// A stored report, without its files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredReport {
-    /// Its identity.
+    /// The report's id.
     pub id: Uuid,
     /// The month.
     pub month: Month,
-    /// The recipient that it is about; `None` for all.
+    /// The recipient that it covers; `None` for all.
     pub recipient_id: Option<Uuid>,
-    /// The recipient's name when the report was asked for.
+    /// The recipient's name when the report was requested.
     pub recipient: Option<String>,
-    /// How far it is.
+    /// The state.
     pub state: ReportState,
-    /// Who asked for it.
+    /// The operator who requested it.
     pub requested_by: String,
-    /// When.
+    /// When it was requested.
     pub requested_at: DateTime<Utc>,
     /// When its files were written.
     pub ready_at: Option<DateTime<Utc>>,
@@ -68,21 +65,21 @@ pub struct StoredReport {
     pub checkpoint_seq: Option<i64>,
 }
 
-/// A file that is kept.
+/// A stored file of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFile {
-    /// Which.
+    /// The kind of file.
     pub file: ReportFile,
     /// Its size and hash.
     pub entry: FileEntry,
 }
 
-/// Which reports are listed; what is `None` does not matter.
+/// Filters the reports to list; a `None` filters nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReportFilter {
-    /// Only those of this month.
+    /// Only reports on this month.
     pub month: Option<Month>,
-    /// Only those about this recipient.
+    /// Only reports on this recipient.
     pub recipient_id: Option<Uuid>,
 }
 
@@ -127,14 +124,14 @@ macro_rules! select_reports {
 }
 
 reads! {
-    /// The report with this id.
+    /// Finds the report with this id.
     pub async fn find_report(self, db, id: Uuid) -> Result<Option<StoredReport>> {
         let sql = concat!(select_reports!(), "WHERE id = $1");
         let row: Option<ReportRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
         row.map(TryInto::try_into).transpose()
     }
 
-    /// The report of this month about this recipient, or about all.
+    /// Finds the report on this month and recipient, or on all recipients.
     pub async fn find_report_of(
         self, db, month: Month, recipient_id: Option<Uuid>
     ) -> Result<Option<StoredReport>> {
@@ -144,7 +141,7 @@ reads! {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Reports in the order in which they were asked for, from behind `after`.
+    /// Lists reports after `after`, in the order in which they were requested.
     pub async fn list_reports(
         self, db, filter: &ReportFilter, after: Option<Uuid>, limit: u32
     ) -> Result<Vec<StoredReport>> {
@@ -163,16 +160,13 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Reports that are to be made and that nobody makes at `now`; a longer claim than could be made now was made by a clock
-    /// that was ahead.
-    pub async fn list_unmade_reports(self, db, now: DateTime<Utc>, limit: u32) -> Result<Vec<Uuid>> {
-        let sql = "SELECT id FROM reports WHERE state = 'making' AND (claimed_until <= $1 OR claimed_until > $2) \
-                   ORDER BY id LIMIT $3";
-        let (now, ahead) = (Micros::from(now), Micros::from(now + CLAIM + CLOCKS_APART));
-        Ok(sqlx::query_scalar(sql).bind(now).bind(ahead).bind(i64::from(limit)).fetch_all(db).await?)
+    /// Reports that are to be made, or are being made.
+    pub async fn list_making_reports(self, db, limit: u32) -> Result<Vec<Uuid>> {
+        let sql = "SELECT id FROM reports WHERE state = 'making' ORDER BY id LIMIT $1";
+        Ok(sqlx::query_scalar(sql).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
-    /// The files of a report, by name, without their content.
+    /// Lists the files of a report by name, without their content.
     pub async fn list_report_files(self, db, id: Uuid) -> Result<Vec<StoredFile>> {
         let sql = "SELECT name, bytes, sha256 FROM report_files WHERE report_id = $1 ORDER BY name";
         let rows: Vec<(String, i64, String)> = sqlx::query_as(sql).bind(id).fetch_all(db).await?;
@@ -184,7 +178,7 @@ reads! {
         rows.into_iter().map(file).collect()
     }
 
-    /// What a report's file holds.
+    /// Reads the content of a report's file.
     pub async fn find_report_file(self, db, id: Uuid, file: ReportFile) -> Result<Option<Vec<u8>>> {
         let sql = "SELECT content FROM report_files WHERE report_id = $1 AND name = $2";
         Ok(sqlx::query_scalar(sql).bind(id).bind(file.as_str()).fetch_optional(db).await?)
@@ -192,10 +186,10 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a report that is to be made; one of its month and recipient must not be there.
+    /// Stores a report to be made; there must be none on its month and recipient.
     pub async fn insert_report(&mut self, report: &StoredReport) -> Result<()> {
-        const SQL: &str = "INSERT INTO reports (id, month, recipient_id, recipient, state, requested_by, requested_at, \
-            claimed_until) VALUES ($1, $2, $3, $4, 'making', $5, $6, $6)";
+        const SQL: &str = "INSERT INTO reports (id, month, recipient_id, recipient, state, requested_by, requested_at) \
+            VALUES ($1, $2, $3, $4, 'making', $5, $6)";
         writes!(self, db => sqlx::query(SQL)
             .bind(report.id)
             .bind(report.month.to_string())
@@ -206,42 +200,6 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        Ok(())
-    }
-
-    /// Has the server `holder` take a report that nobody makes at `now`, for half a minute; false where somebody does, or
-    /// did.
-    pub async fn claim_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool> {
-        const SQL: &str = "UPDATE reports SET claimed_until = $3, holder = $5 \
-            WHERE id = $1 AND state = 'making' AND (claimed_until <= $2 OR claimed_until > $4)";
-        let claimed = writes!(self, db => sqlx::query(SQL)
-            .bind(id)
-            .bind(Micros::from(now))
-            .bind(Micros::from(now + CLAIM))
-            .bind(Micros::from(now + CLAIM + CLOCKS_APART))
-            .bind(holder)
-            .execute(db)
-            .await?
-            .rows_affected());
-        Ok(claimed == 1)
-    }
-
-    /// Goes on making a report, from `now` for as long as a claim; [`StoreError::Stale`] where it was made, given back or
-    /// taken by another server since.
-    pub async fn hold_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<()> {
-        const SQL: &str = "UPDATE reports SET claimed_until = $3 \
-            WHERE id = $1 AND state = 'making' AND holder = $2";
-        let until = Micros::from(now + CLAIM);
-        let held =
-            writes!(self, db => sqlx::query(SQL).bind(id).bind(holder).bind(until).execute(db).await?.rows_affected());
-        if held == 1 { Ok(()) } else { Err(StoreError::Stale) }
-    }
-
-    /// Gives back a report that the server `holder` could not finish, so that nobody waits for the end of its claim.
-    pub async fn release_report(&mut self, id: Uuid, holder: Uuid) -> Result<()> {
-        const SQL: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
-            WHERE id = $1 AND state = 'making' AND holder = $2";
-        writes!(self, db => sqlx::query(SQL).bind(id).bind(holder).execute(db).await?.rows_affected());
         Ok(())
     }
 
@@ -281,7 +239,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Gives a report up for the time being; [`StoreError::Stale`] where it was made since.
+    /// Marks a report as failed. Fails with [`StoreError::Stale`] if it was made since.
     pub async fn fail_report(&mut self, id: Uuid, failure: &str) -> Result<()> {
         const SQL: &str = "UPDATE reports SET state = 'failed', failure = $2 WHERE id = $1 AND state = 'making'";
         let failed = writes!(self, db => sqlx::query(SQL).bind(id).bind(failure).execute(db).await?.rows_affected());
@@ -289,11 +247,9 @@ impl Tx {
     }
 
     /// Has a report made that was given up; [`StoreError::Stale`] where it was not.
-    pub async fn revive_report(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
-        const SQL: &str = "UPDATE reports SET state = 'making', failure = NULL, claimed_until = $2 \
-            WHERE id = $1 AND state = 'failed'";
-        let at = Micros::from(now);
-        let revived = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
+    pub async fn revive_report(&mut self, id: Uuid) -> Result<()> {
+        const SQL: &str = "UPDATE reports SET state = 'making', failure = NULL WHERE id = $1 AND state = 'failed'";
+        let revived = writes!(self, db => sqlx::query(SQL).bind(id).execute(db).await?.rows_affected());
         if revived == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

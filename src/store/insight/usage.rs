@@ -1,8 +1,8 @@
-//! Roll-ups of the audit trail, kept: sums by hour and by day, recipient and shared object, how far the trail is counted,
-//! and digests of addresses, by which distinct ones are told.
+//! Stores roll-ups of the audit trail: sums by hour and day, recipient and shared object; how far the trail is counted;
+//! and digests of addresses, to count distinct ones.
 //!
-//! How far is moved in the transaction that adds, and only from where the adder began: however many count and however
-//! they die, no event is lost or counted twice. Never here: what an event counts as.
+//! The progress moves in the transaction that adds the sums, and only from where the counting began: however many
+//! servers count or die, no event is lost or counted twice. Never here: what an event counts as.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
@@ -17,14 +17,14 @@ use crate::{
     },
 };
 
-/// The most rows that one statement inserts; each has 28 arguments of SQLite's 32,766.
+/// The most rows in one insert; each has 28 of SQLite's 32,766 arguments.
 const LONGEST_INSERT: usize = 256;
-/// The most rows that are erased at a time.
+/// The most rows that one call erases.
 const LONGEST_ERASURE: i64 = 5_000;
 /// A day, in hours.
 const DAY: i64 = 24;
 
-/// How long a time one sum is about.
+/// The period of a sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UsagePeriod {
     /// An hour.
@@ -34,7 +34,7 @@ pub enum UsagePeriod {
 }
 
 impl UsagePeriod {
-    /// Both, each of which has every event.
+    /// Both periods; every event counts in each.
     pub const ALL: [Self; 2] = [Self::Hour, Self::Day];
 
     fn as_str(self) -> &'static str {
@@ -44,7 +44,7 @@ impl UsagePeriod {
         }
     }
 
-    /// The first hour of the period that has `hour`, both counted from 1970.
+    /// The first hour of the period that contains `hour`, both counted from 1970.
     pub fn start_of(self, hour: i64) -> i64 {
         match self {
             Self::Hour => hour,
@@ -53,10 +53,10 @@ impl UsagePeriod {
     }
 }
 
-/// What one sum is about; the nil id where events name none.
+/// The key of a sum; an id is nil if the events name none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UsageKey {
-    /// How long a time.
+    /// The period.
     pub period: UsagePeriod,
     /// Its first hour, counted from 1970.
     pub start: i64,
@@ -64,16 +64,16 @@ pub struct UsageKey {
     pub recipient_id: Uuid,
     /// The share.
     pub share_id: Uuid,
-    /// The shared object.
-    pub table_id: Uuid,
+    /// The shared object; its column is called `table_id`.
+    pub object_id: Uuid,
 }
 
-/// What a stretch of the trail comes to.
+/// The sums of a range of events.
 #[derive(Clone, Debug, Default)]
 pub struct UsageSums {
-    /// Sums.
+    /// The sums by key.
     pub counts: Vec<(UsageKey, Usage)>,
-    /// The digests of addresses that were seen.
+    /// The digests of the callers' addresses by key.
     pub addresses: Vec<(UsageKey, [u8; 16])>,
     /// The last names of recipients, shares and objects.
     pub names: Vec<(Uuid, String)>,
@@ -82,17 +82,17 @@ pub struct UsageSums {
 /// How far the trail is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageProgress {
-    /// The last event that is.
+    /// The last event counted.
     pub seq: i64,
-    /// The first hour for which there are sums by the hour.
+    /// The first hour with hourly sums.
     pub hours_from: i64,
-    /// The first hour for which there are digests of addresses.
+    /// The first hour with digests of addresses.
     pub addresses_from: i64,
-    /// The key of these digests, once there is one.
+    /// The key of the digests, once there is one.
     pub address_key: Option<[u8; 32]>,
 }
 
-/// By what sums are put together.
+/// What sums are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UsageKeys {
     /// By hour or day.
@@ -102,61 +102,61 @@ pub struct UsageKeys {
     /// By share.
     pub share: bool,
     /// By shared object.
-    pub table: bool,
+    pub object: bool,
 }
 
-/// Which sums are put together; what is `None` does not matter.
+/// Filters the sums to group; a `None` filters nothing.
 #[derive(Clone, Debug)]
 pub struct UsageFilter {
-    /// The sums that are looked at.
+    /// The period of the sums to read.
     pub period: UsagePeriod,
-    /// Only those about this recipient.
+    /// Only sums of this recipient.
     pub recipient_id: Option<Uuid>,
-    /// Only those about this share.
+    /// Only sums of this share.
     pub share_id: Option<Uuid>,
     /// Only those about this shared object.
-    pub table_id: Option<Uuid>,
+    pub object_id: Option<Uuid>,
     /// Only those from this hour on.
     pub since: Option<i64>,
-    /// Only those before this hour.
+    /// Only sums before this hour.
     pub until: Option<i64>,
-    /// By what they are put together.
+    /// What to group by.
     pub keys: UsageKeys,
 }
 
-/// Sums that were put together. What was not asked for is `None`; the nil id stands where events name none.
+/// A group of sums. A key that was not grouped by is `None`; an id is nil if the events name none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UsageGroup {
-    /// The first hour of the time.
+    /// The first hour of the period.
     pub start: Option<i64>,
     /// The recipient.
     pub recipient_id: Option<Uuid>,
-    /// Its last name.
+    /// The recipient's last name.
     pub recipient: Option<String>,
     /// The share.
     pub share_id: Option<Uuid>,
-    /// Its last name.
+    /// The share's last name.
     pub share: Option<String>,
     /// The shared object.
-    pub table_id: Option<Uuid>,
+    pub object_id: Option<Uuid>,
     /// Its last name, `schema.table`.
-    pub table: Option<String>,
+    pub object: Option<String>,
     /// The sums.
     pub usage: Usage,
-    /// How many addresses; `None` where it is not known any more, or never was.
+    /// The number of distinct addresses; `None` if it is unknown or the digests are erased.
     pub addresses: Option<i64>,
 }
 
-/// A day of the trail beside its roll-ups.
+/// A day of the trail beside its sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
 pub struct UsageDay {
-    /// How many events of the day the trail has, of those that are counted.
+    /// The number of the day's events in the trail, of those counted so far.
     pub in_trail: i64,
-    /// How many the day's sums have.
+    /// The number of events in the day's sums.
     pub in_days: i64,
-    /// How many the sums of the day's hours have.
+    /// The number of events in the sums of the day's hours.
     pub in_hours: i64,
-    /// The last event that is counted.
+    /// The last event counted.
     pub through_seq: i64,
 }
 
@@ -208,7 +208,7 @@ struct GroupRow {
 
 impl From<GroupRow> for UsageGroup {
     fn from(row: GroupRow) -> Self {
-        // A sum by itself knows its number for ever; several know it only while there are digests to compare.
+        // A single sum stores its number; several need the digests to compare.
         let addresses = match row.parts {
             _ if row.addresses_lost > 0 => None,
             1 => Some(row.addresses),
@@ -221,8 +221,8 @@ impl From<GroupRow> for UsageGroup {
             recipient: row.recipient,
             share_id: row.share_id,
             share: row.share,
-            table_id: row.table_id,
-            table: row.table_name,
+            object_id: row.table_id,
+            object: row.table_name,
             usage: Usage {
                 events: row.events,
                 requests: row.requests,
@@ -254,7 +254,7 @@ impl From<GroupRow> for UsageGroup {
     }
 }
 
-/// The columns that are summed, beside `bytes_delivered`, which may be unknown.
+/// The columns that are summed, apart from `bytes_delivered`, which may be unknown.
 const SUMMED: [&str; 22] = [
     "events",
     "requests",
@@ -280,7 +280,7 @@ const SUMMED: [&str; 22] = [
     "beyond",
 ];
 
-/// The numbers of [`SUMMED`], in its order.
+/// The numbers of [`SUMMED`], in the same order.
 fn summed(usage: &Usage, addresses: i64) -> [i64; SUMMED.len()] {
     let [l0, l1, l2, l3, l4, l5, l6, l7, l8, l9] = usage.latency;
     [
@@ -310,26 +310,26 @@ fn summed(usage: &Usage, addresses: i64) -> [i64; SUMMED.len()] {
 }
 
 impl UsageKeys {
-    /// The expressions that these are in `usage_counts`, in the order of the listing.
+    /// The columns to group by in `usage_counts`, each with its expression, in the order of the listing.
     fn expressions(self) -> Vec<(&'static str, &'static str)> {
         let time = self.period.map(|period| match period {
             UsagePeriod::Hour => ("start", "start"),
             UsagePeriod::Day => ("start", "start / 24 * 24"),
         });
-        let ids = [("recipient_id", self.recipient), ("share_id", self.share), ("table_id", self.table)];
+        let ids = [("recipient_id", self.recipient), ("share_id", self.share), ("table_id", self.object)];
         let ids = ids.into_iter().filter(|(_, is_asked)| *is_asked).map(|(column, _)| (column, column));
         time.into_iter().chain(ids).collect()
     }
 }
 
-/// Appends what `$filter` says, for the columns of the table of this alias.
+/// Appends the conditions of `$filter`.
 macro_rules! push_filter {
     ($query:ident, $filter:ident) => {
         $query.push("period = ").push_bind($filter.period.as_str());
         for (column, id) in [
             (" AND recipient_id = ", $filter.recipient_id),
             (" AND share_id = ", $filter.share_id),
-            (" AND table_id = ", $filter.table_id),
+            (" AND table_id = ", $filter.object_id),
         ] {
             if let Some(id) = id {
                 $query.push(column).push_bind(id);
@@ -344,7 +344,7 @@ macro_rules! push_filter {
 }
 
 reads! {
-    /// How far the trail is counted.
+    /// Finds how far the trail is counted.
     pub async fn find_usage_progress(self, db) -> Result<UsageProgress> {
         let sql = "SELECT seq, hours_from, addresses_from, address_key FROM usage_progress WHERE id = 1";
         let row: Option<ProgressRow> = sqlx::query_as(sql).fetch_optional(db).await?;
@@ -354,7 +354,7 @@ reads! {
         Ok(UsageProgress { seq, hours_from, addresses_from, address_key: key })
     }
 
-    /// Sums put together as `filter` says, by time and then by id, behind the group `after`.
+    /// Lists sums grouped as in `filter`, by time and then by id, after the group `after`.
     pub async fn list_usage(self, db, filter: &UsageFilter, after: Option<&UsageKey>, limit: u32) -> Result<Vec<UsageGroup>> {
         let keys = filter.keys.expressions();
         let mut query = QueryBuilder::new("SELECT g.*, r.name AS recipient, s.name AS share, t.name AS table_name, \
@@ -387,13 +387,13 @@ reads! {
                     "start" => values.push_bind(after.start),
                     "recipient_id" => values.push_bind(after.recipient_id),
                     "share_id" => values.push_bind(after.share_id),
-                    _ => values.push_bind(after.table_id),
+                    _ => values.push_bind(after.object_id),
                 };
             }
             query.push(")");
         }
         if keys.is_empty() {
-            // One group, and none where there is nothing to sum.
+            // One group, or none if there is nothing to sum.
             query.push(" HAVING COUNT(*) > 0");
         } else {
             query.push(" GROUP BY ").push(list.as_str()).push(" ORDER BY ").push(list.as_str());
@@ -406,7 +406,7 @@ reads! {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// The day that begins with the hour `start`, in the trail and in its sums, as of one moment.
+    /// Counts the events of the day that starts with the hour `start`, in the trail and in the sums, at one moment.
     pub async fn find_usage_day(self, db, start: i64) -> Result<UsageDay> {
         const SQL: &str = "SELECT \
             (SELECT COUNT(*) FROM audit_events WHERE at >= $1 AND at < $2 AND seq <= p.seq) AS in_trail, \
@@ -424,7 +424,7 @@ reads! {
             .await?)
     }
 
-    /// When the first event was written that the database still has.
+    /// Finds when the oldest event in the database was written.
     pub async fn find_first_event_at(self, db) -> Result<Option<DateTime<Utc>>> {
         let sql = "SELECT at FROM audit_events ORDER BY seq LIMIT 1";
         let at: Option<Micros> = sqlx::query_scalar(sql).fetch_optional(db).await?;
@@ -437,7 +437,7 @@ reads! {
         Ok(sqlx::query_scalar(sql).bind(before).fetch_one(db).await?)
     }
 
-    /// Whether there are sums by the hour from before the hour `before`.
+    /// Whether there are hourly sums from before the hour `before`.
     pub async fn find_hours_before(self, db, before: i64) -> Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM usage_counts WHERE period = 'hour' AND start < $1)";
         Ok(sqlx::query_scalar(sql).bind(before).fetch_one(db).await?)
@@ -445,15 +445,15 @@ reads! {
 }
 
 impl Tx {
-    /// Gives the digests of addresses their key, unless they have one.
+    /// Sets the key of the digests of addresses, unless there is one.
     pub async fn set_address_key(&mut self, key: &[u8; 32]) -> Result<()> {
         const SQL: &str = "UPDATE usage_progress SET address_key = $1 WHERE id = 1 AND address_key IS NULL";
         writes!(self, db => sqlx::query(SQL).bind(&key[..]).execute(db).await?.rows_affected());
         Ok(())
     }
 
-    /// Adds what the events behind `from` up to `to` come to, and moves there; [`StoreError::Stale`] where another has
-    /// counted meanwhile.
+    /// Adds the sums of the events after `from` up to `to`, and moves the progress to `to`. Fails with
+    /// [`StoreError::Stale`] if another server has counted meanwhile.
     pub async fn add_usage(&mut self, from: i64, to: i64, sums: &UsageSums) -> Result<()> {
         const MOVE: &str = "UPDATE usage_progress SET seq = $2 WHERE id = 1 AND seq = $1";
         let moved = writes!(self, db => sqlx::query(MOVE).bind(from).bind(to).execute(db).await?.rows_affected());
@@ -482,7 +482,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps digests; answers whose were not there yet.
+    /// Stores digests and returns the keys of those that are new.
     async fn insert_addresses(&mut self, addresses: &[(UsageKey, [u8; 16])]) -> Result<Vec<UsageKey>> {
         let rows: Vec<(String, i64, Uuid, Uuid, Uuid)> = on_tx!(self, db => {
             let mut query = QueryBuilder::new(
@@ -493,15 +493,15 @@ impl Tx {
                     .push_bind(key.start)
                     .push_bind(key.recipient_id)
                     .push_bind(key.share_id)
-                    .push_bind(key.table_id)
+                    .push_bind(key.object_id)
                     .push_bind(&digest[..]);
             });
             query.push(" ON CONFLICT DO NOTHING RETURNING period, start, recipient_id, share_id, table_id");
             query.build_query_as().fetch_all(db).await?
         });
-        let key = |(period, start, recipient_id, share_id, table_id): (String, i64, Uuid, Uuid, Uuid)| {
+        let key = |(period, start, recipient_id, share_id, object_id): (String, i64, Uuid, Uuid, Uuid)| {
             let period = if period == UsagePeriod::Day.as_str() { UsagePeriod::Day } else { UsagePeriod::Hour };
-            UsageKey { period, start, recipient_id, share_id, table_id }
+            UsageKey { period, start, recipient_id, share_id, object_id }
         };
         Ok(rows.into_iter().map(key).collect())
     }
@@ -521,7 +521,7 @@ impl Tx {
                     .push_bind(key.start)
                     .push_bind(key.recipient_id)
                     .push_bind(key.share_id)
-                    .push_bind(key.table_id)
+                    .push_bind(key.object_id)
                     .push_bind(usage.bytes_delivered);
                 for number in summed(usage, new_addresses.get(key).copied().unwrap_or_default()) {
                     row.push_bind(number);
@@ -538,8 +538,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Erases digests of addresses from before the hour `before`, at most [`LONGEST_ERASURE`] at a time, and remembers
-    /// that; answers how many.
+    /// Erases digests of addresses from before the hour `before`, at most [`LONGEST_ERASURE`] per call, and notes from
+    /// where digests are complete. Returns how many.
     pub async fn delete_usage_addresses(&mut self, before: i64) -> Result<u64> {
         const MOVE: &str = "UPDATE usage_progress SET addresses_from = $1 WHERE id = 1 AND addresses_from < $1";
         const SQL: &str = "DELETE FROM usage_addresses WHERE (period, start, recipient_id, share_id, table_id, digest) IN \
@@ -549,8 +549,8 @@ impl Tx {
         Ok(writes!(self, db => sqlx::query(SQL).bind(before).bind(LONGEST_ERASURE).execute(db).await?.rows_affected()))
     }
 
-    /// Deletes sums by the hour from before the hour `before`, at most [`LONGEST_ERASURE`] at a time, and remembers that;
-    /// answers how many. The days' remain.
+    /// Deletes hourly sums from before the hour `before`, at most [`LONGEST_ERASURE`] per call, and notes from where
+    /// hourly sums are complete. Returns how many. Daily sums remain.
     pub async fn delete_usage_hours(&mut self, before: i64) -> Result<u64> {
         const MOVE: &str = "UPDATE usage_progress SET hours_from = $1 WHERE id = 1 AND hours_from < $1";
         const SQL: &str = "DELETE FROM usage_counts WHERE (period, start, recipient_id, share_id, table_id) IN \

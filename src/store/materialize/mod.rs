@@ -1,4 +1,5 @@
-//! The register of copies, kept: what was written for whom, who is at it, and until when it is needed.
+//! Stores the register of materializations: what was made for whom, which server is making what, and until when it is
+//! needed.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, QueryBuilder};
@@ -15,93 +16,93 @@ use super::{
     on_tx, reads, writes,
 };
 
-/// The longest list in one statement; SQLite takes more, and plans grow with it.
+/// The longest list in one statement; SQLite allows more, but query plans grow with it.
 const LONGEST_LIST: usize = 256;
 
-/// How long what could not be made is left alone at most; what is to rest longer failed by a clock that was ahead.
+/// The longest time for which a failed materialization is left alone; a longer one was set by a clock that was ahead.
 const LONGEST_REST: TimeDelta = TimeDelta::hours(2);
-/// What rests longer than this rests for ever.
+/// A hold that is longer than this never ends.
 const FOR_EVER: TimeDelta = TimeDelta::days(18_000);
 
-/// Whether others leave a copy that is being made, or could not be, to its holder at `now`.
+/// Whether other servers leave a materialization that is being made, or that failed, to its holder at `now`.
 pub fn is_held(copy: &Copy, now: DateTime<Utc>) -> bool {
     let left = copy.held_until - now;
     let longest = if copy.state == CopyState::Making { LONGEST_LIFE } else { LONGEST_REST };
     left > TimeDelta::zero() && (left <= longest || left >= FOR_EVER)
 }
 
-/// Whose copies: one version of a view under some rules.
+/// The key of a set of materializations: one version of a view under some rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CopySet {
     /// The view.
     pub view_id: Uuid,
     /// Its version.
     pub view_version: i64,
-    /// What the readers have in common.
+    /// The digest of the rules that its readers share.
     pub rules: RulesId,
 }
 
 impl CopySet {
-    /// The set that a copy belongs to.
+    /// The set that a materialization belongs to.
     pub fn of(copy: &Copy) -> Self {
         Self { view_id: copy.view_id, view_version: copy.view_version, rules: copy.rules }
     }
 }
 
-/// Which copies are listed.
+/// A filter for listing materializations.
 #[derive(Clone, Debug, Default)]
 pub struct CopyFilter {
-    /// Of this view.
+    /// Only those of this view.
     pub view_id: Option<Uuid>,
-    /// In this state; without one, all that are not deleted.
+    /// Only those in this state; without one, all except deleted ones.
     pub state: Option<CopyState>,
 }
 
-/// What was made of a unit.
+/// A finished materialization.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MadeCopy {
-    /// The copy.
+    /// Its identity.
     pub id: Uuid,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// Its rows.
+    /// Its number of rows.
     pub rows: u64,
     /// Its statistics.
     pub stats: Option<String>,
 }
 
-/// The version of a table that is served under some rules.
+/// The version of a table that a set's readers are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serving {
-    /// The table's own id; a table that was replaced begins anew.
+    /// The Delta table's own id; if the table is replaced, serving starts again.
     pub delta_id: String,
     /// The version.
     pub table_version: i64,
-    /// What is remembered of the set's copies holds only as long as this is the same.
+    /// Changes whenever the serving is forgotten; what a server remembers of the set is valid only within one epoch.
     pub epoch: Uuid,
 }
 
-/// Who reads a set of copies.
+/// A reader of a set of materializations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntitlementRow {
     /// The set.
     pub set: CopySet,
     /// The recipient.
     pub recipient_id: Uuid,
-    /// The share through which it reads.
+    /// The share through which the recipient reads.
     pub share_id: Uuid,
-    /// When it last asked.
+    /// When the recipient last asked.
     pub asked_at: DateTime<Utc>,
 }
 
-/// A file of a table, and the group that it is mixed in.
+/// A file of a table, and the group in which it is mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
 pub struct MixedFile {
-    /// What it is known by in its scope.
+    /// The file's id in its scope.
     pub file: Uuid,
     /// The group.
     pub group_id: Uuid,
-    /// The time that is told of every file of what was grouped together, in milliseconds since the epoch.
+    /// The modification time shown for every file of the group, in milliseconds since the epoch.
     pub grouped_as_of: i64,
 }
 
@@ -112,13 +113,13 @@ pub struct MixedScope {
     pub scope: Uuid,
     /// The view.
     pub view_id: Uuid,
-    /// The id of the table that the scope was made for.
+    /// The Delta id of the table that the scope was made for.
     pub delta_id: String,
-    /// The earliest version that the table's log told of when it was last looked at; -1 where it never was.
+    /// The earliest version in the table's log at the last check; -1 if it was never checked.
     pub earliest: i64,
 }
 
-/// What is being made is held for as long as its maker counts as alive.
+/// While a materialization is being made, it is held as long as its maker counts as alive.
 macro_rules! select_copies {
     () => {
         "SELECT id, unit, kind, view_id, view_version, rules, source, object_key, state, bytes, row_count, stats, \
@@ -219,7 +220,7 @@ struct SetColumns {
 }
 
 reads! {
-    /// Copies in the order of their ids, which is that of their making, from behind `after`.
+    /// Lists materializations after `after`, ordered by id, which is the order in which they were begun.
     pub async fn list_copies(
         self, db, filter: &CopyFilter, after: Option<Uuid>, limit: u32
     ) -> Result<Vec<Copy>> {
@@ -237,7 +238,7 @@ reads! {
         copies(rows)
     }
 
-    /// Those of a set's copies that are of `units`, and may be read, are being made, or could not be.
+    /// Lists those of a set's materializations that belong to `units` and are being made, ready or failed.
     pub async fn list_copies_of_units(self, db, set: CopySet, units: &[UnitId]) -> Result<Vec<Copy>> {
         if units.is_empty() {
             return Ok(Vec::new());
@@ -255,7 +256,7 @@ reads! {
         copies(rows)
     }
 
-    /// The copies of a set that may be read, are being made, or could not be.
+    /// Lists those of a set's materializations that are being made, ready or failed.
     pub async fn list_copies_of(self, db, set: CopySet) -> Result<Vec<Copy>> {
         let sql = concat!(
             select_copies!(),
@@ -270,7 +271,7 @@ reads! {
         copies(rows)
     }
 
-    /// The copy at this key that was not deleted.
+    /// Finds the ready or draining materialization of a set with this key.
     pub async fn find_copy_at(self, db, set: CopySet, object_key: &str) -> Result<Option<Copy>> {
         let sql = concat!(
             select_copies!(),
@@ -287,14 +288,14 @@ reads! {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Whether a copy that was not deleted is registered under this key.
+    /// Whether a materialization that is not deleted has this key.
     pub async fn has_copy_at(self, db, object_key: &str) -> Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM copies WHERE object_key = $1 AND state <> 'deleted')";
         Ok(sqlx::query_scalar(sql).bind(object_key).fetch_one(db).await?)
     }
 
-    /// Copies that nobody can need: drained ones whose last URL is dead at `now`, and others whose last URL died before
-    /// `idle_since` and that nobody is at; at most `limit`.
+    /// Lists materializations that nobody can need: draining ones whose last URL has expired at `now`, and others whose
+    /// last URL expired before `idle_since` and that no server is making; at most `limit`.
     pub async fn list_idle_copies(
         self, db, now: DateTime<Utc>, idle_since: DateTime<Utc>, limit: u32
     ) -> Result<Vec<Copy>> {
@@ -314,7 +315,7 @@ reads! {
         copies(rows)
     }
 
-    /// Copies that may be read and were made before `before`, the oldest first; at most `limit`.
+    /// Lists ready materializations begun before `before`, the oldest first; at most `limit`.
     pub async fn list_aged_copies(self, db, before: DateTime<Utc>, limit: u32) -> Result<Vec<Copy>> {
         let sql =
             concat!(select_copies!(), "WHERE state = 'ready' AND created_at < $1 ORDER BY created_at, id LIMIT $2");
@@ -323,7 +324,8 @@ reads! {
         copies(rows)
     }
 
-    /// The sets that have copies which somebody may read at `now`, in the order of their parts.
+    /// Lists the sets with materializations that are neither deleted, nor draining with all URLs expired at `now`;
+    /// ordered by the parts of their key.
     pub async fn list_copy_sets(self, db, now: DateTime<Utc>) -> Result<Vec<CopySet>> {
         let sql = "SELECT DISTINCT view_id, view_version, rules FROM copies \
                    WHERE state <> 'deleted' AND (state <> 'draining' OR needed_until > $1) \
@@ -336,8 +338,8 @@ reads! {
         rows.into_iter().map(set).collect()
     }
 
-    /// Bytes of all copies that were not deleted; of those alone that a recipient may read, where one is named. What is
-    /// being made counts as the files that it is made of.
+    /// The bytes of all materializations that are not deleted, or only of those that one recipient may read. A
+    /// materialization in progress counts with the size of its sources.
     pub async fn sum_copy_bytes(self, db, recipient_id: Option<Uuid>) -> Result<u64> {
         let mut query = QueryBuilder::new("SELECT CAST(COALESCE(SUM(c.bytes), 0) AS BIGINT) FROM ");
         if let Some(recipient_id) = recipient_id {
@@ -353,7 +355,7 @@ reads! {
         Ok(u64::try_from(bytes).unwrap_or_default())
     }
 
-    /// The version that is served to a set's readers.
+    /// Finds the version that a set's readers are served.
     pub async fn find_serving(self, db, set: CopySet) -> Result<Option<Serving>> {
         let sql = "SELECT delta_id, table_version, epoch FROM servings \
                    WHERE view_id = $1 AND view_version = $2 AND rules = $3";
@@ -366,21 +368,21 @@ reads! {
         Ok(row.map(|(delta_id, table_version, epoch)| Serving { delta_id, table_version, epoch }))
     }
 
-    /// The files of a scope that were grouped, in the order of their ids from behind `after`; at most `limit`.
+    /// Lists the grouped files of a scope by id after `after`; at most `limit`.
     pub async fn list_mixed_files(self, db, scope: Uuid, after: Uuid, limit: u32) -> Result<Vec<Uuid>> {
         let sql = "SELECT file FROM mixed_files WHERE scope = $1 AND file > $2 ORDER BY file LIMIT $3";
         Ok(sqlx::query_scalar(sql).bind(scope).bind(after).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
-    /// The scopes that are used by no view which is still there; at most `limit`.
+    /// Lists the scopes that no existing view uses; at most `limit`.
     pub async fn list_unused_scopes(self, db, limit: u32) -> Result<Vec<Uuid>> {
         let sql = "SELECT DISTINCT scope FROM mixed_scopes s WHERE NOT EXISTS (SELECT 1 FROM mixed_scopes o \
                    JOIN views v ON v.id = o.view_id WHERE o.scope = s.scope) LIMIT $1";
         Ok(sqlx::query_scalar(sql).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
-    /// The scopes that views use and that were last looked at before `before`, by their ids from behind `after`, each with
-    /// the view that was first; at most `limit`.
+    /// Lists the scopes that views use and that were last checked before `before`, by id after `after`, each with the
+    /// view that used it first; at most `limit`.
     pub async fn list_mixed_scopes(
         self, db, before: DateTime<Utc>, after: Uuid, limit: u32
     ) -> Result<Vec<MixedScope>> {
@@ -392,7 +394,7 @@ reads! {
         Ok(sqlx::query_as(sql).bind(before).bind(after).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
-    /// Those of `files`, which are few, that were grouped.
+    /// Finds those of `files` that are in a group. `files` must be few.
     pub async fn find_mixed_files(self, db, scope: Uuid, files: &[Uuid]) -> Result<Vec<MixedFile>> {
         if files.is_empty() {
             return Ok(Vec::new());
@@ -407,7 +409,7 @@ reads! {
         Ok(query.build_query_as().fetch_all(db).await?)
     }
 
-    /// Who read the copies of a version of a view, and when each last asked.
+    /// Lists the readers of a version of a view, with the time when each last asked.
     pub async fn list_entitlements(self, db, view_id: Uuid, view_version: i64) -> Result<Vec<EntitlementRow>> {
         let sql = "SELECT view_id, view_version, rules, recipient_id, share_id, asked_at FROM entitlements \
                    WHERE view_id = $1 AND view_version = $2 ORDER BY asked_at DESC";
@@ -416,7 +418,7 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Who asked since `since`, of every view; at most `limit`.
+    /// Lists the readers of all views that asked since `since`; at most `limit`.
     pub async fn list_active_entitlements(
         self, db, since: DateTime<Utc>, limit: u32
     ) -> Result<Vec<EntitlementRow>> {
@@ -429,8 +431,9 @@ reads! {
 }
 
 impl Tx {
-    /// Registers a copy that is about to be made. False where another server is at its unit, or has made it. What
-    /// a server that is not alive left behind half-made is taken over: its row goes on as a draining one.
+    /// Registers a materialization that is about to be made; false if another server is making it or has made it. An
+    /// unfinished one of a dead server, or a failed one whose rest is over, is replaced: its row becomes a draining
+    /// one.
     pub async fn claim_copy(&mut self, copy: &Copy, now: DateTime<Utc>) -> Result<bool> {
         const ABANDON: &str = "UPDATE copies SET state = 'draining', bytes = 0 WHERE unit = $1 AND ((state = 'failed' \
             AND (held_until <= $2 OR (held_until > $4 AND held_until < $5))) OR (state = 'making' AND NOT EXISTS \
@@ -473,7 +476,7 @@ impl Tx {
         Ok(claimed == 1)
     }
 
-    /// A copy was made. False where its maker had lost it to another server.
+    /// Records that a materialization is finished; false if its maker had lost it to another server.
     pub async fn complete_copy(&mut self, made: &MadeCopy, holder: Uuid) -> Result<bool> {
         const SQL: &str = "UPDATE copies SET state = 'ready', bytes = $3, row_count = $4, stats = $5, failure = NULL \
             WHERE id = $1 AND holder = $2 AND state = 'making'";
@@ -489,7 +492,7 @@ impl Tx {
         Ok(completed == 1)
     }
 
-    /// A copy could not be made, and is not tried again before `again_at`.
+    /// Records that making it failed; it is not tried again before `again_at`.
     pub async fn fail_copy(&mut self, id: Uuid, holder: Uuid, failure: &str, again_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE copies SET state = 'failed', failure = $3, held_until = $4, bytes = 0 \
             WHERE id = $1 AND holder = $2 AND state = 'making'";
@@ -504,7 +507,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps copies that may be read until `until` at least; answers how many of them there still are.
+    /// Extends the time for which materializations are needed to at least `until`; returns how many still exist.
     pub async fn need_copies(&mut self, ids: &[Uuid], until: DateTime<Utc>) -> Result<u64> {
         let mut kept = 0;
         for ids in ids.chunks(LONGEST_LIST) {
@@ -523,7 +526,8 @@ impl Tx {
         Ok(kept)
     }
 
-    /// From now on nobody is handed this copy; it goes when its last URL is dead, or at `needed_until` if that is given.
+    /// Stops handing out a materialization; it is deleted when its last URL expires, or at `needed_until` if that is
+    /// given.
     pub async fn drain_copy(&mut self, id: Uuid, needed_until: Option<DateTime<Utc>>) -> Result<bool> {
         const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = COALESCE($2, needed_until), \
             bytes = CASE WHEN state = 'making' THEN 0 ELSE bytes END WHERE id = $1 AND state NOT IN ('draining', 'deleted')";
@@ -536,7 +540,7 @@ impl Tx {
         Ok(drained == 1)
     }
 
-    /// From now on no server relies on what it remembers of a set's copies.
+    /// Invalidates everything that servers remember about a set's materializations.
     pub async fn forget_serving(&mut self, set: CopySet) -> Result<()> {
         const SQL: &str = "DELETE FROM servings WHERE view_id = $1 AND view_version = $2 AND rules = $3";
         writes!(self, db => sqlx::query(SQL)
@@ -549,7 +553,7 @@ impl Tx {
         Ok(())
     }
 
-    /// From now on nobody is handed the copies of a set, and no URL to them is worth keeping.
+    /// Stops handing out the materializations of a set; URLs to them need not work any longer.
     pub async fn end_copy_set(&mut self, set: CopySet, now: DateTime<Utc>) -> Result<u64> {
         const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = $4, \
             bytes = CASE WHEN state = 'making' THEN 0 ELSE bytes END WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state <> 'deleted' \
@@ -565,7 +569,7 @@ impl Tx {
             .rows_affected()))
     }
 
-    /// The object of a draining copy is gone.
+    /// Records that the object of a draining materialization is deleted.
     pub async fn forget_copy(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<bool> {
         const SQL: &str = "UPDATE copies SET state = 'deleted', deleted_at = $2 WHERE id = $1 AND state = 'draining'";
         let forgotten =
@@ -573,7 +577,7 @@ impl Tx {
         Ok(forgotten == 1)
     }
 
-    /// Puts files into groups; those that are in one already stay there.
+    /// Adds files to groups; a file that is already in a group stays there.
     pub async fn insert_mixed_files(&mut self, scope: Uuid, files: &[MixedFile]) -> Result<()> {
         for files in files.chunks(LONGEST_LIST) {
             writes!(self, db => {
@@ -609,8 +613,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Records that it was looked at `now` whether the files of a scope are still named, by a log that tells of its table
-    /// from the version `earliest` on.
+    /// Records that a scope's files were checked at `now` against a log that begins with version `earliest`.
     pub async fn update_mixed_scope(&mut self, scope: Uuid, earliest: i64, now: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE mixed_scopes SET earliest = $2, looked_at = $3 WHERE scope = $1";
         let now = Micros::from(now);
@@ -618,14 +621,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets that views used a scope.
+    /// Removes a scope from all views that used it.
     pub async fn delete_mixed_scope(&mut self, scope: Uuid) -> Result<()> {
         const SQL: &str = "DELETE FROM mixed_scopes WHERE scope = $1";
         writes!(self, db => sqlx::query(SQL).bind(scope).execute(db).await?.rows_affected());
         Ok(())
     }
 
-    /// Forgets which groups files of a scope are in.
+    /// Removes files of a scope from their groups.
     pub async fn delete_mixed_files(&mut self, scope: Uuid, files: &[Uuid]) -> Result<()> {
         for files in files.chunks(LONGEST_LIST) {
             writes!(self, db => {
@@ -642,7 +645,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Records that a recipient asked for a set's copies.
+    /// Records that a recipient asked for a set's materializations.
     pub async fn touch_entitlement(&mut self, row: &EntitlementRow) -> Result<()> {
         const SQL: &str = "INSERT INTO entitlements (view_id, view_version, rules, recipient_id, share_id, asked_at) \
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (view_id, view_version, rules, recipient_id, share_id) \
@@ -660,8 +663,8 @@ impl Tx {
         Ok(())
     }
 
-    /// From now on a version is served to a set's readers, unless a newer one is; answers the serving's epoch, which
-    /// nobody ends before this transaction does.
+    /// Makes this the version that a set's readers are served, unless a newer one already is. Returns the serving's
+    /// epoch, which cannot end before this transaction does.
     pub async fn advance_serving(
         &mut self,
         set: CopySet,

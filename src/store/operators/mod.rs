@@ -1,4 +1,6 @@
-//! Operators and their tokens, which are kept as hashes.
+//! Stores operators and their tokens, which are kept as hashes.
+
+mod identities;
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
@@ -6,8 +8,8 @@ use uuid::Uuid;
 
 use crate::domain::{
     access::token::TokenHash,
-    core::name::NameKind,
-    operators::{Operator, OperatorBearer, OperatorSpec, OperatorToken},
+    core::{name::NameKind, word::Words},
+    operators::{Operator, OperatorBearer, OperatorSpec, OperatorToken, Role},
 };
 
 use super::{
@@ -43,6 +45,15 @@ macro_rules! select_operator_bearer {
             $condition
         )
     };
+}
+
+/// What the column says that admins are found by: the plain role. What is none there is nobody for servers of before.
+fn role_column(spec: &OperatorSpec) -> &str {
+    match &spec.role {
+        _ if spec.is_admin() => Role::Admin.as_str(),
+        Some(role) => role.as_str(),
+        None => "",
+    }
 }
 
 #[derive(FromRow)]
@@ -110,14 +121,14 @@ impl TryFrom<BearerRow> for OperatorBearer {
 }
 
 reads! {
-    /// The operator with this name key.
+    /// Finds the operator with this name key.
     pub async fn find_operator(self, db, name_key: &str) -> Result<Option<Operator>> {
         let sql = concat!("SELECT ", operator_columns!(), " FROM operators o WHERE o.name_key = $1");
         let row: Option<OperatorRow> = sqlx::query_as(sql).bind(name_key).fetch_optional(db).await?;
         row.map(Operator::try_from).transpose()
     }
 
-    /// Operators in the order of their name keys, from behind the key `after`.
+    /// Lists operators by name key, after the key `after`.
     pub async fn list_operators(self, db, after: Option<&str>, limit: u32) -> Result<Vec<Operator>> {
         let sql = concat!(
             "SELECT ", operator_columns!(), " FROM operators o WHERE o.name_key > $1 ORDER BY o.name_key LIMIT $2"
@@ -138,22 +149,21 @@ reads! {
         Ok(query.fetch_one(db).await?)
     }
 
-    /// The operator's token with this hash and its operator, whatever their states.
+    /// Finds an operator's token by its hash, with its operator, whatever their states.
     pub async fn find_operator_bearer(self, db, hash: &TokenHash) -> Result<Option<OperatorBearer>> {
         let sql = select_operator_bearer!("t.hash = $1");
         let row: Option<BearerRow> = sqlx::query_as(sql).bind(&hash.0[..]).fetch_optional(db).await?;
         row.map(OperatorBearer::try_from).transpose()
     }
 
-    /// The operator's token with this id and its operator, whatever their states.
+    /// Finds an operator's token by its id, with its operator, whatever their states.
     pub async fn find_operator_bearer_by_id(self, db, token_id: Uuid) -> Result<Option<OperatorBearer>> {
         let sql = select_operator_bearer!("t.id = $1");
         let row: Option<BearerRow> = sqlx::query_as(sql).bind(token_id).fetch_optional(db).await?;
         row.map(OperatorBearer::try_from).transpose()
     }
 
-    /// An operator's tokens in the order of their creation, from behind the one created `after.0` with the id
-    /// `after.1`.
+    /// Lists an operator's tokens by creation time, after the token created `after.0` with the id `after.1`.
     pub async fn list_operator_tokens(
         self, db, operator_id: Uuid, after: Option<(DateTime<Utc>, Uuid)>, limit: u32
     ) -> Result<Vec<OperatorToken>> {
@@ -170,7 +180,7 @@ reads! {
         Ok(rows.into_iter().map(OperatorToken::from).collect())
     }
 
-    /// How many of an operator's tokens work at `now`.
+    /// Counts an operator's tokens that are live at `now`.
     pub async fn count_live_operator_tokens(self, db, operator_id: Uuid, now: DateTime<Utc>) -> Result<i64> {
         let sql = "SELECT count(*) FROM operator_tokens WHERE operator_id = $1 AND expires_at > $2 \
                    AND (revoked_at IS NULL OR revoked_at > $2)";
@@ -179,7 +189,7 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a new operator.
+    /// Stores a new operator.
     pub async fn insert_operator(&mut self, operator: &Operator) -> Result<()> {
         const SQL: &str = "INSERT INTO operators (id, name, name_key, role, spec, disabled_at, created_at, \
             updated_at, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -187,7 +197,7 @@ impl Tx {
             .bind(operator.id)
             .bind(operator.name.as_str())
             .bind(operator.name.key())
-            .bind(operator.spec.role.as_str())
+            .bind(role_column(&operator.spec))
             .bind(Json(&operator.spec))
             .bind(micros(operator.disabled_at))
             .bind(Micros::from(operator.created_at))
@@ -199,16 +209,17 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps an operator as it is now, if its row still has the value's revision ([`StoreError::Stale`] otherwise);
-    /// answers it with the next one.
+    /// Updates an operator and returns it with the next revision. Fails with [`StoreError::Stale`] if the row has
+    /// another revision.
     pub async fn update_operator(&mut self, operator: Operator) -> Result<Operator> {
         const SQL: &str = "UPDATE operators SET role = $3, spec = $4, disabled_at = $5, updated_at = $6, \
             revision = revision + 1 WHERE id = $1 AND revision = $2";
+        let spec = self.lay_spec("operators", operator.id, &operator.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(operator.id)
             .bind(operator.revision)
-            .bind(operator.spec.role.as_str())
-            .bind(Json(&operator.spec))
+            .bind(role_column(&operator.spec))
+            .bind(spec)
             .bind(micros(operator.disabled_at))
             .bind(Micros::from(operator.updated_at))
             .execute(db)
@@ -220,14 +231,14 @@ impl Tx {
         Ok(Operator { revision: operator.revision + 1, ..operator })
     }
 
-    /// Removes an operator and its tokens, if its row has this revision.
+    /// Deletes an operator with its tokens. Fails with [`StoreError::Stale`] if the row has another revision.
     pub async fn delete_operator(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM operators WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Keeps a new token of an operator.
+    /// Stores a new token of an operator.
     pub async fn insert_operator_token(&mut self, token: &OperatorToken, hash: &TokenHash) -> Result<()> {
         const SQL: &str = "INSERT INTO operator_tokens (id, operator_id, hash, created_at, expires_at, revoked_at) \
             VALUES ($1, $2, $3, $4, $5, $6)";
@@ -244,7 +255,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Revokes an operator's token for good; [`StoreError::Stale`] if it is revoked already.
+    /// Revokes an operator's token for good. Fails with [`StoreError::Stale`] if it is revoked already.
     pub async fn revoke_operator_token(&mut self, id: Uuid, revoked_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE operator_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
         let at = Micros::from(revoked_at);

@@ -1,4 +1,4 @@
-//! What links do: hand out one token each, or say why not.
+//! Activation links: each hands out one token, or says why it does not.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{Method, header};
@@ -184,7 +184,7 @@ async fn forced_rotation_by_link_ends_the_old_token_now(app: TestApp) {
     let forced = json!({"existing_token_expire_in_seconds": 0, "force": true});
     let issued = app.post(&format!("{}/rotate", path_of(&old)), forced.clone()).await.expect(201);
     assert_eq!(app.shared(old["token"].as_str().unwrap(), "/shares").await.status, 401);
-    // One that nobody has fetched is nothing to rotate.
+    // A token that was not fetched cannot be rotated.
     app.post(&format!("{}/rotate", path_of(&issued)), forced).await.problem(409, "conflict");
     let new = ask(&app, Method::POST, &issued).await.expect(200);
     assert_eq!(time(&new["expirationTime"]), app.now() + TimeDelta::days(30), "as long a life as the old one's");
@@ -213,7 +213,7 @@ async fn a_token_that_nobody_uses_ends(app: TestApp) {
     assert_eq!(app.shared(&unused, "/shares").await.status, 401);
     assert_eq!(app.events("shares.list").await[0]["reason"], "TOKEN_UNUSED");
     assert_eq!(app.shared(shown["token"].as_str().unwrap(), "/shares").await.status, 200, "an operator has seen it");
-    // It is no longer one of the two, and the records say so once somebody cleans up.
+    // It no longer counts among the two, and the cleanup records that.
     pending(&app, json!({})).await;
     assert_eq!(app.service.revoke_unused_tokens().await.unwrap(), 1);
     assert_eq!(app.service.revoke_unused_tokens().await.unwrap(), 0);

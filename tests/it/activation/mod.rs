@@ -1,4 +1,4 @@
-//! Activation: links, the page behind them, and the token that comes of them.
+//! Activation: links, their page, and the tokens they hand out.
 
 mod links;
 mod page;
@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 
 use crate::support::app::{Answer, TestApp};
 
-/// Issues a pending token to `acme`, and answers what the operator got.
+/// Issues a pending token to `acme` and returns the operator's answer.
 async fn pending(app: &TestApp, body: Value) -> Value {
     app.post("/recipients/acme/tokens", body).await.expect(201)
 }
 
-/// A request of a program to the link that `issued` holds.
+/// Sends a program's request to the link in `issued`.
 async fn ask(app: &TestApp, method: Method, issued: &Value) -> Answer {
     ask_with(app, method, issued, &[]).await
 }
 
-/// The same, with headers.
+/// Does the same as [`ask`] with headers.
 async fn ask_with(app: &TestApp, method: Method, issued: &Value, headers: &[(&str, &str)]) -> Answer {
     let url = issued["activation_url"].as_str().unwrap();
     let mut request = Request::builder().method(method).uri(url.strip_prefix("http://weir.test").unwrap());
@@ -32,7 +32,7 @@ async fn ask_with(app: &TestApp, method: Method, issued: &Value, headers: &[(&st
 /// A browser's headers.
 const BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
 
-/// `acme`, with a share granted.
+/// Creates `acme` with a granted share.
 async fn with_acme(app: &TestApp) {
     app.share_claims().await;
     app.grant_acme().await;

@@ -1,4 +1,4 @@
-//! What the page shows, to whom, and under which headers.
+//! What an activation page shows, to whom, and with which headers.
 
 use axum::body::Body;
 use http::{Method, Request, header};

@@ -1,4 +1,4 @@
-//! The audit trail, read.
+//! Reading the audit trail.
 
 use std::time::Duration;
 
@@ -152,17 +152,17 @@ async fn every_use_of_an_operators_token_is_recorded(app: TestApp) {
     assert!(told.len() == 6 && told[5].2.len() == 1_000, "{told:?}");
     assert!(refused.iter().all(|event| event["decision"] == "deny" && event["actor"]["name"] == "bootstrap"));
     assert_eq!(refused[2]["object"]["name"], "/api/v1/shares/{share}");
-    // What a caller makes up is in no text that stays.
+    // Text that a caller made up is in no text that is kept.
     app.admin_with(Method::from_bytes(b"JANE").unwrap(), "/shares/s", &[], None).await;
     for event in app.service.db.list_audit(&AuditFilter::default(), 1_000).await.unwrap() {
         for made_up in ["a%20b", "/api/v1/nothing", "xxxx", "JANE"] {
             assert!(!event.body.contains(made_up), "{}", event.body);
         }
     }
-    // Whoever asks for what is there already is shown it.
+    // A PUT that only confirms what exists is recorded as a read.
     let shown = app.get("/audit?action=admin.read&order=asc").await.expect(200)["items"].as_array().unwrap().clone();
     assert_eq!(shown.iter().filter(|event| event["object"]["name"] == "/api/v1/shares/{share}").count(), 1);
-    // Reading is recorded, too, with the route and never with what was asked.
+    // Reads are recorded too, by route and never by their parameters.
     let read = &app.events("admin.read").await[0];
     assert_eq!(read["object"]["name"], "/api/v1/audit");
     let request = Request::get("/api/v1/shares").header(header::AUTHORIZATION, format!("bearer  {OPERATOR_TOKEN}"));
@@ -183,7 +183,7 @@ async fn a_search_that_is_broken_off_says_where_it_goes_on(app: TestApp) {
     let (mut found, mut reached) = (Vec::new(), Vec::new());
     loop {
         let query = AuditQuery { after_seq: reached.last().copied(), ..query.clone() };
-        // What takes any time at all is broken off.
+        // A search that takes any time at all is cut short.
         let listed = app.service.list_audit_events_within(&query, &PageRequest::default(), Duration::ZERO).await;
         let AuditPage { page, looked_up_to } = listed.unwrap();
         assert_eq!(page.next_page_token.is_some(), looked_up_to.is_some());

@@ -1,4 +1,4 @@
-//! What objects over raw tables disclose, and that it has to be acknowledged where the server says so.
+//! What objects over raw tables disclose, and that it must be acknowledged if the server requires it.
 
 use serde_json::{Value, json};
 use weir::config::{RawSharing, SharingSettings};
@@ -41,7 +41,7 @@ fn path(name: &str) -> String {
     format!("/shares/s/objects/a/{name}")
 }
 
-/// What the table discloses, in the answers of PUT and of GET alike.
+/// The table's disclosures, which PUT and GET answer alike.
 async fn disclosed(app: &TestApp, name: &str, options: Value) -> Value {
     let told = put(app, name, options).await.expect(201)["disclosure"].clone();
     assert_eq!(app.get(&path(name)).await.expect(200)["disclosure"], told);
@@ -56,7 +56,7 @@ fn with_vector(mut add: Value, cardinality: u64) -> Value {
     add
 }
 
-/// A table of two files with so many deleted rows.
+/// A table of two files, each with this many deleted rows.
 fn deleted(app: &TestApp, name: &str, rows: [u64; 2]) -> HandWrittenLog {
     let metadata = metadata("dv", &COLUMNS, &[]);
     let mut log = HandWrittenLog::create(&app.folder(name), protocol_with(&["deletionVectors"]), metadata);
@@ -68,7 +68,7 @@ fn deleted(app: &TestApp, name: &str, rows: [u64; 2]) -> HandWrittenLog {
     log
 }
 
-/// `metaData` of mapped columns, each a name, its physical name and its id.
+/// `metaData` of mapped columns, each with a name, a physical name and an id.
 fn mapped(columns: &[(&str, &str, u64)], max_id: u64) -> Value {
     let field = |(name, physical, id): &(&str, &str, u64)| {
         json!({"name": name, "type": "long", "nullable": true, "metadata": {
@@ -83,7 +83,7 @@ fn mapped(columns: &[(&str, &str, u64)], max_id: u64) -> Value {
     metadata
 }
 
-/// A table whose column `ssn` was dropped, and whose column `b` was renamed to `c`.
+/// A table with a dropped column `ssn` and a column `b` renamed to `c`.
 fn dropped(app: &TestApp, name: &str) -> HandWrittenLog {
     let before = mapped(&[("a", "p1", 1), ("b", "p2", 2), ("ssn", "p3", 3)], 3);
     let mut log = HandWrittenLog::create(&app.folder(name), protocol(2, 5), before);
@@ -92,7 +92,7 @@ fn dropped(app: &TestApp, name: &str) -> HandWrittenLog {
     log
 }
 
-/// A partitioned table in folders named after the values.
+/// A partitioned table in folders named after the partition values.
 fn in_folders(app: &TestApp, name: &str) -> HandWrittenLog {
     let mut log =
         log(app, name, metadata("p", &[("id", "long"), ("plan", "string"), ("day", "string")], &["day", "plan"]));
@@ -143,11 +143,11 @@ async fn dropped_columns_are_named_as_long_as_the_log_names_them(app: TestApp) {
     dropped(&app, "dropped");
     let told = disclosed(&app, "dropped", json!({})).await;
     assert_eq!((&told["dropped_columns"], &told["unnamed_dropped_columns"]), (&json!(["ssn"]), &json!(0)));
-    // The log begins after two columns went.
+    // The log begins after two columns were dropped.
     HandWrittenLog::create(&app.folder("cut"), protocol(2, 5), mapped(&[("a", "p1", 1)], 3));
     let told = disclosed(&app, "cut", json!({})).await;
     assert_eq!((&told["dropped_columns"], &told["unnamed_dropped_columns"]), (&json!([]), &json!(2)));
-    // Without mapping only the names tell, through all changes that the log still has.
+    // Without a mapping, only the names in the changes still in the log tell.
     let mut log = log(&app, "plain", metadata("t", &[("id", "long"), ("ssn", "string")], &[]));
     for version in 0..40 {
         log.commit(&[add(&format!("{version}.parquet"), 9)]);
@@ -168,7 +168,7 @@ async fn partition_values_are_told_where_paths_hold_them(app: TestApp) {
     file["add"]["partitionValues"] = json!({"name": "x"});
     log.commit(&[file]);
     assert_eq!(disclosed(&app, "flat", json!({})).await["partition_values_in_paths"], json!([]));
-    // Mapped columns are written by their physical names.
+    // Folders of mapped columns are named by the physical names.
     let mut metadata = mapped(&[("a", "p1", 1), ("plan", "p2", 2)], 2);
     metadata["metaData"]["partitionColumns"] = json!(["plan"]);
     let mut log = HandWrittenLog::create(&app.folder("mapped"), protocol(2, 5), metadata);
@@ -242,7 +242,7 @@ async fn a_dry_run_tells_whom_it_would_reach_with_what_and_keeps_nothing(app: Te
     app.put("/recipients/acme", json!({})).await.expect(201);
     let events = app.get("/audit?order=asc&max_results=1000").await.expect(200)["items"].as_array().unwrap().len();
 
-    // A grant: the recipient, with everything in the share.
+    // A grant discloses the whole share to its recipient.
     let grant = json!({"share": "s", "recipient": "acme", "valid_until": "2026-12-24T00:00:00Z"});
     let told = app.post("/grants?dry_run=true", grant.clone()).await.expect(200);
     let disclosure = &told["disclosure"];
@@ -255,7 +255,7 @@ async fn a_dry_run_tells_whom_it_would_reach_with_what_and_keeps_nothing(app: Te
     assert_eq!(told["id"], "00000000-0000-0000-0000-000000000000");
     assert_eq!(app.get("/grants").await.expect(200)["items"], json!([]));
 
-    // An object in a share that nobody may read reaches nobody, and in one that is granted its readers.
+    // An object in a share without grants reaches no recipient; in a granted share, it reaches the grant's.
     let object = json!({"source": {"table": "other"}});
     let told = app.put("/shares/s/objects/a/other?dry_run=true", object.clone()).await.expect(200);
     assert_eq!(told["disclosure"]["recipients"], json!([]));
@@ -267,7 +267,7 @@ async fn a_dry_run_tells_whom_it_would_reach_with_what_and_keeps_nothing(app: Te
     assert_eq!(told["disclosure"]["deleted_rows"], 0, "what its files disclose is told, too");
     app.get("/shares/s/objects/a/other").await.problem(404, "not_found");
 
-    // More of the past is more; what narrows or repeats is not.
+    // More history discloses more; narrowing or repeating discloses nothing.
     let more = json!({"history": true});
     let told = app.patch("/shares/s/objects/a/plain?dry_run=true", more).await.expect(200);
     assert_eq!(told["disclosure"]["recipients"][0]["recipient"], "acme");
@@ -279,7 +279,7 @@ async fn a_dry_run_tells_whom_it_would_reach_with_what_and_keeps_nothing(app: Te
     let kept = app.get("/shares/s/objects/a/plain").await.expect(200);
     assert_eq!((&kept["history"], &kept["description"]), (&json!(false), &Value::Null));
 
-    // A longer end is told like a grant; what is refused is refused in a dry run as well.
+    // A later end is shown like a grant; what is refused is also refused in a dry run.
     let longer = json!({"share": "s", "recipient": "acme", "replaces": created["id"]});
     let told = app.post("/grants?dry_run=true", longer).await.expect(200);
     assert!(told["disclosure"]["recipients"][0]["valid_until"].as_str() > created["valid_until"].as_str());
@@ -344,12 +344,12 @@ async fn raw_tables_may_be_refused_and_grants_may_need_their_ground() {
     }
 }
 
-/// Servers on which everything that applies must be acknowledged.
+/// Servers that require every disclosure to be acknowledged.
 async fn strict() -> Vec<TestApp> {
     TestApp::each_with(|settings| SharingSettings { require_acknowledge: true, ..settings }).await
 }
 
-/// The words that a refusal asks for.
+/// The words that a refusal asks to acknowledge.
 fn missing(answer: Answer) -> Vec<String> {
     let problem = answer.problem(422, "RAW_DISCLOSURE_UNACKNOWLEDGED");
     let errors = problem["errors"].as_array().unwrap().iter();
@@ -430,20 +430,20 @@ async fn sharing_more_of_the_past_asks_again_and_sharing_less_does_not() {
         log.commit(&[]);
         put(&app, "dv", json!({"acknowledge": ["deleted_rows"]})).await.expect(201);
         let patch = async |body: Value| app.patch(&path("dv"), body).await;
-        // Changes that share nothing more need nothing, whatever has come to apply since.
+        // Changes that share nothing more need no acknowledgement, whatever applies since.
         let mut upgraded = mapped(&[("id", "id", 1), ("name", "name", 2)], 9);
         upgraded["metaData"]["id"] = json!("dv");
         log.commit(&[protocol_with(&["deletionVectors", "columnMapping"]), upgraded]);
         patch(json!({"description": "d", "delivery": "proxied"})).await.expect(200);
         assert_eq!(missing(patch(json!({"history": true})).await), ["dropped_columns", "history"]);
         assert_eq!(app.get(&path("dv")).await.expect(200)["history"], false);
-        // What is named is all that is acknowledged from then on.
+        // A list of acknowledgements replaces the one before.
         let named = json!({"history": true, "acknowledge": ["history", "dropped_columns"]});
         assert_eq!(missing(patch(named).await), ["deleted_rows"]);
         let all = json!(["deleted_rows", "dropped_columns", "history"]);
         let patched = patch(json!({"history": true, "acknowledge": all})).await.expect(200);
         assert_eq!((&patched["history"], &patched["acknowledge"]), (&json!(true), &all));
-        // What was acknowledged stands, and covers more of the same.
+        // Acknowledgements stay and cover more of the same kind.
         patch(json!({"start_version": 0})).await.expect(200);
         patch(json!({"cdf": true})).await.expect(200);
         assert_eq!(missing(patch(json!({"acknowledge": ["history"]})).await), ["deleted_rows", "dropped_columns"]);

@@ -1,4 +1,4 @@
-//! Drills that are recorded.
+//! Recording drills.
 
 use serde_json::{Value, json};
 

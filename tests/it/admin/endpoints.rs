@@ -1,4 +1,4 @@
-//! What holds for every route of the admin API, as its document lists them.
+//! Rules for every route of the admin API in its document.
 
 use axum::body::Body;
 use http::{Method, Request, header};
@@ -65,6 +65,7 @@ async fn every_listing_refuses_unknown_parameters_and_strange_pages(app: TestApp
         "/usage",
         "/views",
         "/copies",
+        "/jobs",
         "/operators",
         "/operators/operator/tokens",
     ] {
@@ -88,10 +89,17 @@ async fn unknown_routes_and_methods_are_problems(app: TestApp) {
 }
 
 async fn whoami_names_the_operator(app: TestApp) {
-    let bootstrap = json!({"id": null, "name": "bootstrap", "role": "admin", "expires_at": null});
+    let everywhere = |role: &str| json!([{"role": role, "scope": "*"}]);
+    let bootstrap = json!({
+        "id": null, "name": "bootstrap", "role": "admin", "bindings": everywhere("admin"), "expires_at": null,
+    });
     assert_eq!(app.get("/whoami").await.expect(200), bootstrap);
     let token = app.operator("ann", "support").await;
     let whoami = app.admin_as(&token, Method::GET, "/whoami", None).await.expect(200);
     let id = &app.get("/operators/ann").await.expect(200)["id"];
-    assert_eq!(whoami, json!({"id": id, "name": "ann", "role": "support", "expires_at": "2026-10-21T14:13:20Z"}));
+    let ann = json!({
+        "id": id, "name": "ann", "role": "support", "bindings": everywhere("support"),
+        "expires_at": "2026-10-21T14:13:20Z",
+    });
+    assert_eq!(whoami, ann);
 }

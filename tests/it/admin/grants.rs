@@ -1,10 +1,10 @@
-//! Grants, and how access ends.
+//! Grants and the end of access.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use weir::domain::audit::{Actor, Event};
+use weir::domain::audit::{Actor, Event, action::Action};
 
 use crate::support::app::{TestApp, fields, on_both_databases};
 
@@ -132,14 +132,14 @@ async fn a_revoked_grant_is_refused_at_once_and_revoking_again_changes_nothing(a
     app.post(&format!("/grants/{}/revoke", Uuid::nil()), json!({})).await.problem(404, "not_found");
 }
 
-/// Records that `files` presigned URLs were handed out under `grant`, which live for `seconds`.
+/// Records that `files` presigned URLs, valid for `seconds`, were handed out under `grant`.
 async fn hand_out(app: &TestApp, grant: &str, files: u64, seconds: i64) {
     let event = Event {
         grant_id: Some(Uuid::parse_str(grant).unwrap()),
         delivery: Some("presigned"),
         files: Some(files),
         url_expires_at: Some(app.now() + TimeDelta::seconds(seconds)),
-        ..Event::new(Actor::ANONYMOUS, "table.query")
+        ..Event::new(Actor::ANONYMOUS, Action::TableQuery)
     };
     app.service.audit_writer.record(event).await.unwrap();
 }
@@ -248,7 +248,7 @@ async fn a_replayed_grant_answers_the_same_grant(app: TestApp) {
     let other = json!({"share": "insurer", "recipient": "acme", "purpose": "x"});
     assert_eq!(fields(&create("k1", &other).await.problem(422, "invalid_input")), ["Idempotency-Key"]);
     assert_eq!(fields(&preview("k1", &other).await.problem(422, "invalid_input")), ["Idempotency-Key"]);
-    // After a day nobody repeats a request any more, and its key is good for another one.
+    // After a day a request is forgotten, and its key may be used for another.
     app.pass(86_401);
     app.post(&format!("/grants/{}/revoke", created["id"].as_str().unwrap()), json!({})).await.expect(200);
     create("k3", &body).await.expect(201);

@@ -1,4 +1,4 @@
-//! Identities on the admin API: recipients that are bound to one, and operators who sign in with one.
+//! Identities in the admin API: recipients bound to one, and operators who sign in with one.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ async fn a_binding_that_makes_no_sense_is_refused() {
         }
         let message = refused(with("issuer", json!("https://evil.example.org")), &["oidc.issuer"]).await;
         assert!(message.contains(issuer.url()) && message.contains(AUDIENCE), "{message}");
-        // Operators' tokens are no recipient's, whatever is asked.
+        // A recipient cannot be bound to the operators' audience.
         refused(with("audience", json!(OPERATORS)), &["oidc.issuer"]).await;
         app.put("/recipients/acme", json!({"oidc": with("value", json!("ä".repeat(250)))})).await.expect(201);
         app.patch("/recipients/acme", json!({"oidc": {"value": null}})).await.problem(422, "invalid_input");
@@ -86,7 +86,7 @@ async fn no_two_recipients_are_bound_to_the_same() {
             assert!(problem["detail"].as_str().unwrap().contains("`acme`"), "{problem}");
         }
         app.put("/recipients/third", json!({"oidc": oidc(&issuer, "One")})).await.expect(201);
-        // What ended for good lets go of it.
+        // Offboarding releases the identity.
         app.post("/recipients/acme/offboard", json!({"reason": "over"})).await.expect(200);
         let ended = &app.events("recipient.offboard").await[0];
         assert_eq!(ended["change"]["before"]["oidc"]["value"], "one");
@@ -210,7 +210,7 @@ async fn what_an_identity_does_is_recorded_under_one_id_and_its_role_bounds_it()
         app.admin_as(&owner, Method::PUT, "/operators/x", Some(&json!({"role": "admin"})))
             .await
             .problem(403, "forbidden");
-        // The same subject under another name.
+        // The same subject with another name.
         let later = operator(&issuer, &app, json!({"groups": "weir-owners", "email": "ann@new.example.org"}));
         app.admin_as(&later, Method::PUT, "/shares/t", Some(&json!({}))).await.expect(201);
         let other = operator(&issuer, &app, json!({"groups": "weir-owners", "sub": "u-2"}));
@@ -224,7 +224,7 @@ async fn what_an_identity_does_is_recorded_under_one_id_and_its_role_bounds_it()
         assert_eq!((&actors[1]["id"], &actors[1]["name"]), (&actors[2]["id"], &json!("ann@new.example.org")));
         assert_eq!(actors[0]["name"], "u-2", "the subject, where the claim is missing");
         assert_ne!(actors[0]["id"], actors[1]["id"]);
-        // Sign-in by an issuer makes no admin that this server knows to be one for good.
+        // Signing in through an issuer does not create an admin, so the bootstrap token still works.
         let admin = operator(&issuer, &app, json!({"groups": "weir-admins"}));
         app.admin_as(&admin, Method::GET, "/operators", None).await.expect(200);
         app.get("/whoami").await.expect(200);
@@ -282,5 +282,84 @@ async fn tokens_that_are_none_of_an_operators_are_401_and_an_issuer_that_is_sile
         get(admins(json!({}))).await.problem(503, "unavailable");
         assert_eq!(app.events("auth.failed").await[0]["reason"], "ISSUER_UNAVAILABLE");
         app.get("/whoami").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn whoever_signs_in_by_an_issuer_is_listed_and_can_be_refused() {
+    let issuer = TestIssuer::start();
+    let introduce = |settings: &mut weir::config::Settings| {
+        issuer.introduce(settings);
+        settings.identity.operators.name_claim = "email".to_owned();
+    };
+    for app in TestApp::each(introduce).await {
+        assert_eq!(app.get("/operator-identities").await.expect(200)["items"], json!([]));
+        let token = |more: Value| operator(&issuer, &app, more);
+        let ann = token(json!({"groups": "weir-owners", "email": "ann@example.org"}));
+        let by_ann = async |method: Method, path: &str| app.admin_as(&ann, method, path, None).await;
+        let id = by_ann(Method::GET, "/whoami").await.expect(200)["id"].clone();
+        by_ann(Method::GET, "/shares").await.expect(200);
+        let listed = app.get("/operator-identities").await.expect(200);
+        let row = listed["items"][0].clone();
+        assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+        assert_eq!((&row["id"], &row["issuer"], &row["subject"]), (&id, &json!(issuer.url()), &json!("u-1")));
+        assert_eq!((&row["name"], &row["disabled_at"]), (&json!("ann@example.org"), &Value::Null));
+        let first = app.events("operator.identity.create").await;
+        assert_eq!((first.len(), &first[0]["object"]["id"]), (1, &id));
+        // Nobody is kept who is not let in.
+        let nobody = token(json!({"groups": "strangers", "sub": "u-2"}));
+        app.admin_as(&nobody, Method::GET, "/whoami", None).await.problem(403, "forbidden");
+        // Under another name it is the same.
+        let later = token(json!({"groups": "weir-owners", "email": "ann@new.example.org"}));
+        app.admin_as(&later, Method::GET, "/whoami", None).await.expect(200);
+        let path = format!("/operator-identities/{}", id.as_str().unwrap());
+        let renamed = app.get(&path).await.expect(200);
+        assert_eq!((&renamed["name"], &renamed["id"]), (&json!("ann@new.example.org"), &id));
+        assert_eq!(app.events("operator.identity.update").await.len(), 1);
+
+        let reason = json!({"reason": "left"});
+        app.post(&format!("{path}/disable"), json!({})).await.problem(422, "invalid_input");
+        let rehearsed = app.post(&format!("{path}/disable?dry_run=true"), reason.clone()).await;
+        assert_eq!(rehearsed.headers["x-weir-dry-run"], "true");
+        by_ann(Method::GET, "/shares").await.expect(200);
+        let disabled = app.post(&format!("{path}/disable"), reason.clone()).await.expect(200);
+        assert!(disabled["disabled_at"].is_string());
+        assert_eq!(app.post(&format!("{path}/disable"), reason.clone()).await.expect(200), disabled);
+        for token in [&ann, &later, &token(json!({"groups": "weir-admins"}))] {
+            let refused = app.admin_as(token, Method::GET, "/shares", None).await.problem(401, "unauthenticated");
+            assert!(refused["detail"].as_str().unwrap().contains("disabled"), "{refused}");
+            let event = &app.events("auth.failed").await[0];
+            assert_eq!((&event["reason"], &event["actor"]["id"]), (&json!("OPERATOR_DISABLED"), &id));
+        }
+        app.delete(&path).await.problem(409, "conflict");
+        app.post(&format!("{path}/enable?dry_run=true"), reason.clone()).await.expect(200);
+        by_ann(Method::GET, "/shares").await.problem(401, "unauthenticated");
+        app.post(&format!("{path}/enable"), json!({"reason": "back"})).await.expect(200);
+        by_ann(Method::GET, "/shares").await.expect(200);
+        assert_eq!(app.events("operator.identity.disable").await[0]["change"], json!({"reason": "left"}));
+        app.delete(&format!("{path}?dry_run=true")).await.expect(204);
+        let etag = app.get(&path).await.expect(200)["etag"].as_str().unwrap().to_owned();
+        let stale = [("if-match", renamed["etag"].as_str().unwrap())];
+        app.admin_with(Method::DELETE, &path, &stale, None).await.problem(412, "precondition_failed");
+        app.admin_with(Method::DELETE, &path, &[("if-match", &etag)], None).await.expect(204);
+        app.get(&path).await.problem(404, "not_found");
+        by_ann(Method::GET, "/shares").await.expect(200);
+        assert_eq!(app.events("operator.identity.create").await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_refused_that_had_its_turn_after_its_operators_identity_was_disabled() {
+    use weir::{domain::catalog::share::ShareSpec, service::core::change::Named};
+    let (issuer, apps) = servers().await;
+    for app in apps {
+        let token = operator(&issuer, &app, json!({"groups": "weir-owners"}));
+        let ctx = app.service.admit_operator(Some(&token), &asked_to_put_a_share()).await.unwrap();
+        app.service.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap();
+        let path = format!("/operator-identities/{}", ctx.actor.id.unwrap());
+        app.post(&format!("{path}/disable"), json!({"reason": "left"})).await.expect(200);
+        let refused = app.service.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap_err();
+        assert!(refused.to_string().contains("disabled"), "{refused}");
+        app.get("/shares/t").await.problem(404, "not_found");
     }
 }

@@ -1,24 +1,33 @@
-//! The admin API, over HTTP, on both databases.
+//! The admin API over HTTP, on both databases.
 
 mod audit;
+mod copies;
 mod disclosures;
 mod drills;
 mod dry_runs;
 mod endpoints;
+mod freezes;
 mod grants;
+mod groups;
 mod identities;
+mod jobs;
+mod notifications;
 mod objects;
 mod openapi;
 mod operators;
 mod purposes;
+mod reading_ahead;
 mod recipients;
 mod reports;
 mod roles;
+mod scopes;
+mod separation;
 mod shares;
 mod tables;
 mod tokens;
 mod unauthorized;
 mod usage;
+mod views;
 
 use weir::{
     domain::{audit::Personal, operators::Permission},
@@ -28,7 +37,7 @@ use weir::{
     },
 };
 
-/// A request to make the share `s`, as the API has it before it knows who asks.
+/// A request to create the share `s`, as the API sees it before it knows the caller.
 fn asked_to_put_a_share() -> Asked {
     Asked {
         route: "/api/v1/shares/{share}".into(),

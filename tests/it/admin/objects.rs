@@ -26,9 +26,9 @@ async fn a_table_is_shared_from_its_version_of_the_moment(app: TestApp) {
     assert_eq!(object["start_version"], 1);
     assert_eq!((&object["history"], &object["cdf"]), (&json!(false), &json!(false)));
     assert_eq!(object["on_schema_change"], "follow");
-    // Local files always come through the server.
+    // Local files always pass through the server.
     assert_eq!(object["delivery"], "proxied");
-    // The log was opened for this answer, so that it can say who can read the table.
+    // The log was opened for this answer, so it can tell which clients can read the table.
     let mut object = object;
     let clients = object.as_object_mut().unwrap().remove("clients").unwrap();
     assert_eq!(clients["pandas_parquet"], "ok");

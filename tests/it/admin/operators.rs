@@ -1,4 +1,4 @@
-//! Operators and their tokens: how they are made, what ends them, and that an admin is always left.
+//! Operators and their tokens: how they are created and ended, and that an admin always remains.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -161,7 +161,7 @@ async fn the_last_enabled_admin_stays(app: TestApp) {
         by_ann(Method::POST, "/operators/bob/tokens", json!({})).await.expect(201)["token"].as_str().unwrap().to_owned()
     };
     by_ann(Method::PATCH, "/operators/ann", json!({"role": "auditor"})).await.expect(200);
-    // From then on it is what it is.
+    // From then on, only the new role counts.
     by_ann(Method::DELETE, "/operators/bob", Value::Null).await.problem(403, "forbidden");
     app.admin_as(&bob, Method::DELETE, "/operators/bob", None).await.problem(409, "conflict");
     app.admin_as(&bob, Method::DELETE, "/operators/ann", None).await.expect(204);
@@ -170,7 +170,7 @@ async fn the_last_enabled_admin_stays(app: TestApp) {
 async fn the_bootstrap_token_retires_with_the_first_admin(app: TestApp) {
     app.put("/operators/ann", json!({"role": "admin"})).await.expect(201);
     let issue = json!({"expires_in_seconds": 3600});
-    // An admin without a token could not make operators, so that nobody is locked out halfway.
+    // An admin without a token cannot create operators yet, so the bootstrap token still works.
     let ann = app.post("/operators/ann/tokens", issue.clone()).await.expect(201)["token"].as_str().unwrap().to_owned();
     for path in ["/shares", "/whoami", "/nothing"] {
         let refused = app.get(path).await.problem(401, "unauthenticated");
@@ -180,7 +180,7 @@ async fn the_bootstrap_token_retires_with_the_first_admin(app: TestApp) {
     let events = app.admin_as(&ann, Method::GET, "/audit?action=auth.failed", None).await.expect(200);
     let event = &events["items"][0];
     assert_eq!((&event["reason"], &event["actor"]["name"]), (&json!("BOOTSTRAP_RETIRED"), &json!("bootstrap")));
-    // When no admin can sign in any more, somebody must be able to help.
+    // When no admin can sign in any more, the bootstrap token works again.
     app.pass(3600);
     app.get("/whoami").await.expect(200);
     app.post("/operators/ann/tokens", issue).await.expect(201);
@@ -224,7 +224,7 @@ async fn a_change_is_refused_that_had_its_turn_after_its_operator_was_stopped(ap
     use weir::{domain::catalog::share::ShareSpec, service::core::change::named};
     let token = app.operator("ann", "share_owner").await;
     let asked = asked_to_put_a_share();
-    // Let in, and overtaken on the way to its transaction.
+    // Admitted, then overtaken on the way to its transaction.
     let ctx = app.service.admit_operator(Some(&token), &asked).await.unwrap();
     let spec = &named(json!({"description": "x"}));
     app.service.put_declared::<ShareSpec>(&ctx, "before", spec).await.unwrap();
@@ -262,7 +262,7 @@ async fn a_flood_of_refusals_is_summed(app: TestApp) {
 #[tokio::test]
 async fn the_command_line_makes_an_operator_beside_a_running_server() {
     let weir = Installation::sqlite();
-    // Before any server, on a file that is not there yet.
+    // Before any server runs, on a file that does not exist yet.
     let early = weir.run_well(&["operator", "create", "early", "--role", "auditor", "--expires", "1d"]);
     let server = weir.start().await;
     let whoami = async |token: &str| {

@@ -1,4 +1,4 @@
-//! Purposes: a noun that is no more than a name and a spec, and has what every noun has.
+//! Purposes: a noun with only a name and a spec, which has everything that every noun has.
 
 use http::Method;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Monthly reports: what they say is what the trail says, they stay as they were made, and whoever changes one is found.
+//! Monthly reports: they agree with the trail, stay unchanged, and any tampering is found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +14,10 @@ use weir::{
     domain::{
         audit::{
             Actor, ActorKind, Event, Outcome, Personal,
+            action::Action,
             checkpoint::{SigningKey, VerifierKey},
         },
-        core::seal::RootKey,
+        core::{job::JobKind, seal::RootKey},
         insight::report::{FileEntry, Manifest, ReportFile, Statement},
     },
     service::{
@@ -57,7 +58,9 @@ fn keys() -> Vec<VerifierKey> {
     vec![SigningKey::derive(&root(KEY)).unwrap().verifier().clone()]
 }
 
-fn recipient_event(recipient: u128, table: u128, action: &'static str) -> Event {
+/// As this release and, of every other recipient, as earlier ones write it: those called a shared object a table.
+fn recipient_event(recipient: u128, table: u128, action: Action) -> Event {
+    let object_id = Some(Uuid::from_u128(1_000 + table));
     let (id, name) = (Some(Uuid::from_u128(recipient)), Some(format!("partner-{recipient}")));
     Event {
         recipient: name.clone(),
@@ -66,7 +69,9 @@ fn recipient_event(recipient: u128, table: u128, action: &'static str) -> Event 
         share_id: Some(Uuid::from_u128(9_000 + table % 4)),
         schema: Some("claims".into()),
         table: Some(format!("t{table}")),
-        table_id: Some(Uuid::from_u128(1_000 + table)),
+        object_id: object_id.filter(|_| recipient % 2 == 0),
+        table_id: if recipient % 2 == 0 { Some(Uuid::from_u128(5_000)) } else { object_id },
+        registered_table: (recipient % 2 == 0).then(|| "lake.claims".to_owned()),
         purpose: Some("fraud_analytics".into()),
         personal: Personal { client_address: Some(format!("192.0.2.{}", recipient % 7)), ..Personal::default() },
         ..Event::new(Actor { kind: ActorKind::Recipient, id, name, ..Actor::ANONYMOUS }, action)
@@ -74,14 +79,20 @@ fn recipient_event(recipient: u128, table: u128, action: &'static str) -> Event 
 }
 
 fn query(recipient: u128, table: u128) -> Event {
-    let disclosed = recipient_event(recipient, table, "table.query");
+    let disclosed = recipient_event(recipient, table, Action::TableQuery);
     Event { delivery: Some("presigned"), files: Some(2), rows: Some(20), bytes: Some(200), ..disclosed }
 }
 
-/// Lets time pass until `moment`.
+/// Advances the clock to `moment`.
 fn pass_until(app: &TestApp, moment: &str) {
     let moment: DateTime<Utc> = moment.parse().unwrap();
     app.pass((moment - app.now()).num_seconds());
+}
+
+/// Queues what is due, and makes it.
+async fn tend(app: &TestApp) {
+    app.service.tend_reports().await.unwrap();
+    app.service.run_jobs(JobKind::Report).await.unwrap();
 }
 
 /// Makes the report that `body` asks for, as it is ready.
@@ -111,7 +122,7 @@ fn json_of(files: &BTreeMap<ReportFile, Vec<u8>>) -> Value {
     serde_json::from_slice(&files[&ReportFile::Json]).unwrap()
 }
 
-/// The trail's export, up to now.
+/// Exports the trail up to now.
 async fn export(app: &TestApp) -> (TempDir, Archive) {
     let folder = TempDir::new().unwrap();
     let url = Some(Url::from_directory_path(folder.path()).unwrap().to_string());
@@ -142,7 +153,7 @@ fn refused(outcome: Result<VerifiedReport, AuditError>, why: &str) {
     assert!(error.contains(why), "{error}");
 }
 
-/// Numbers that look like chance and are the same every time.
+/// Pseudorandom numbers that are the same in every run.
 struct Chance(u64);
 
 impl Chance {
@@ -152,7 +163,7 @@ impl Chance {
     }
 }
 
-/// One event of a month's traffic by 50 recipients on 200 tables.
+/// One random event of a month's traffic by 50 recipients on 200 tables.
 fn traffic(chance: &mut Chance) -> Event {
     let (recipient, table) = (1 + u128::from(chance.below(50)), 1 + u128::from(chance.below(200)));
     let (files, size) = (chance.below(5), chance.below(1_000_000));
@@ -163,14 +174,16 @@ fn traffic(chance: &mut Chance) -> Event {
             decision: Outcome::Deny,
             reason: Some("TOKEN_EXPIRED".into()),
             table: None,
+            object_id: None,
             table_id: None,
+            registered_table: None,
             schema: None,
-            ..recipient_event(recipient, table, "tables.list")
+            ..recipient_event(recipient, table, Action::TablesList)
         },
         2 => Event {
             decision: Outcome::Deny,
             reason: Some("TOKEN_UNKNOWN".into()),
-            ..Event::new(Actor::ANONYMOUS, "shares.list")
+            ..Event::new(Actor::ANONYMOUS, Action::SharesList)
         },
         3 => Event {
             decision: Outcome::Deny,
@@ -179,37 +192,39 @@ fn traffic(chance: &mut Chance) -> Event {
             share_id: None,
             schema: None,
             table: None,
+            object_id: None,
             table_id: None,
+            registered_table: None,
             change: Some(json!({"refused": "table.query", "count": 1 + files})),
-            ..recipient_event(recipient, table, "refusals.summary")
+            ..recipient_event(recipient, table, Action::RefusalsSummary)
         },
         4 => Event {
             delivery: Some("proxied"),
             files: Some(1),
             bytes: Some(size),
-            ..recipient_event(recipient, table, "file.read")
+            ..recipient_event(recipient, table, Action::FileRead)
         },
         5 => Event {
             delivery: Some("proxied"),
             bytes: Some(size),
             change: Some(json!({"reads": files})),
-            ..recipient_event(recipient, table, "file.read.summary")
+            ..recipient_event(recipient, table, Action::FileReadSummary)
         },
-        6 => recipient_event(recipient, table, "table.metadata"),
-        7 => Event { duration_ms: Some(size), ..recipient_event(recipient, table, "table.query.completed") },
+        6 => recipient_event(recipient, table, Action::TableMetadata),
+        7 => Event { duration_ms: Some(size), ..recipient_event(recipient, table, Action::TableQueryCompleted) },
         8 => Event { rows: None, files: Some(files), bytes: Some(size), delivery: Some("proxied"), ..base },
         9 => Event {
             purpose: Some("pricing".into()),
             agreement: Some("DSA-7".into()),
             files: Some(files),
-            ..recipient_event(recipient, table, "table.changes")
+            ..recipient_event(recipient, table, Action::TableChanges)
         },
-        10 => Event::new(Actor::system("audit_sealer"), "audit.erase"),
+        10 => Event::new(Actor::system("notary"), Action::AuditErase),
         _ => Event { files: Some(files), bytes: Some(size), rows: Some(files * 10), ..base },
     }
 }
 
-/// What one recipient and dataset come to, counted by hand.
+/// The sums of one recipient and dataset, counted by hand.
 #[derive(Debug, Default, PartialEq)]
 struct Counted {
     requests: i64,
@@ -228,7 +243,7 @@ struct Counted {
 
 type Key = (Option<String>, Option<String>, Option<String>);
 
-/// Counts an export's lines from their text alone, by what docs/reports.md says of each number.
+/// Counts the lines of an export from their text alone, by the definitions in docs/reports.md.
 fn count_export(folder: &std::path::Path, month: &str) -> (i64, BTreeMap<Key, Counted>) {
     const REQUESTS: [&str; 8] = [
         "shares.list",
@@ -270,7 +285,8 @@ fn count_export(folder: &std::path::Path, month: &str) -> (i64, BTreeMap<Key, Co
             continue;
         }
         let id = |member: &str| event[member].as_str().map(str::to_owned);
-        let sum = counted.entry((id("recipient_id"), id("share_id"), id("table_id"))).or_default();
+        let object = if event["registered_table"].is_string() { id("object_id") } else { id("table_id") };
+        let sum = counted.entry((id("recipient_id"), id("share_id"), object)).or_default();
         sum.requests += requests;
         sum.file_reads += reads;
         if !is_allowed {
@@ -299,7 +315,7 @@ fn count_export(folder: &std::path::Path, month: &str) -> (i64, BTreeMap<Key, Co
     (n_events, counted)
 }
 
-/// A line of a report beside what was counted by hand.
+/// Compares a line of a report with the hand count.
 fn compare(line: &Value, counted: &Counted) {
     let moment = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
     for (member, expected) in [
@@ -322,12 +338,12 @@ fn compare(line: &Value, counted: &Counted) {
 
 async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestApp) {
     let mut chance = Chance(42);
-    // Up to its last microsecond the month before is not this one.
+    // Up to its last microsecond, the month before is not counted.
     pass_until(&app, "2026-09-30T23:59:59Z");
     app.append(&[query(1, 1), query(2, 2)]).await;
     pass_until(&app, "2026-10-01T00:00:00Z");
     app.append(&[query(1, 1)]).await;
-    // Every recipient and every table has something.
+    // Every recipient and every table occurs.
     let every: Vec<Event> = (1..=200).map(|table| query(1 + table % 50, table)).collect();
     app.append(&every).await;
     for _ in 0..31 * 8 {
@@ -335,7 +351,7 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
         app.append(&events).await;
         app.pass(3 * 3_600 - 1);
     }
-    // One is renamed on the way; what it was called before is the same recipient.
+    // A recipient is renamed during the month; it stays the same recipient.
     app.append(&[Event { recipient: Some("partner-one".into()), ..query(1, 1) }]).await;
     assert!(app.now() < "2026-11-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap());
     pass_until(&app, "2026-11-01T00:00:00Z");
@@ -358,7 +374,7 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
         compare(line, &counted[&key]);
         assert!(seen.insert(key), "{line}");
     }
-    // The sums are those of the lines.
+    // The totals are the sums of the lines.
     let sum =
         |of: &Value, member: &str| of.as_array().unwrap().iter().filter_map(|line| line[member].as_i64()).sum::<i64>();
     for member in ["requests", "file_reads", "denials", "files", "bytes_issued", "bytes_delivered"] {
@@ -385,7 +401,7 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
     assert_eq!(sum(&said["uses"], "answered"), allowed);
     let one = lines.iter().find(|line| line["recipient_id"] == json!(Uuid::from_u128(1))).unwrap();
     assert_eq!((&one["recipient"], &one["addresses"]), (&json!("partner-one"), &json!(1)));
-    // The CSV says the same, line by line.
+    // The CSV agrees, line by line.
     let csv = text(&files, ReportFile::Csv);
     assert_eq!(csv.lines().count(), lines.len() + 1);
     let heading: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
@@ -396,7 +412,7 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
             assert_eq!(cell, said[member].to_string(), "{line}");
         }
     }
-    // And so does whoever verifies it by the export.
+    // The verification with the export agrees too.
     let verified = verify(&files, Some(&archive)).await.unwrap();
     assert_eq!((verified.recounted, verified.files.len()), (Some(n_events), 3));
     let partner = made(&app, json!({"month": MONTH, "recipient": Uuid::from_u128(9).to_string()})).await;
@@ -406,7 +422,7 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
     let own = |line: &&Value| line["recipient_id"] == json!(Uuid::from_u128(9));
     let expected: Vec<&Value> = lines.iter().filter(own).collect();
     assert_eq!(partner["lines"].as_array().unwrap().iter().collect::<Vec<_>>(), expected);
-    // To be looked at.
+    // For a look at the files by hand.
     if let Ok(folder) = std::env::var("WEIR_TEST_REPORT") {
         for (file, content) in &files {
             std::fs::write(std::path::Path::new(&folder).join(file.as_str()), content).unwrap();
@@ -414,7 +430,7 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
     }
 }
 
-/// Queries the shared table as a recipient; the status, and each file's URL and size.
+/// Queries the shared table as a recipient. Returns the status and each file's URL and size.
 async fn served(app: &TestApp, token: &str) -> (u16, Vec<(String, i64)>) {
     let path = "/delta-sharing/shares/insurer/schemas/claims/tables/claims/query";
     let request = Request::post(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -454,12 +470,12 @@ async fn a_report_counts_what_was_served_and_refused(app: TestApp) {
         assert_eq!(line[member], expected, "{member} {line}");
     }
     assert_eq!((&line["recipient"], &line["table"]), (&json!("acme"), &json!("claims.claims")));
-    // A refusal names the share, and no table below it.
+    // A refusal names the share but no table in it.
     assert_eq!(said["totals"]["denials"], 1, "{said}");
     assert_eq!(said["totals"]["requests"], 5, "{said}");
 }
 
-/// A month with a little traffic, over, and the report of it.
+/// Makes a small month that is over, and its report.
 async fn small(app: &TestApp) -> Value {
     pass_until(app, "2026-10-05T12:00:00Z");
     app.append(&[query(1, 1), query(1, 2), query(2, 1), query(2, 2), query(2, 3)]).await;
@@ -468,7 +484,7 @@ async fn small(app: &TestApp) -> Value {
     made(app, json!({"month": MONTH})).await
 }
 
-/// The same files with a manifest that fits them, signed by `key`.
+/// The same files with a new manifest that fits them, signed by `key`.
 fn signed_anew(mut files: BTreeMap<ReportFile, Vec<u8>>, key: u8) -> BTreeMap<ReportFile, Vec<u8>> {
     let mut manifest = Manifest::read(&files[&ReportFile::Manifest]).unwrap();
     for file in ReportFile::LISTED {
@@ -486,7 +502,7 @@ async fn whatever_is_tampered_with_is_noticed(app: TestApp) {
     let (_folder, archive) = export(&app).await;
     verify(&files, None).await.unwrap();
     assert_eq!(verify(&files, Some(&archive)).await.unwrap().recounted, Some(5));
-    // One byte of any file, at any of some places.
+    // One byte of any file, at several places.
     for file in ReportFile::ALL {
         let size = files[&file].len();
         for place in [0, size / 3, size / 2, size - 2] {
@@ -498,20 +514,20 @@ async fn whatever_is_tampered_with_is_noticed(app: TestApp) {
         cut.get_mut(&file).unwrap().pop();
         assert!(verify(&cut, None).await.is_err(), "{}", file.as_str());
     }
-    // A file that is missing is not looked at; without the manifest nothing is believed.
+    // A missing file is not checked; without the manifest nothing is trusted.
     let without = |file: ReportFile| files.clone().into_iter().filter(|(name, _)| *name != file).collect();
     assert_eq!(verify(&without(ReportFile::Html), None).await.unwrap().files, [ReportFile::Csv, ReportFile::Json]);
     refused(verify(&without(ReportFile::Manifest), None).await, "manifest.json is missing");
     refused(verify(&without(ReportFile::Signature), None).await, "manifest.sig is missing");
     refused(verify(&without(ReportFile::Json), Some(&archive)).await, "report.json is missing");
-    // A manifest that fits changed files, signed by somebody else.
+    // A manifest that fits the changed files, signed by another key.
     let mut edited = files.clone();
     let fewer = text(&files, ReportFile::Json).replace("\"requests\":5", "\"requests\":4");
     assert_ne!(fewer, text(&files, ReportFile::Json));
     edited.insert(ReportFile::Json, fewer.into_bytes());
     refused(verify(&edited, None).await, "report.json is not the file that was made");
     refused(verify(&signed_anew(edited.clone(), 8), None).await, "manifest.json is not what was signed");
-    // Whoever has the key itself is found by the trail's export.
+    // A forger with the right key is found by the trail's export.
     let forged = signed_anew(edited, KEY);
     verify(&forged, None).await.unwrap();
     refused(verify(&forged, Some(&archive)).await, "4 requests in the report, 5 in the trail");
@@ -519,7 +535,7 @@ async fn whatever_is_tampered_with_is_noticed(app: TestApp) {
     let other = text(&files, ReportFile::Json).replace("\"first_at\":\"2026-10-05", "\"first_at\":\"2026-10-04");
     edited.insert(ReportFile::Json, other.into_bytes());
     refused(verify(&signed_anew(edited, KEY), Some(&archive)).await, "does not say what the trail does");
-    // An export that was changed proves nothing, and neither does one that does not go so far.
+    // A tampered export proves nothing, nor does one that ends too early.
     let events = std::fs::read_dir(_folder.path().join("events")).unwrap().next().unwrap().unwrap().path();
     let exported = std::fs::read_to_string(&events).unwrap();
     std::fs::write(&events, exported.replace("\"rows\":20", "\"rows\":21")).unwrap();
@@ -540,18 +556,18 @@ async fn a_report_stays_as_it_was_made_and_comes_out_the_same_again(app: TestApp
         let FileEntry { bytes, sha256 } = FileEntry::of(content);
         assert_eq!(listed[file.as_str()], json!({"bytes": bytes, "sha256": sha256}));
     }
-    // Asked for again, while the trail goes on and addresses are erased.
+    // Requested again, after the trail has grown and addresses were erased.
     app.append(&[Event { recipient: Some("renamed".into()), ..query(1, 1) }]).await;
     app.execute("DELETE FROM audit_personal").await;
     let again = app.post("/reports", json!({"month": MONTH})).await.expect(200);
     assert_eq!(again, report);
     assert_eq!(files(&app, &again).await, first);
-    // Its making is told, and what its files are.
+    // The trail records that it was made and the hashes of its files.
     assert_eq!(app.events("report.create").await.len(), 1);
     let completed = app.events("report.complete").await;
     assert_eq!(completed.len(), 1);
     assert_eq!(completed[0]["change"]["after"]["sha256"]["report.json"], listed["report.json"]["sha256"]);
-    // Made anew from the same trail, it is byte for byte the same.
+    // Made again from the same trail, it is identical byte for byte.
     let second = made(&app, json!({"month": MONTH, "recipient": Uuid::from_u128(2)})).await;
     let before = files(&app, &second).await;
     app.execute("DELETE FROM report_files").await;
@@ -561,7 +577,7 @@ async fn a_report_stays_as_it_was_made_and_comes_out_the_same_again(app: TestApp
     for file in ReportFile::LISTED {
         assert_eq!(after[&file], before[&file], "{}", file.as_str());
     }
-    // Listed and found.
+    // It is listed and found.
     made(&app, json!({"month": MONTH})).await;
     let page = app.get(&format!("/reports?month={MONTH}&max_results=1")).await.expect(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
@@ -572,7 +588,7 @@ async fn a_report_stays_as_it_was_made_and_comes_out_the_same_again(app: TestApp
     assert_eq!((of["items"].as_array().unwrap().len(), &of["items"][0]["id"]), (1, &second["id"]));
     let one = app.get(&format!("/reports/{}", second["id"].as_str().unwrap())).await.expect(200);
     assert_eq!(one, second);
-    // A page may only look as it does.
+    // The page's policy forbids everything that it does not need.
     let path = format!("/reports/{}/report.html", second["id"].as_str().unwrap());
     let page = app.get(&path).await;
     let policy = page.headers["content-security-policy"].to_str().unwrap();
@@ -593,7 +609,7 @@ async fn replicas_make_one_report_between_them(app: TestApp) {
     let body = json!({"month": MONTH});
     let (one, two, three) =
         tokio::join!(app.post("/reports", body.clone()), replica.post("/reports", body.clone()), async {
-            replica.service.tend_reports().await.unwrap();
+            tend(&replica).await;
         });
     let () = three;
     let statuses = [one.status.as_u16(), two.status.as_u16()];
@@ -605,11 +621,11 @@ async fn replicas_make_one_report_between_them(app: TestApp) {
     assert_eq!(json_of(&files_of_one)["totals"]["requests"], 2_500);
     assert_eq!(app.get("/reports").await.expect(200)["items"].as_array().unwrap().len(), 1);
     assert_eq!((app.events("report.create").await.len(), app.events("report.complete").await.len()), (1, 1));
-    // A maker that died leaves its report to whoever comes next.
+    // A report whose maker died is taken over by the next.
     app.execute("DELETE FROM report_files").await;
     app.execute("UPDATE reports SET state = 'making', ready_at = NULL").await;
     app.pass(3_600);
-    replica.service.tend_reports().await.unwrap();
+    tend(&replica).await;
     assert_eq!(files(&app, &report).await[&ReportFile::Json], files_of_one[&ReportFile::Json]);
 }
 
@@ -650,7 +666,7 @@ async fn a_partners_report_shows_nobody_else(app: TestApp) {
     assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;Söhne&quot;"), "{page}");
     assert!(!page.contains("<script"), "{page}");
     assert!(page.contains("zurich-secret") && page.contains("Hidden Partner"));
-    // What is gone is found by its id, and keeps its name.
+    // A deleted recipient is found by its id and keeps its name.
     app.delete("/recipients/acme").await;
     app.post("/recipients/acme/offboard", json!({"reason": "over"})).await;
     app.delete("/recipients/acme").await.expect(204);
@@ -666,20 +682,20 @@ async fn the_server_makes_last_months_report_once(app: TestApp) {
     pass_until(&app, "2026-10-05T12:00:00Z");
     app.append(&[query(1, 1)]).await;
     let items = async || app.get("/reports").await.expect(200)["items"].as_array().unwrap().clone();
-    app.service.tend_reports().await.unwrap();
+    tend(&app).await;
     assert!(items().await.is_empty(), "there was no trail in September");
     pass_until(&app, "2026-11-01T00:04:59Z");
-    app.service.tend_reports().await.unwrap();
+    tend(&app).await;
     assert!(items().await.is_empty(), "a clock may be late");
     app.pass(1);
-    app.replica_set(|settings| settings.reports.monthly = false).service.tend_reports().await.unwrap();
+    tend(&app.replica_set(|settings| settings.reports.monthly = false)).await;
     assert!(items().await.is_empty(), "it is not wanted");
-    app.service.tend_reports().await.unwrap();
+    tend(&app).await;
     let made = items().await;
     assert_eq!((made.len(), &made[0]["month"], &made[0]["state"]), (1, &json!(MONTH), &json!("ready")));
     assert_eq!(made[0]["requested_by"], "reports");
     app.pass(3_600);
-    app.service.tend_reports().await.unwrap();
+    tend(&app).await;
     assert_eq!(items().await, made);
 }
 
@@ -710,7 +726,7 @@ async fn months_that_cannot_be_reported_are_refused(app: TestApp) {
     for file in ["report.pdf", "..%2Freport.html", "REPORT.HTML"] {
         app.get(&format!("{path}/{file}")).await.problem(404, "not_found");
     }
-    // Auditors read, and never change.
+    // Auditors may read and never change.
     let auditor = app.operator("aud", "auditor").await;
     app.admin_as(&auditor, Method::GET, &format!("{path}/report.csv"), None).await.expect(200);
     let body = json!({"month": "2026-09"});
@@ -729,7 +745,7 @@ async fn a_month_without_traffic_has_an_empty_report(app: TestApp) {
     assert_eq!(text(&files, ReportFile::Csv).lines().count(), 1);
     let (_folder, archive) = export(&app).await;
     assert_eq!(verify(&files, Some(&archive)).await.unwrap().recounted, Some(0));
-    // Months that were detached before anybody asked cannot be counted.
+    // Months that were detached without a report cannot be counted.
     let seq = app.service.db.find_last_checkpoint().await.unwrap().unwrap().seq;
     let at = TimeDelta::zero() + TimeDelta::days(1);
     app.pass(at.num_seconds());

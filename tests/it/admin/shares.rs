@@ -39,7 +39,7 @@ async fn a_share_in_use_is_not_deleted(app: TestApp) {
     app.delete("/shares/insurer/objects/claims/claims").await.expect(204);
     app.delete("/shares/insurer").await.expect(204);
     app.delete("/shares/insurer").await.problem(404, "not_found");
-    // The grant stays on record under the name that the share had.
+    // The grant stays on record under the share's name.
     assert_eq!(app.get(&format!("/grants/{grant}")).await.expect(200)["share"], "insurer");
 }
 

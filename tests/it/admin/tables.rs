@@ -68,7 +68,7 @@ async fn putting_again_confirms_and_putting_otherwise_is_a_conflict(app: TestApp
     let created = app.put("/tables/c", body.clone()).await.expect(201);
     assert_eq!(app.put("/tables/c", body).await.expect(200)["etag"], created["etag"]);
     assert_eq!(app.put("/tables/c", json!({})).await.expect(200)["etag"], created["etag"]);
-    // The same place, written in another way.
+    // The same location in another spelling.
     let unusual = location.replace("/lake/", "/lake/./");
     app.put("/tables/c", json!({"location": unusual})).await.expect(200);
 
@@ -88,7 +88,7 @@ async fn a_table_is_changed_by_merge_patch(app: TestApp) {
     assert_eq!(app.patch("/tables/c", json!({"location": moved})).await.expect(200)["location"], moved);
     let events = app.events("table.update").await;
     assert_eq!(events[1]["change"], json!({"before": {"description": "old"}, "after": {}}));
-    // What changes nothing leaves no trace.
+    // An update that changes nothing is not recorded.
     let before = app.get("/tables/c").await.expect(200);
     assert_eq!(app.patch("/tables/c", json!({"owner": "jo"})).await.expect(200)["etag"], before["etag"]);
     assert_eq!(app.events("table.update").await.len(), 2);
@@ -150,7 +150,7 @@ async fn connectors_are_named_with_what_they_do_not_read_and_the_version_that_do
     assert_eq!(local["delta"]["clients"]["pandas_parquet"], message);
     assert_eq!(local["delta"]["client_versions"]["pandas_delta"], "delta-sharing 1.3.2");
 
-    // A user-defined type is read as the SQL type that it stands for.
+    // A user-defined type is read as the SQL type behind it.
     let mut udt = metadata("u", &[], &[]);
     let vector = json!({"type": "udt", "class": "org.apache.spark.ml.linalg.VectorUDT", "sqlType":
         {"type": "array", "elementType": "double", "containsNull": false}});
@@ -212,7 +212,7 @@ async fn tables_are_listed_in_pages(app: TestApp) {
         names.extend(page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()));
         let Some(next) = page["next_page_token"].as_str() else { break };
         token = format!("&page_token={next}");
-        // A token is good for its own listing only.
+        // A page token is only valid for its own listing.
         app.get(&format!("/shares?page_token={next}")).await.problem(400, "invalid_parameter");
     }
     assert_eq!(names, ["A.b", "a.x", "b", "C", "d"]);
@@ -224,7 +224,7 @@ async fn a_deleted_name_may_be_used_again_by_another_table(app: TestApp) {
     app.delete("/tables/c").await.expect(204);
     let second = app.put("/tables/c", json!({"location": location})).await.expect(201);
     assert_ne!(first["id"], second["id"]);
-    // The first one's etag, of the same number of changes, is not the second one's.
+    // The first table's etag, with the same revision, does not match the second.
     let etag = first["etag"].as_str().unwrap();
     let body = json!({"owner": "jo"});
     let patched = app.admin_with(Method::PATCH, "/tables/c", &[("if-match", etag)], Some(&body)).await;

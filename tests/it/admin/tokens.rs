@@ -113,7 +113,7 @@ async fn rotation_with_no_overlap_ends_the_old_token_at_once(app: TestApp) {
     let old = app.token_for_acme().await;
     app.token_for_acme().await;
     let path = format!("/recipients/acme/tokens/{}/rotate", old["id"].as_str().unwrap());
-    // Another token of the credential lives, so that an overlap would make three.
+    // Another token of the credential is live, so an overlap would make three.
     let overlap = json!({"existing_token_expire_in_seconds": 5, "reveal": true});
     app.post(&path, overlap).await.problem(409, "conflict");
     assert_eq!(app.shared(old["token"].as_str().unwrap(), "/shares").await.status, 200);

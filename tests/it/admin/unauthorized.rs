@@ -1,4 +1,4 @@
-//! Nobody without an operator token gets anywhere, whatever the route.
+//! No route can be used without an operator token.
 
 use axum::body::Body;
 use http::{Request, header};
@@ -28,7 +28,7 @@ async fn every_route_refuses_missing_and_wrong_tokens_and_records_it(app: TestAp
             assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer", "{method} {path}");
             answer.problem(401, "unauthenticated");
         }
-        // Within one minute the later ones of many would be summed.
+        // Within one minute, later refusals would be summed up.
         app.pass(60);
     }
     let failed = app.get("/audit?action=auth.failed&max_results=1000").await.expect(200);

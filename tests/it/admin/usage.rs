@@ -1,11 +1,11 @@
-//! Usage: what the audit trail comes to, reconciled with it.
+//! Usage: the sums of the audit trail, reconciled with it.
 
 use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use weir::{
     domain::{
-        audit::{Actor, ActorKind, Event, Outcome, Personal},
+        audit::{Actor, ActorKind, Event, Outcome, Personal, action::Action},
         insight::usage::hour,
     },
     store::{StoreError, UsageSums},
@@ -23,10 +23,11 @@ on_both_databases!(
     bad_questions_are_refused,
 );
 
-/// A partner's query that was allowed.
+/// An allowed query of a partner.
 fn query(recipient: u128, table: u128, address: &str) -> Event {
     let id = Some(Uuid::from_u128(recipient));
     let name = Some(format!("partner-{recipient}"));
+    let is_new = recipient % 2 == 0;
     Event {
         recipient: name.clone(),
         recipient_id: id,
@@ -34,13 +35,16 @@ fn query(recipient: u128, table: u128, address: &str) -> Event {
         share_id: Some(Uuid::from_u128(900)),
         schema: Some("claims".into()),
         table: Some(format!("t{table}")),
-        table_id: Some(Uuid::from_u128(table)),
+        // Of every other partner as earlier releases wrote it: those called a shared object a table.
+        object_id: is_new.then_some(Uuid::from_u128(table)),
+        table_id: Some(Uuid::from_u128(if is_new { 5_000 } else { table })),
+        registered_table: is_new.then(|| "lake.claims".to_owned()),
         delivery: Some("presigned"),
         files: Some(2),
         rows: Some(20),
         bytes: Some(200),
         personal: Personal { client_address: Some(address.into()), ..Personal::default() },
-        ..Event::new(Actor { kind: ActorKind::Recipient, id, name, ..Actor::ANONYMOUS }, "table.query")
+        ..Event::new(Actor { kind: ActorKind::Recipient, id, name, ..Actor::ANONYMOUS }, Action::TableQuery)
     }
 }
 
@@ -74,7 +78,7 @@ async fn usage_is_what_the_trail_says(app: TestApp) {
     let by_table = usage(&app, "group_by=table&share=insurer&table=claims.claims").await;
     assert_eq!((by_table.len(), by_table[0]["requests"].as_i64()), (1, Some(1)));
     assert_eq!(by_table[0]["table"], "claims.claims");
-    // The sum of all is the trail, and the check says so.
+    // The sum of everything equals the trail, and the check confirms it.
     let all = usage(&app, "group_by=").await;
     let check = app.get("/usage/check").await.expect(200);
     assert_eq!((&check["agrees"], check["days"].as_array().unwrap().len()), (&json!(true), 1), "{check}");
@@ -91,8 +95,8 @@ async fn sums_are_paged_and_filtered_and_answered_as_csv(app: TestApp) {
     app.append(&events).await;
     app.pass(3_600);
     let proxied = Event { delivery: Some("proxied"), rows: None, ..query(1, 11, "192.0.2.9") };
-    let read = Event { action: "file.read".into(), bytes: Some(50), ..proxied.clone() };
-    let took = Event { action: "table.query.completed".into(), duration_ms: Some(42), ..proxied.clone() };
+    let read = Event { action: Action::FileRead, bytes: Some(50), ..proxied.clone() };
+    let took = Event { action: Action::TableQueryCompleted, duration_ms: Some(42), ..proxied.clone() };
     app.append(&[proxied, read, took]).await;
     let whole = usage(&app, "").await;
     let partners: Vec<&Value> = whole.iter().filter(|item| !item["recipient"].is_null()).collect();
@@ -117,6 +121,13 @@ async fn sums_are_paged_and_filtered_and_answered_as_csv(app: TestApp) {
     }
     assert_eq!(paged.len(), whole.len());
     assert_eq!(paged[1..], whole[1..]);
+    // The same by its own word.
+    let by_object = usage(&app, "group_by=recipient,object").await;
+    for (item, by_object) in whole[1..].iter().zip(&by_object[1..]) {
+        assert_eq!((&item["table_id"], &item["table"]), (&by_object["object_id"], &by_object["object"]));
+        assert_eq!((&item["object_id"], &item["requests"]), (&by_object["object_id"], &by_object["requests"]));
+        assert!(by_object.get("table_id").is_none() && by_object.get("table").is_none(), "{by_object}");
+    }
 
     let hours = usage(&app, "group_by=hour,recipient&recipient=00000000-0000-0000-0000-000000000001").await;
     assert_eq!(numbers(&hours, "requests"), [Some(6), Some(1)]);
@@ -162,7 +173,7 @@ async fn distinct_addresses_survive_the_erasure_of_addresses_and_are_never_guess
     assert_eq!(numbers(&by_table, "addresses"), [Some(2), Some(1)], "each sum by itself still knows");
     let together = usage(&app, "group_by=recipient&share=00000000-0000-0000-0000-000000000384").await;
     assert_eq!(numbers(&together, "addresses"), [None]);
-    // An address that was erased before it was counted is unknown and not zero.
+    // An address that was erased before it was counted is unknown, not zero.
     app.append(&[query(2, 11, "192.0.2.7")]).await;
     app.execute("DELETE FROM audit_personal").await;
     let lost = usage(&app, "group_by=recipient&recipient=00000000-0000-0000-0000-000000000002").await;
@@ -176,13 +187,13 @@ async fn nothing_is_counted_twice_or_lost_however_many_count(app: TestApp) {
         let (one, two) = tokio::join!(app.service.count_usage(), replica.service.count_usage());
         one.and(two).unwrap();
     }
-    // One that dies before its commit has counted nothing.
+    // A server that dies before its commit has counted nothing.
     app.append(&[query(1, 11, "192.0.2.1")]).await;
     let progress = app.service.db.find_usage_progress().await.unwrap();
     let mut tx = app.service.db.begin().await.unwrap();
     tx.add_usage(progress.seq, progress.seq + 1, &UsageSums::default()).await.unwrap();
     drop(tx);
-    // One that began where another has counted since adds nothing.
+    // A server that started from events that another has counted since adds nothing.
     app.service.count_usage().await.unwrap();
     let mut tx = app.service.db.begin().await.unwrap();
     let stale = tx.add_usage(progress.seq, progress.seq + 1, &UsageSums::default()).await;

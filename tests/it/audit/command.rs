@@ -1,4 +1,4 @@
-//! `weir audit` beside a running server.
+//! `weir audit` while a server runs.
 
 use std::{fs, process::Output};
 
@@ -31,7 +31,7 @@ async fn the_trail_is_verified_and_exported_beside_a_running_server() {
     assert!(csv.starts_with("seq,at,actor_kind,") && csv.contains(",table.query,"), "{csv}");
     assert_eq!(weir.run_well(&["audit", "export", "--until", "2020-01-01"]), "");
 
-    // What the server does by itself, it does when it stops, too.
+    // A server that stops also seals and exports the trail.
     server.stop();
     let key = weir.run_well(&["audit", "key"]);
     let export = weir.export();

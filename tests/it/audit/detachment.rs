@@ -1,4 +1,4 @@
-//! What leaves the database as agreed: personal parts of a certain age, and months that the export holds.
+//! What leaves the database as intended: personal parts of a certain age, and months that the export holds.
 
 use std::fs;
 
@@ -61,17 +61,17 @@ async fn a_month_that_the_export_holds_is_detached_and_the_chain_verifies_from_i
         assert_eq!(trail.verify_export().await.unwrap().after, 0);
         let again = trail.audit_sealer.detach("2026-08", true).await.unwrap();
         assert_eq!((again.through, again.events), (30, 0));
-        // The triggers are where they were.
+        // The triggers are back in place.
         let refused: StoreError = db.execute("DELETE FROM audit_events WHERE seq = 31").await.unwrap_err().into();
         assert!(matches!(refused, StoreError::Conflict(Constraint::AppendOnly)), "{refused:?}");
-        // The trail goes on.
+        // The trail continues.
         trail.append(3).await;
         trail.audit_sealer.seal().await.unwrap();
         assert_eq!(trail.compare().await.unwrap().compared, 49);
     }
 }
 
-/// Makes whatever writes to, or analyses, the trail on PostgreSQL fail where a session's time is limited.
+/// Makes writes to the trail, and its analysis, fail on PostgreSQL under any statement timeout.
 const UNHURRIED: &str = "SET statement_timeout = 0; \
     CREATE FUNCTION unhurried(seq bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN \
     IF current_setting('statement_timeout') <> '0' THEN RAISE EXCEPTION 'a limit of time'; END IF; RETURN seq; END $$; \
@@ -87,7 +87,7 @@ async fn a_large_trail_on_postgresql_has_the_time_that_it_takes() {
     db.execute(UNHURRIED).await.unwrap();
     assert_eq!(trail.audit_sealer.detach("2026-08", true).await.unwrap().events, 30);
     assert_eq!(db.reclaim_audit().await.unwrap(), Reclaimed::Reusable);
-    // No other statement has that much.
+    // No other connection has its timeout lifted.
     let Db::Postgres { pool, .. } = &*db else { unreachable!() };
     let mut connections = Vec::new();
     for _ in 0..pool.size().max(1) {

@@ -1,4 +1,4 @@
-//! Checkpoints: when they are made, and an export that was tampered with.
+//! Checkpoints: when they are made, and exports that were tampered with.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -90,7 +90,7 @@ async fn what_is_exported_to_a_folder_is_for_nobody_else() {
 async fn an_export_that_was_broken_off_is_finished() {
     for db in TestDatabase::each().await {
         let trail = Trail::sealed(&db).await;
-        // As if the server had died before it remembered what it had exported, and while it wrote.
+        // As if the server had died before it recorded its exports, and while it wrote one.
         db.execute("UPDATE audit_checkpoints SET exported_at = NULL").await.unwrap();
         fs::remove_file(trail.folder.path().join(format!("checkpoints/{:020}.txt", 30))).unwrap();
         trail.audit_sealer.seal_due().await.unwrap();
@@ -173,7 +173,7 @@ async fn an_export_that_was_changed_is_not_believed() {
     }
 }
 
-/// What `edit` makes of a file of the export.
+/// Changes a file of the export with `edit`.
 fn rewrite(folder: &Path, name: &str, edit: impl FnOnce(String) -> String) {
     let path = folder.join(name);
     let text = fs::read_to_string(&path).unwrap();

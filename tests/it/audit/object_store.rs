@@ -1,5 +1,5 @@
-//! The export to an object store, by a server that checks signatures and keeps the credentials of the export, those of
-//! the lake and those of the bucket's owner apart.
+//! The export to an object store, on a server that checks signatures and separates the credentials of the export, of
+//! the lake and of the bucket's owner.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ fn export(options: BTreeMap<String, String>) -> ExportSettings {
     ExportSettings { url: Some(URL.to_owned()), options }
 }
 
-/// An empty trail that is exported with the export's own credentials.
+/// An empty trail, exported with the export's own credentials.
 fn trail(db: &TestDatabase, server: &S3Server) -> Trail {
     Trail::with_export(db, export(server.options_of(Key::Audit)))
 }
@@ -60,7 +60,7 @@ async fn the_trail_is_exported_under_credentials_of_its_own_and_verifies_from_th
         // An auditor needs no database.
         let verified = trail.verify_export().await.unwrap();
         assert_eq!((verified.head.seq, verified.checkpoints), (30, 4));
-        // What is exported twice is not replaced.
+        // An export that is repeated replaces nothing.
         db.execute("UPDATE audit_checkpoints SET exported_at = NULL").await.unwrap();
         trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(trail.compare().await.unwrap().compared, 30);
@@ -68,7 +68,7 @@ async fn the_trail_is_exported_under_credentials_of_its_own_and_verifies_from_th
     }
 }
 
-/// Takes everything away, so that the next trail finds nothing.
+/// Deletes all objects, so that the next trail finds nothing.
 async fn empty(server: &S3Server) {
     use futures::TryStreamExt;
     let bucket = server.store(AUDIT_BUCKET);
@@ -115,14 +115,14 @@ async fn an_export_that_the_buckets_owner_changed_is_not_believed() {
                 21
             }
             5 => {
-                // One signed checkpoint in the place of another.
+                // One signed checkpoint in place of another.
                 bucket.copy(&checkpoint(10), &checkpoint(20)).await.unwrap();
                 20
             }
             _ => {
                 let text = bucket.get(&events(10)).await.unwrap().bytes().await.unwrap();
                 bucket.put(&events(10), text.slice(..text.len() / 2).into()).await.unwrap();
-                // Five whole lines are left, and half of one.
+                // Five whole lines are left, and half of a sixth.
                 let whole = text[..text.len() / 2].iter().filter(|byte| **byte == b'\n').count();
                 i64::try_from(whole).unwrap() + 1
             }
@@ -148,7 +148,7 @@ async fn an_export_whose_tail_or_everything_was_deleted_shows_against_the_databa
         assert_eq!(first_bad(trail.compare().await), 21);
         empty(&server).await;
         assert_eq!(first_bad(trail.compare().await), 1);
-        // Nothing is no export that is in order.
+        // An empty export is not accepted.
         let error = trail.verify_export().await.unwrap_err();
         assert!(matches!(&error, AuditError::Refused(message) if message.contains("no checkpoint")), "{error:?}");
     }
@@ -165,7 +165,7 @@ async fn other_credentials_open_nothing_and_are_told_from_a_trail_that_was_chang
     wrong.insert("aws_secret_access_key".to_owned(), "not-the-secret".to_owned());
     let mut unknown = server.options_of(Key::Audit);
     unknown.insert("aws_access_key_id".to_owned(), "nobody".to_owned());
-    // Whoever serves the lake has no business there.
+    // The lake's credentials give no access there.
     for options in [wrong, unknown, server.options_of(Key::Lake)] {
         let trail = Trail::with_export(&db, export(options));
         is_denied(trail.compare().await);
@@ -174,7 +174,7 @@ async fn other_credentials_open_nothing_and_are_told_from_a_trail_that_was_chang
         is_denied(trail.audit_sealer.seal().await);
         assert_eq!(db.find_exported_through().await.unwrap(), Some(10), "nothing is taken for exported");
     }
-    // Whoever has them exports what was sealed meanwhile.
+    // A sealer with the right credentials exports what was sealed meanwhile.
     sealed.audit_sealer.seal_due().await.unwrap();
     assert_eq!(sealed.compare().await.unwrap().compared, 13);
 }
@@ -248,7 +248,7 @@ async fn a_server_exports_to_a_bucket_outlives_its_outage_and_is_verified_agains
     assert!(verified.starts_with("verified events 1 to "), "{verified}");
     weir.run_well(&["audit", "verify", "--export", URL, "--database"]);
 
-    // Somebody with the owner's key deletes the newest checkpoint.
+    // A holder of the owner's key deletes the newest checkpoint.
     let bucket = server.store(AUDIT_BUCKET);
     let sealed: Vec<_> = {
         use futures::TryStreamExt;

@@ -1,4 +1,4 @@
-//! On PostgreSQL the server's own role may add to the trail, and not change it.
+//! On PostgreSQL, the server's own role may append to the trail but not change it.
 
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use super::trail::Trail;
 
 const GRANTS: &str = include_str!("../../../docs/postgres-roles.sql");
 
-/// A connection pool of a role of its own, with the documented rights.
+/// A connection pool with its own role and the documented rights.
 async fn serving(database: &TestDatabase) -> (Db, String) {
     let role = format!("weir_server_{}", Uuid::new_v4().simple());
     let Db::Postgres { pool: owner, .. } = &**database else { unreachable!("roles are PostgreSQL's") };
@@ -60,12 +60,12 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
     let mut tx = db.begin().await.unwrap();
     tx.delete_mixed_files(Uuid::nil(), &[Uuid::nil()]).await.unwrap();
     tx.commit().await.unwrap();
-    // What only the owner may do.
+    // Only the owner may do this.
     trail.pass(chrono::TimeDelta::days(1));
     assert!(trail.audit_sealer.detach("2026-08", true).await.is_err());
     assert_eq!(trail.verify(Since::Beginning).await.unwrap().head.seq, 31);
 
-    // A right that is missing is told as that, and not as a failure of nobody knows what.
+    // A missing right is reported as such, not as an unknown failure.
     let Db::Postgres { pool: owner, .. } = &*database else { unreachable!("it is PostgreSQL") };
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("REVOKE INSERT ON servers FROM {role}"))).execute(owner).await.unwrap();
     let mut tx = db.begin().await.unwrap();

@@ -1,4 +1,4 @@
-//! The root key is exchanged while the trail grows: who believes the old key is led to the new one, and nobody else is.
+//! The root key is rotated while the trail grows: trust in the old key leads to the new key and to no other.
 
 use std::slice;
 
@@ -16,10 +16,10 @@ use crate::support::postgres::TestDatabase;
 
 use super::trail::{KEY, Trail, first_bad};
 
-/// The key that comes next.
+/// The next key.
 const NEXT: u8 = 6;
 
-/// Verifies the database against the export, believing these keys alone.
+/// Verifies the database against the export, trusting only these keys.
 async fn compare(trail: &Trail, keys: &[VerifierKey], since: Option<i64>) -> Result<Verified, AuditError> {
     let (since, export) = match since {
         None => (Since::Beginning, ExportWalk::from_start(&trail.archive, keys).await?),
@@ -57,14 +57,14 @@ async fn whoever_believes_the_old_key_follows_the_trail_to_the_new_one() {
         assert_eq!(Checkpoint::open(&after, slice::from_ref(&new)).unwrap().next_key, None);
         assert!(Checkpoint::open(&after, slice::from_ref(&old)).is_err());
 
-        // The old key is enough for all of it, here and in the export.
+        // The old key suffices for the whole trail, here and in the export.
         let verified = compare(&trail, slice::from_ref(&old), None).await.unwrap();
         assert_eq!((verified.head.seq, verified.checkpoints, verified.compared), (44, 5, 44));
         let walk = ExportWalk::from_start(&trail.archive, slice::from_ref(&old)).await.unwrap();
         assert_eq!(verify_export(walk, &mut |_| {}).await.unwrap().head.seq, 44);
         assert_eq!(compare(&trail, slice::from_ref(&old), Some(30)).await.unwrap().checkpoints, 2);
         assert_eq!(compare(&trail, slice::from_ref(&old), Some(37)).await.unwrap().checkpoints, 1);
-        // The new one is, from where it took over.
+        // The new key suffices from where it took over.
         assert_eq!(compare(&trail, slice::from_ref(&new), Some(37)).await.unwrap().checkpoints, 1);
         assert_eq!(first_bad(compare(&trail, slice::from_ref(&new), None).await), 10);
         let mut names = trail.archive.list("keys").await.unwrap();
@@ -79,7 +79,7 @@ async fn whoever_believes_the_old_key_follows_the_trail_to_the_new_one() {
 async fn servers_that_differ_in_their_active_key_make_one_trail_all_the_same() {
     for db in TestDatabase::each().await {
         let trail = Trail::sealed(&db).await;
-        // One has the new key in front already, the other still behind.
+        // One server has the new key first, the other still has it second.
         let (first, second) = (trail.notary_with(&[NEXT, KEY]), trail.notary_with(&[KEY, NEXT]));
         for audit_sealer in [&first, &second, &first, &second, &second, &first] {
             trail.append(3).await;
@@ -98,7 +98,7 @@ async fn a_key_that_the_old_one_did_not_hand_on_to_is_not_followed() {
         trail.append(7).await;
         assert_eq!(first_bad(stranger.seal().await.map(|()| unreachable!("it seals nothing"))), 30);
         trail.audit_sealer.seal().await.unwrap();
-        // Somebody with the database rewrites the last checkpoint, and hands it on to a key of their own.
+        // An attacker with database access rewrites the last checkpoint to hand over to their own key.
         let root = weir::domain::core::seal::RootKey::new(zeroize::Zeroizing::new([NEXT; 32]));
         let forger = SigningKey::derive(&root).unwrap();
         let genuine = note(&trail, 37).await;

@@ -1,4 +1,4 @@
-//! Searches by time: they begin near their end, and miss nothing where a clock was set back.
+//! Searches by time: they start near the right place, and miss nothing if a clock was set back.
 
 use chrono::TimeDelta;
 use weir::store::AuditFilter;

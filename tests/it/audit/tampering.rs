@@ -1,4 +1,4 @@
-//! Somebody with the database's password, and all the time in the world, changes the trail.
+//! An attacker with the database's password changes the trail.
 
 use weir::{
     domain::audit::{Head, link_hash},
@@ -10,7 +10,7 @@ use crate::support::postgres::TestDatabase;
 
 use super::trail::{Trail, first_bad};
 
-/// Runs one statement past the store, with every trigger out of the way.
+/// Runs a statement without the store, with all triggers removed.
 async fn tamper(db: &TestDatabase, sql: &'static str) {
     lift_triggers(db).await;
     db.execute(sql).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_chain_that_was_rewritten_shows_against_the_export_and_the_signatures(
         lift_triggers(&db).await;
         rewrite(&db, 14).await;
         assert_eq!(first_bad(trail.compare().await), 14);
-        // Without the export, the signature tells between which checkpoints it happened.
+        // Without the export, the signatures tell between which checkpoints it happened.
         assert_eq!(first_bad(trail.verify(Since::Beginning).await), 11);
         db.execute("DELETE FROM audit_checkpoints WHERE seq > 10").await.unwrap();
         assert!(trail.verify(Since::Beginning).await.is_ok(), "the database agrees with itself");
@@ -130,7 +130,7 @@ async fn a_chain_that_was_rewritten_shows_against_the_export_and_the_signatures(
     }
 }
 
-/// Makes every event from `from` on say something else, each bound to the one before.
+/// Changes every event from `from` on, each correctly bound to the one before.
 async fn rewrite(db: &TestDatabase, from: i64) {
     let mut head: Option<Head> = None;
     for (event, _) in db.list_chain(0, 1_000).await.unwrap() {

@@ -1,4 +1,4 @@
-//! A trail to verify: events, a audit_sealer with an export, and a clock.
+//! A trail to verify: events, a sealer with an export, and a clock.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use weir::{
     config::{AuditSettings, ExportSettings},
     domain::{
-        audit::{Actor, ActorKind, Event, Personal},
+        audit::{Actor, ActorKind, Event, Personal, action::Action},
         core::seal::RootKey,
     },
     service::{
@@ -25,10 +25,10 @@ use weir::{
 };
 use zeroize::Zeroizing;
 
-/// How many events each checkpoint of a [`Trail`] covers.
+/// The number of events per checkpoint of a [`Trail`].
 pub const SEALED_AT_ONCE: i64 = 10;
 
-/// The root key of every [`Trail`], each of its bytes.
+/// The value of every byte of a [`Trail`]'s root key.
 pub const KEY: u8 = 5;
 
 /// A trail under test.
@@ -52,7 +52,7 @@ impl Trail {
         Self::exported_to(db, folder, export)
     }
 
-    /// An empty trail on `db` that is exported elsewhere.
+    /// An empty trail on `db` with another export.
     pub fn with_export(db: &Db, export: ExportSettings) -> Self {
         Self::exported_to(db, TempDir::new().unwrap(), export)
     }
@@ -70,7 +70,7 @@ impl Trail {
         Self { db: db.clone(), audit_sealer, archive, folder, settings, now }
     }
 
-    /// Another audit_sealer of the same trail, with these root keys.
+    /// Another sealer of the same trail, with these root keys.
     pub fn notary_with(&self, keys: &[u8]) -> AuditSealer {
         audit_sealer(&self.db, &self.now, keys, &self.archive, &self.settings)
     }
@@ -91,7 +91,7 @@ impl Trail {
         *self.now.lock().unwrap() += time;
     }
 
-    /// Appends `n` events, each with something personal.
+    /// Appends `n` events, each with a personal part.
     pub async fn append(&self, n: usize) {
         let event = Event {
             recipient_id: Some(Uuid::now_v7()),
@@ -106,7 +106,7 @@ impl Trail {
             },
             ..Event::new(
                 Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS },
-                "table.query",
+                Action::TableQuery,
             )
         };
         let mut tx = self.db.begin().await.unwrap();
@@ -115,7 +115,7 @@ impl Trail {
         tx.commit().await.unwrap();
     }
 
-    /// Verifies the database alone.
+    /// Verifies the database without the export.
     pub async fn verify(&self, since: Since) -> Result<Verified, AuditError> {
         verify_database(&self.db, &self.audit_sealer.verifiers(), since, None, &mut |_| {}).await
     }
@@ -127,7 +127,7 @@ impl Trail {
         verify_database(&self.db, &keys, Since::Beginning, Some(export), &mut |_| {}).await
     }
 
-    /// Verifies the export alone.
+    /// Verifies the export without the database.
     pub async fn verify_export(&self) -> Result<Verified, AuditError> {
         verify_export(ExportWalk::from_start(&self.archive, &self.audit_sealer.verifiers()).await?, &mut |_| {}).await
     }
@@ -146,7 +146,7 @@ fn audit_sealer(
     AuditSealer::new(db.clone(), clock, &keys, Some(archive.clone()), settings.clone()).unwrap()
 }
 
-/// The first bad sequence number that verifying found.
+/// The first bad sequence number found.
 #[track_caller]
 pub fn first_bad(outcome: Result<Verified, AuditError>) -> i64 {
     match outcome {

@@ -1,11 +1,11 @@
-//! Who waits how long for the chain while somebody holds it: requests give up soon, who revokes waits on, and what nobody
-//! waits for is kept. That a change is before the requests which came behind it is tried where turns are (`trail.rs`).
+//! How long callers wait while the chain is locked: requests give up soon, revocations wait longer, and events without
+//! a waiting caller are kept. That changes go before later requests is tested in `src/service/audit/write.rs`.
 
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde_json::json;
-use weir::domain::audit::{Actor, Event};
+use weir::domain::audit::{Actor, Event, action::Action};
 
 use crate::support::app::{TestApp, on_both_databases};
 
@@ -24,7 +24,7 @@ async fn a_locked_chain_refuses_requests_in_time_and_a_revocation_is_made_all_th
     let began = Instant::now();
     let ((read, waited), revoked) = tokio::join!(
         async {
-            // The chain is locked for longer than any request waits.
+            // The chain is locked for longer than a request waits.
             let read = app.shared(&token, "/shares").await;
             drop(holder);
             (read, began.elapsed())
@@ -33,7 +33,7 @@ async fn a_locked_chain_refuses_requests_in_time_and_a_revocation_is_made_all_th
     );
     assert_eq!(read.status, StatusCode::SERVICE_UNAVAILABLE, "{}", read.text);
     assert!(waited >= Duration::from_secs(4) && waited < Duration::from_secs(8), "{waited:?}");
-    // The revocation waited on, and was made as soon as the chain was free.
+    // The revocation waited, and was made as soon as the chain was free.
     revoked.expect(200);
     let shares = app.shared(&token, "/shares").await.expect(200);
     assert_eq!(shares["items"], json!([]), "{shares}");
@@ -46,15 +46,15 @@ async fn what_nobody_waits_for_is_kept_while_the_chain_is_locked(app: TestApp) {
     let mut holder = app.service.db.begin().await.unwrap();
     holder.lock_audit_head().await.unwrap();
     for _ in 0..3 {
-        app.service.audit_writer.record_later(Event::new(Actor::system("test"), "kept"));
+        app.service.audit_writer.record_later(Event::new(Actor::system("test"), Action::DrillRecord));
     }
-    // Locked for longer than the writer tries: what asks in vain twice gives the measure.
+    // Locked for longer than the writer tries, which two failed requests ensure.
     for _ in 0..2 {
         assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
     drop(holder);
     app.service.audit_writer.finish().await;
-    assert_eq!(app.events("kept").await.len(), 3);
+    assert_eq!(app.events("drill.record").await.len(), 3);
     let metrics = app.service.metrics.encode().unwrap();
     assert!(metrics.contains("weir_audit_events_lost_total 0"), "{metrics}");
 }

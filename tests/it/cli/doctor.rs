@@ -1,4 +1,4 @@
-//! `weir doctor`: every dependency is broken once, and named.
+//! `weir doctor`: each dependency is broken in turn and must be named.
 
 use std::{
     fs,
@@ -30,13 +30,13 @@ use crate::support::{
     s3::{AUDIT_BUCKET, BUCKET, COPIES_BUCKET, Key, S3Server},
 };
 
-/// What a server stands on, with nothing wrong about it.
+/// A server's configuration and files, with nothing wrong.
 struct Ground {
     folder: TempDir,
     settings: Value,
 }
 
-/// What doctor said.
+/// The output of doctor.
 struct Said {
     code: Option<i32>,
     findings: Vec<Value>,
@@ -44,7 +44,7 @@ struct Said {
 }
 
 impl Ground {
-    /// On the database at `url`, with a key, and a lake in a folder.
+    /// Uses the database at `url`, with a key, and a lake in a folder.
     fn new(url: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let key = fs::File::options().write(true).create_new(true).mode(0o600).open(folder.path().join("weir.key"));
@@ -67,7 +67,7 @@ impl Ground {
         self.folder.path().join(name)
     }
 
-    /// The same with another value at a place of the configuration.
+    /// Sets the value at one place of the configuration.
     fn with(mut self, place: &str, value: Value) -> Self {
         *self.settings.pointer_mut(place).unwrap_or_else(|| panic!("{place}")) = value;
         self
@@ -86,7 +86,7 @@ impl Ground {
         Said { code: output.status.code(), findings: said["checks"].as_array().unwrap().clone(), output }
     }
 
-    /// Examines, and expects the check of this name alone to fail, with `detail`.
+    /// Runs doctor and expects only this check to fail, with `detail`.
     #[track_caller]
     fn fails(&self, check: &str, detail: &str) -> Said {
         let said = self.examine(&[]);
@@ -222,7 +222,7 @@ async fn secrets_that_others_can_read_are_named() {
     fs::write(ground.path("url"), database.url()).unwrap();
     fs::set_permissions(ground.path("url"), fs::Permissions::from_mode(0o644)).unwrap();
     let file = ground.path("url");
-    // Orchestrators mount secrets so; the server warns, too.
+    // Orchestrators mount secrets like this; the server only warns too.
     let said = ground.with("/database", json!({"url_file": file})).examine(&[]);
     assert_eq!((said.code, &said.of("secret files")["status"]), (Some(0), &json!("warning")));
     assert!(said.of("secret files")["detail"].as_str().unwrap().contains("url_file"));
@@ -265,7 +265,7 @@ async fn a_role_that_may_not_write_is_named() {
     said.tells_nothing("hush-hush");
 }
 
-/// A store that answers anybody, and whose clock is an hour ahead.
+/// A store that answers every caller, with a clock that is an hour ahead.
 async fn store_of_tomorrow() -> String {
     let answer = |RawQuery(query): RawQuery| async move {
         let ahead = (Utc::now() + TimeDelta::hours(1)).to_rfc2822().replace("+0000", "GMT");
@@ -314,7 +314,7 @@ async fn a_storage_that_is_away_refuses_or_hangs_is_named() {
     options.insert("aws_secret_access_key".to_owned(), "hush-hush".to_owned());
     let ground = ground.with("/storage", s3_storage(options));
     ground.fails("storage lake", "refuses access").tells_nothing("hush-hush");
-    // May list and read tables, and is not asked to: another bucket.
+    // It may list and read the tables' bucket, but this is another.
     let other = json!([{"name": "lake", "url": format!("s3://{COPIES_BUCKET}"), "options": server.options()}]);
     let ground = ground.with("/storage", other);
     ground.fails("storage lake", "refuses access");
@@ -343,6 +343,7 @@ async fn a_table_whose_log_is_gone_is_named_with_its_storage() {
                 location: format!("file://{}/gone", ground.path("lake").display()),
                 description: None,
                 owner: None,
+                domain: None,
             },
             delta_id: "d".into(),
             created_at: at,
@@ -397,7 +398,7 @@ async fn a_trail_that_is_not_sealed_is_named() {
             .unwrap();
         assert!(sealed.status.success(), "{}", String::from_utf8_lossy(&sealed.stderr));
         assert!(ground.examine(&[]).of("checkpoint")["detail"].as_str().unwrap().contains("is sealed"));
-        // An export that was there and is not any more, as when its disk is not mounted.
+        // An export that existed and is gone, as when its disk is not mounted.
         assert_eq!(ground.examine(&[]).of("export")["status"], "ok");
         fs::rename(ground.path("export"), ground.path("elsewhere")).unwrap();
         ground.fails("export", "was exported to it");
@@ -424,7 +425,7 @@ async fn a_folder_of_the_servers_own_that_others_may_open_is_told_and_left_as_it
         assert!(finding["detail"].as_str().unwrap().contains("open to other users (mode 755)"), "{finding}");
         assert!(finding["remedy"].as_str().unwrap().contains("chmod 700"), "{finding}");
     }
-    // A folder that is named by mistake is not even the server's own.
+    // A folder named by mistake may not be the server's own, so its mode is not changed.
     let export = folders[1].to_str().unwrap();
     for arguments in [&["config", "check"][..], &["audit", "verify"], &["audit", "verify", "--export", export]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
@@ -443,14 +444,14 @@ async fn a_disk_without_room_is_named() {
     assert_eq!((said.code, said.failed()), (Some(1), vec!["disk database", "disk views", "disk export"]));
 }
 
-/// Writes a certificate for the key `tls.key` of a folder, good from the first time to the second (`YYMMDDHHMMSSZ`).
+/// Writes a certificate for the key `tls.key` of a folder, valid between two times (`YYMMDDHHMMSSZ`).
 fn certify(folder: &Path, from: &str, until: &str) {
     let openssl = |arguments: &[&str]| {
         let made = Command::new("openssl").current_dir(folder).args(arguments).output();
         let made = made.expect("this test needs the openssl command");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     };
-    // One without extensions would be of the first version, which nobody takes.
+    // A certificate without extensions would be of version 1, which is refused.
     let authority = "[ca]\ndefault_ca = a\n[a]\ndatabase = issued\nnew_certs_dir = .\ndefault_md = sha256\npolicy = p\n\
         rand_serial = yes\nx509_extensions = e\n[p]\ncommonName = supplied\n[e]\nbasicConstraints = critical, CA:FALSE\n";
     fs::write(folder.join("authority"), authority).unwrap();
@@ -510,7 +511,7 @@ async fn addresses_and_certificates_that_cannot_be_used_are_named() {
     certify(&folder, "260201000000Z", "260101000000Z");
     ground.fails("tls expiry", "good at no time");
     assert_eq!(soon.of("connections")["status"], "ok");
-    // One that is its own authority is fit to be served, and refused by most clients.
+    // A certificate that is its own authority can be served, but most clients refuse it.
     for (authority, statuses) in [("TRUE", &["warning"][..]), ("FALSE", &[])] {
         let (_database, ground) = sqlite().await;
         let (cert_file, key_file) = (ground.path("self.crt"), ground.path("self.key"));

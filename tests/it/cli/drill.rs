@@ -1,4 +1,4 @@
-//! `weir drill`: each drill passes on a server that is well, fails where something is broken, and leaves no access.
+//! `weir drill`: each drill passes on a healthy server, fails if something is broken, and leaves no access behind.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,10 @@ use crate::{
     },
 };
 
-/// Longer than any loaded machine takes; what is measured is looked at by itself.
+/// Longer than any loaded machine needs; the measured times are checked separately.
 const PATIENT: [&str; 2] = ["--within-ms", "60000"];
 
-/// What a drill says as JSON, and its exit code.
+/// A drill's exit code and JSON output.
 fn said(output: &Output) -> (Option<i32>, Value) {
     let text = String::from_utf8_lossy(&output.stdout);
     let said = serde_json::from_str(&text);
@@ -59,7 +59,7 @@ fn drill(installation: &Installation, weir: &Weir, shell: &Shell, arguments: &[&
     installation.run(&[&["drill"], arguments, &server].concat())
 }
 
-/// Whether the canary is left with nothing.
+/// Checks that the drill's recipient has no access left.
 async fn has_no_access(weir: &Weir) {
     for path in ["/recipients/weir-drill/tokens?max_results=1000", "/grants?recipient=weir-drill&max_results=1000"] {
         let listed = weir.admin(Method::GET, path, Value::Null).await;
@@ -74,7 +74,7 @@ async fn recorded(weir: &Weir) -> Vec<Value> {
     events["items"].as_array().unwrap().iter().map(|event| event["change"].clone()).collect()
 }
 
-/// Every file below a folder.
+/// Every file below a folder, with its content.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -88,7 +88,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// A server that answers as `answer` says, whatever it is asked.
+/// A server that answers every request as `answer` says.
 async fn stub(answer: impl Fn(&Method, &str) -> (u16, Value) + Clone + Send + Sync + 'static) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -100,8 +100,8 @@ async fn stub(answer: impl Fn(&Method, &str) -> (u16, Value) + Clone + Send + Sy
     url
 }
 
-/// A replica with a broken cache: passes requests on to `server`, and answers what a caller was once allowed again
-/// without asking, whatever has become of the caller's access.
+/// A replica with a broken cache: it forwards requests to `server`, and repeats an answer that allowed a caller without
+/// asking again, even after the caller's access ended.
 async fn with_a_broken_cache(server: &str) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -269,7 +269,7 @@ async fn an_export_that_was_tampered_with_before_fails_the_drill() {
     let output = drill(&installation, &weir, &shell, &["audit-tamper", "--export", copy.to_str().unwrap()]);
     fails(&output, "the export does not verify as it is: first bad sequence");
     assert_eq!(files(&copy), before);
-    // The true one is well, by itself.
+    // The real export passes by itself.
     let export = installation.export();
     passes(&drill(&installation, &weir, &shell, &["audit-tamper", "--export", export.to_str().unwrap()]));
 }

@@ -1,4 +1,4 @@
-//! `weir import`: a reference server's configuration, taken over.
+//! `weir import`: takes over a reference server's configuration.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -16,7 +16,7 @@ use crate::support::{
 /// The secret of the reference server's configuration.
 const BEARER: &str = "hush-hush-reference-token";
 
-/// A file with two shares and three tables, one of which is in both.
+/// Writes a file with two shares and three tables, one of which is in both.
 fn reference(installation: &Installation) -> String {
     let plans = installation.folder.path().join("lake/plans");
     if !plans.exists() {
@@ -90,7 +90,7 @@ async fn a_configuration_is_taken_over_with_its_names_and_file_ids() {
         let object = shell.json(&["object", "get", "partners", "default", "plans"]);
         assert_eq!((&object["history"], &object["source"]["table"]), (&json!(false), &json!("insurer.claims.plans")));
 
-        // What a connector sees: the same names, and the ids that the reference server makes of paths.
+        // What a connector sees: the same names, and ids derived from paths as the reference server does.
         let (_, token) = weir.issue("default").await;
         let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/claims/query", weir.url);
         let answer = weir.client.post(url).bearer_auth(&token).json(&json!({})).send().await.unwrap();
@@ -100,7 +100,7 @@ async fn a_configuration_is_taken_over_with_its_names_and_file_ids() {
         let hex = |path: String| Md5::digest(path).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(ids, (0..FILES).map(|n| hex(format!("part-{n}.parquet"))).collect());
 
-        // Again: nothing is new, until the file says more.
+        // Repeated: nothing is new until the file has more.
         let settled = everything(weir).await;
         let again = shell.json(&["import", &file, "--recipient", "acme"]);
         assert!(actions(&again).iter().all(|(action, _, _)| *action == "keep"), "{again}");
@@ -155,7 +155,7 @@ async fn on_a_terminal_what_is_newly_disclosed_is_shown_and_asked_for() {
         let first = write(folder, &reference(installation));
         let before = everything(weir).await;
         let granting = ["import", &first, "--recipient", "acme"];
-        // A grant, to whom and of what; nothing is left of what was made for it.
+        // Asked before a grant, with recipient and content; a refusal leaves nothing behind.
         let (code, said) = shell.run_on_a_terminal(&granting, "n\n");
         assert_eq!(code, Some(1), "{said}");
         for part in ["insurer.claims.claims (insurer.claims.claims), with older versions", "acme, from", "Go on?"] {
@@ -165,7 +165,7 @@ async fn on_a_terminal_what_is_newly_disclosed_is_shown_and_asked_for() {
         assert_eq!(everything(weir).await, before);
         let (code, said) = shell.run_on_a_terminal(&granting, "y\n");
         assert_eq!((code, said.matches("Go on?").count()), (Some(0), 1), "{said}");
-        // A table more in a share that is granted.
+        // Another table in a granted share.
         let lake = folder.join("lake").display().to_string();
         let more = format!("    - name: more\n      location: \"file://{lake}/plans\"\n- name: partners");
         let more = write(folder, &reference(installation).replace("- name: partners", &more));
@@ -179,7 +179,7 @@ async fn on_a_terminal_what_is_newly_disclosed_is_shown_and_asked_for() {
         let (code, said) = shell.run_on_a_terminal(&["import", &more, "--yes"], "");
         assert_eq!((code, said.contains("Go on?")), (Some(0), false), "{said}");
         assert_eq!(objects().await.as_array().unwrap().len(), 3);
-        // Nothing new, nothing to ask.
+        // Nothing is new, so nothing is asked.
         let (code, said) = shell.run_on_a_terminal(&["import", &more, "--recipient", "acme"], "");
         assert_eq!((code, said.contains("Go on?")), (Some(0), false), "{said}");
     })
@@ -191,7 +191,7 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_made() {
     on_each_database(async |installation, weir, shell| {
         let folder = installation.folder.path();
         let before = everything(weir).await;
-        // What the file says, before a server is asked.
+        // Faults in the file are reported before a server is asked.
         let text =
             reference(installation).replace("name: partners", "name: INSURER").replace("version: 1", "version: 7");
         let text = text.replace("historyShared: true", "historyShared: maybe");
@@ -199,7 +199,7 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_made() {
         for line in [":1: ", ":10: ", ":14: "] {
             assert!(said.contains(line), "{line}: {said}");
         }
-        // What the server finds.
+        // Faults that the server finds.
         let text = reference(installation).replace("startVersion: 0", "startVersion: 9");
         let text = text.replace("/plans/\"", "/nowhere\"").replace("/plans\"", "/../../etc\"");
         let text = text.replace(
@@ -216,7 +216,7 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_made() {
         );
         assert!(!said.contains(BEARER), "{said}");
         assert_eq!(everything(weir).await, before);
-        // What is shared otherwise already.
+        // A table that is already shared with other options.
         shell.run_well(&["import", &write(folder, &reference(installation))]);
         let other = reference(installation).replace("historyShared: true", "historyShared: false");
         let said = shell.run_badly(1, &["import", &write(folder, &other)]);
@@ -234,7 +234,7 @@ async fn what_a_refused_run_has_made_is_taken_back() {
         assert!(said.contains("nothing was made") && said.contains("history"), "{said}");
         assert_eq!(everything(weir).await, before);
         shell.run_well(&["import", &file, "--recipient", "acme", "--acknowledge", "history"]);
-        // Who may not share imports nothing.
+        // An operator that may not share imports nothing.
         shell.run_well(&["operator", "put", "eve", "--role", "auditor"]);
         let token = shell.json(&["operator", "issue-token", "eve"]);
         let eve = Shell::new(&weir.url, installation.folder.path(), token["token"].as_str().unwrap());

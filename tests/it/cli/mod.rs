@@ -1,10 +1,12 @@
-//! The command line as people use it: processes against a server, a database, a lake.
+//! The command line as people use it: processes with a server, a database and a lake.
 
 mod doctor;
 mod drill;
 mod import;
+mod jobs;
 mod nouns;
 mod reach;
+mod reading_ahead;
 mod report;
 mod usage;
 
@@ -17,6 +19,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -24,14 +27,14 @@ use crate::support::{
     process::{Installation, OPERATOR_TOKEN, Weir, succeeded},
 };
 
-/// Somebody at a shell: a server's address, and an operator's token in a file.
+/// A shell with a server's address and an operator's token in a file.
 pub struct Shell {
     pub url: String,
     pub token_file: PathBuf,
 }
 
 impl Shell {
-    /// With `token` in a file of `folder`.
+    /// Creates a shell with `token` in a file in `folder`.
     pub fn new(url: &str, folder: &Path, token: &str) -> Self {
         let token_file = folder.join(format!("{}.token", uuid::Uuid::new_v4()));
         let file = fs::File::options().write(true).create_new(true).mode(0o600).open(&token_file);
@@ -46,7 +49,7 @@ impl Shell {
         command.output().unwrap()
     }
 
-    /// Runs `weir` on a terminal where `typed` is typed; answers its exit code, and what the terminal showed.
+    /// Runs `weir` on a terminal with `typed` as input. Returns its exit code and the terminal's output.
     pub fn run_on_a_terminal(&self, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
         let quoted = arguments.iter().map(|argument| format!(" '{argument}'")).collect::<String>();
         let command_line = format!("'{}'{quoted}", env!("CARGO_BIN_EXE_weir"));
@@ -54,25 +57,25 @@ impl Shell {
         command.args(["--quiet", "--return", "--command", &command_line, "/dev/null"]);
         command.env("WEIR_URL", &self.url).env("WEIR_TOKEN_FILE", &self.token_file);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        // Where nothing is asked, nobody is there any more to read it.
+        // If nothing is asked, the process may have ended before the input is read.
         drop(child.stdin.take().unwrap().write_all(typed.as_bytes()));
         let output = child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
-    /// Runs a command that must succeed, and answers its output.
+    /// Runs a command that must succeed and returns its output.
     #[track_caller]
     pub fn run_well(&self, arguments: &[&str]) -> String {
         succeeded(arguments, self.run(arguments))
     }
 
-    /// The same with JSON as its output.
+    /// The same with its output as JSON.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.run_well(&[arguments, &["--output", "json"]].concat())).unwrap()
     }
 
-    /// Runs a command that must fail with an exit code, and answers what it says.
+    /// Runs a command that must fail with this exit code and returns its message.
     #[track_caller]
     pub fn run_badly(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -84,12 +87,26 @@ impl Shell {
     }
 }
 
+/// Runs statements on the database at `url`, past the server.
+async fn execute(url: &str, sql: &str) {
+    let sql = AssertSqlSafe(sql.to_owned());
+    if url.starts_with("sqlite:") {
+        let mut db = SqliteConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    } else {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    }
+}
+
 /// Runs `test` on a server on SQLite, and on one on PostgreSQL where it can be had.
 async fn on_each_database(test: impl AsyncFn(&Installation, &Weir, &Shell)) {
     on_each_database_set("", test).await;
 }
 
-/// The same with further settings, after the lines of `[database]`.
+/// Does the same with further settings after the lines of `[database]`.
 async fn on_each_database_set(settings: &str, test: impl AsyncFn(&Installation, &Weir, &Shell)) {
     let folder = TempDir::new().unwrap();
     let sqlite = format!("sqlite://{}", folder.path().join("weir.db").display());

@@ -33,7 +33,7 @@ async fn a_table_is_shared_read_and_taken_back_by_commands_alone() {
         assert_eq!(fs::metadata(&profile).unwrap().mode() & 0o777, 0o600);
         assert_eq!(weir.query(token).await.status, Some(StatusCode::OK));
 
-        // The same members as the API's, in both directions.
+        // The same members as in the API, both ways.
         let object = shell.json(&["object", "get", "insurer", "claims", "claims"]);
         assert_eq!((&object["history"], &object["start_version"]), (&json!(true), &json!(0)));
         let listed = shell.json(&["object", "list", "insurer"]);
@@ -87,12 +87,12 @@ async fn values_are_changed_member_by_member_and_taken_back() {
 async fn what_goes_wrong_is_told_with_the_next_step_and_its_exit_code() {
     on_each_database(async |installation, weir, shell| {
         let folder = installation.folder.path();
-        // Wrong usage: 2.
+        // Wrong usage exits with 2.
         shell.run_badly(2, &["table", "put"]);
         shell.run_badly(2, &["recipient", "put", "acme", "--delivery", "pigeon"]);
         shell.run_badly(2, &["grant", "create", "--share", "s", "--recipient", "r", "--valid-until", "soon"]);
         shell.run_badly(2, &["recipient", "suspend", "acme"]);
-        // Failed: 1, each field on its line.
+        // A failure exits with 1 and names each field on its own line.
         let said = shell.run_badly(1, &["share", "get", "nowhere"]);
         assert!(said.starts_with("weir: ") && said.contains("nowhere") && said.lines().count() == 1, "{said}");
         let said = shell.run_badly(1, &["table", "put", "a b", "--location", "s3://elsewhere/table"]);
@@ -102,13 +102,13 @@ async fn what_goes_wrong_is_told_with_the_next_step_and_its_exit_code() {
         assert!(said.contains("\n  description: has another value; change it with `update`"), "{said}");
         let away = Shell { url: "http://127.0.0.1:1".to_owned(), token_file: shell.token_file.clone() };
         assert!(away.run_badly(1, &["whoami"]).contains("--url"));
-        // Who asks.
+        // The caller's token is missing or unknown.
         let nobody = Shell { url: weir.url.clone(), token_file: folder.join("missing") };
         assert!(nobody.run_badly(1, &["whoami"]).contains("missing"));
         let unknown = Shell::new(&weir.url, folder, "not-a-token-of-anybody-at-all-0123456789");
         let said = unknown.run_badly(1, &["whoami"]);
         assert!(said.contains("--token-file") && !said.contains("not-a-token"), "{said}");
-        // Refused by a rule: 3.
+        // A refusal by a rule exits with 3.
         shell.run_well(&["operator", "put", "eve", "--role", "auditor"]);
         let token = shell.json(&["operator", "issue-token", "eve"]);
         let eve = Shell::new(&weir.url, folder, token["token"].as_str().unwrap());
@@ -149,7 +149,7 @@ async fn everything_is_frozen_and_let_go_from_the_shell() {
     .await;
 }
 
-/// A server of 2,500 shares; it answers pages as they are asked for, and counts them.
+/// A server with 2,500 shares that answers pages as requested and records the requests.
 async fn many_shares() -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
     let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);

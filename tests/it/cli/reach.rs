@@ -1,4 +1,4 @@
-//! What keeps a command from its server, its database or its reader: said once, in one sentence, with the next step.
+//! Whatever keeps a command from its server, database or reader is reported once, in one sentence, with the next step.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use crate::support::postgres::{SERVER_VARIABLE, TestDatabase};
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// A certificate for localhost that signs itself, and its key; `own` where it may issue others, too.
+/// A self-signed certificate for localhost with its key; `authority` is `TRUE` if it may issue others.
 fn certificate(folder: &Path, name: &str, authority: &str) -> TlsFiles {
     let (cert_file, key_file) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
     let made = Command::new("openssl")
@@ -39,12 +39,12 @@ fn certificate(folder: &Path, name: &str, authority: &str) -> TlsFiles {
     TlsFiles { cert_file, key_file }
 }
 
-/// An address where nobody listens.
+/// An address that nothing listens on.
 fn nobody() -> SocketAddr {
     TcpListener::bind(ANY_PORT).unwrap().local_addr().unwrap()
 }
 
-/// Something that answers `GET /api/v1/whoami`; its port.
+/// Serves `GET /api/v1/whoami` and returns the port.
 fn serve(tls: Option<TlsFiles>) -> u16 {
     let router = Router::new().route("/api/v1/whoami", get(|| async { Json(json!({"name": "ann"})) }));
     let listeners = Listeners::bind(vec![Listener {
@@ -61,7 +61,7 @@ fn serve(tls: Option<TlsFiles>) -> u16 {
     port
 }
 
-/// What was said, which must be one line that says nothing twice.
+/// The message, which must be one line that repeats nothing.
 #[track_caller]
 fn once(said: &str) -> &str {
     let said = said.strip_prefix("weir: ").unwrap_or_else(|| panic!("{said}")).trim_end();
@@ -121,7 +121,7 @@ async fn what_is_no_admin_api_is_said_to_be_none() {
     assert!(once(&said).contains(&format!("{nowhere} cannot be reached (")) && said.contains("--url"), "{said}");
     let said = shell("http://no-such-host.invalid:8080").run_badly(1, &["whoami"]);
     assert!(once(&said).contains("no-such-host.invalid"), "{said}");
-    // What an outside listener of a server answers, where another has the admin API.
+    // The answer of a server's public listener, if the admin API has another.
     on_each_database(async |_, weir, shell| {
         let elsewhere = Shell { url: format!("{}/delta-sharing", weir.url), token_file: shell.token_file.clone() };
         let said = elsewhere.run_badly(1, &["whoami"]);
@@ -133,7 +133,7 @@ async fn what_is_no_admin_api_is_said_to_be_none() {
     .await;
 }
 
-/// A configuration on `database`, listening at `listen`; what `weir` says with it.
+/// Runs `weir` with a configuration for `database` and `listen`.
 fn run(folder: &Path, database: &str, listen: &str, arguments: &[&str]) -> Output {
     let config = folder.join("weir.toml");
     let key = folder.join("weir.key");
@@ -167,7 +167,7 @@ fn a_database_that_is_down_is_named_with_host_and_port_at_once() {
         let said = fails(folder.path(), &format!("postgres://weir:hunter2@{place}/weir"), command);
         assert!(said.contains(&format!("{place} cannot be reached (Connection refused)")), "{said}");
         assert!(!said.contains("hunter2"), "{said}");
-        // A pool would have gone on trying for five.
+        // A pool would have retried for five seconds.
         assert!(began.elapsed() < Duration::from_secs(4), "{command:?}");
     }
     let file = folder.path().join("notes.txt");
@@ -201,7 +201,7 @@ async fn a_database_or_role_that_is_not_there_is_named_with_the_file_that_makes_
     let said = fails(folder.path(), other.as_str(), &["serve"]);
     assert!(said.contains("`no_such_role`") && said.contains("docs/postgres-roles.sql"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
-    // A role that is there and may nothing.
+    // A role that exists but has no rights.
     let name = format!("weir_poor_{}", uuid::Uuid::new_v4().simple());
     let admin = weir::store::Db::connect(&std::env::var(SERVER_VARIABLE).unwrap(), 1).await.unwrap();
     let weir::store::Db::Postgres { pool, .. } = &admin else { unreachable!() };
@@ -274,7 +274,7 @@ async fn errors_are_json_where_json_is_asked_for_and_speak_of_commands() {
         let said = shell.run_badly(1, &["operator", "get", "ann"]);
         assert!(said.contains("did you mean `anna`?"), "{said}");
         shell.run_well(&["freeze", "--reason", "tests"]);
-        // As docs/operations.md prints it.
+        // As printed in docs/operations.md.
         shell.run_well(&["unfreeze"]);
     })
     .await;

@@ -1,10 +1,10 @@
-//! `weir report` at a shell.
+//! `weir report` on the command line.
 
 use std::fs;
 
 use serde_json::Value;
 use weir::{
-    domain::audit::{Actor, ActorKind, Event},
+    domain::audit::{Actor, ActorKind, Event, action::Action},
     store::Db,
 };
 
@@ -15,10 +15,10 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
     let settings = "[reports]\nprovider_name = \"Insurer & Sons\"\n";
     on_each_database_set(settings, async |installation, weir, shell| {
         installation.share(weir).await;
-        // Last month happened before this server was.
+        // Events of last month, from before this server.
         let db = Db::connect(installation.database_url(), 1).await.unwrap();
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
-        let event = Event { recipient: Some("acme".into()), ..Event::new(actor, "shares.list") };
+        let event = Event { recipient: Some("acme".into()), ..Event::new(actor, Action::SharesList) };
         let month = weir::domain::insight::report::Month::before(chrono::Utc::now()).unwrap();
         let mut tx = db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
         assert!(shell.run_badly(1, &["report", "verify", shown]).contains("report.csv` cannot be read"));
 
         assert!(shell.run_badly(1, &["report", "--month", "9998-01"]).contains("month: has not begun"));
-        // A month that is not over is shown as it stands, and says so everywhere.
+        // A report on the current month is marked as a preview everywhere.
         let now = weir::domain::insight::report::Month::parse(&chrono::Utc::now().format("%Y-%m").to_string()).unwrap();
         let this_month = now.to_string();
         let summary = shell.run_well(&["report", "--month", &this_month]);
@@ -70,7 +70,7 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
         let page = shell.run_well(&["report", "--month", &this_month, "--format", "html"]);
         assert!(page.contains("This is a preview") && page.contains("From Insurer &amp; Sons."), "{page}");
         let csv = shell.run_well(&["report", "--month", &this_month, "--format", "csv"]);
-        assert!(csv.lines().next().unwrap().ends_with(",provider,preview_until"), "{csv}");
+        assert!(csv.lines().next().unwrap().ends_with(",provider,preview_until,object_id"), "{csv}");
         let json: Value =
             serde_json::from_str(&shell.run_well(&["report", "--month", &this_month, "--format", "json"])).unwrap();
         assert!(json["preview_until"].is_string() && json["provider"] == "Insurer & Sons", "{json}");

@@ -1,4 +1,4 @@
-//! `weir usage` at a shell.
+//! `weir usage` on the command line.
 
 use super::on_each_database;
 

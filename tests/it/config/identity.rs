@@ -1,4 +1,4 @@
-//! Issuers: whom a configuration may name, and how.
+//! Issuers: which ones a configuration may name, and how.
 
 use super::{load, problems};
 
@@ -18,7 +18,7 @@ fn issuers_and_operators_sign_in_are_read() {
     let operators = &settings.identity.operators;
     assert_eq!((operators.roles.len(), operators.name_claim.as_str()), (2, "sub"));
     assert!(load("", &[]).unwrap().identity.issuer.is_empty());
-    // One that serves operators alone needs no audience of recipients.
+    // An issuer for operators only needs no audience for recipients.
     let operators_alone = load(
         "[[identity.issuer]]\nurl = \"https://login.example.org\"\n[identity.operators]\n\
          issuer = \"https://login.example.org\"\naudience = \"a\"\nrole_claim = \"r\"\nroles = { x = \"support\" }\n",

@@ -1,4 +1,4 @@
-//! Root keys: which are read, which are made, which are refused.
+//! Root keys: which are read, created and refused.
 
 use std::os::unix::fs::PermissionsExt;
 

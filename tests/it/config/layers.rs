@@ -1,4 +1,4 @@
-//! Which layer wins, and how a value in the environment is read.
+//! Which layer takes precedence, and how environment variables are parsed.
 
 use weir::config::{DatabaseKind, LogFormat, Settings, Sources};
 
@@ -95,7 +95,7 @@ fn configuration_of_the_compose_file_is_valid() {
     assert_eq!(settings.storage[0].options["aws_secret_access_key"], "secret");
 }
 
-/// The entries of lists that `config/default.toml` shows in comments, as they would be written.
+/// The entries of lists that `config/default.toml` shows in comments, uncommented.
 fn shown_entries() -> Vec<String> {
     let text = include_str!("../../../config/default.toml");
     let mut entries: Vec<String> = Vec::new();

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use weir::config::{Problems, Settings, Sources};
 
-/// A folder for a configuration file and what it names.
+/// A folder for a configuration file and the files it names.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -19,7 +19,7 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Writes a file that only its owner may read.
+    /// Writes a file that only its owner can read.
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let path = self.0.path().join(name);
@@ -38,7 +38,7 @@ fn load(toml: &str, variables: &[(&str, &str)]) -> Result<Settings, Problems> {
     Settings::load(Sources { file: Some(folder.file("weir.toml", toml)), env: env(variables) })
 }
 
-/// The problems of a configuration, one a line.
+/// The problems of a configuration, one per line.
 fn problems(toml: &str, variables: &[(&str, &str)]) -> String {
     load(toml, variables).unwrap_err().to_string()
 }

@@ -1,4 +1,4 @@
-//! Webhooks: whom a configuration may have told, and what is never printed of them.
+//! Webhooks: what a configuration may contain, and what of it is never printed.
 
 use super::{Folder, load, problems};
 

@@ -1,4 +1,4 @@
-//! Everything that is refused, and that all of it is said at once.
+//! Everything that is refused, and that all problems are reported at once.
 
 use super::{Folder, load, problems};
 

@@ -1,4 +1,4 @@
-//! Secrets come from files or variables, and never out again.
+//! Secrets are read from files or variables and never printed.
 
 use std::os::unix::fs::PermissionsExt;
 

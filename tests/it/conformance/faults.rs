@@ -1,4 +1,4 @@
-//! What the small server can be told to do wrong, and the number of the check that has to say so.
+//! The faults that the small server can be given, each with the number of the check that must find it.
 
 macro_rules! faults {
     ($($fault:ident => $check:literal,)*) => {

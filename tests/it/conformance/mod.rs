@@ -1,4 +1,4 @@
-//! The conformance runner: against Weir itself, and against a small server that is right or wrong in one thing.
+//! The conformance runner: against Weir itself, and against a small server that is correct or has one fault.
 
 mod faults;
 mod server;
@@ -16,10 +16,10 @@ use futures::{StreamExt, stream};
 
 use self::faults::{FAULTS, Fault};
 
-/// The checks that the small server gives no occasion for.
+/// The checks that do not apply to the small server.
 const NEVER_ASKED: [u16; 3] = [29, 73, 134];
 
-/// Runs `checks`, or all where there are none.
+/// Runs `checks`, or all if there are none.
 async fn run_against(fault: Option<Fault>, checks: &[u16]) -> Report {
     let profile = Profile::parse(server::start(fault).await.as_bytes()).unwrap();
     let selection = Selection { checks: checks.to_vec(), ..Selection::default() };
@@ -34,7 +34,7 @@ fn numbers(report: &Report, ending: Ending) -> Vec<u16> {
 async fn server_without_faults_passes() {
     let report = run_against(None, &[]).await;
     assert_eq!(report.count(Ending::Fail), 0, "{}", report.to_text());
-    // What cannot be asked of it: a recipient of nothing, directory access, and a query to wait for.
+    // Not applicable: a recipient without shares, directory access, and asynchronous queries.
     assert_eq!(numbers(&report, Ending::NotApplicable), NEVER_ASKED, "{}", report.to_text());
 }
 

@@ -1,6 +1,6 @@
-//! A small Delta Sharing server over tables in memory: right in everything, but for the one fault it is told to have.
+//! A small Delta Sharing server over tables in memory: correct except for the one fault it is given.
 
-// A refusal is an answer like any other here, and there are few.
+// A refusal is an ordinary answer here, and refusals are rare.
 #![allow(clippy::result_large_err)]
 
 use std::{
@@ -32,7 +32,7 @@ use super::{
 
 pub const TOKEN: &str = "token-of-the-small-server";
 const SHARES: [&str; 3] = ["Alpha", "beta", "gamma"];
-/// What a body may hold.
+/// The members that a body may have.
 const MEMBERS: [&str; 14] = [
     "predicateHints",
     "jsonPredicateHints",
@@ -59,7 +59,7 @@ struct Server {
     requests: AtomicU64,
 }
 
-/// Serves until the runtime ends; answers the profile.
+/// Serves until the runtime ends and returns the profile.
 pub async fn start(fault: Option<Fault>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -100,7 +100,7 @@ impl Request {
     }
 }
 
-/// What a client declares.
+/// The client's declared capabilities.
 #[derive(Default)]
 struct Declared {
     formats: Vec<String>,
@@ -109,12 +109,12 @@ struct Declared {
     asynchronous: bool,
 }
 
-/// What is to be answered about a table.
+/// The answer about a table.
 struct Reply<'a> {
     table: &'a Table,
     declared: &'a Declared,
     version: i64,
-    /// The version that the first lines name.
+    /// The version in the first lines.
     stamp: Option<i64>,
     protocol_stamp: bool,
     lines: Vec<Value>,
@@ -160,7 +160,7 @@ fn time(text: &str) -> Result<i64, Response> {
     Ok(time.timestamp_millis())
 }
 
-/// An integer, also in a string.
+/// An integer, or a string that contains one.
 fn integer(body: &Map<String, Value>, key: &str) -> Result<Option<i64>, Response> {
     match body.get(key) {
         None | Some(Value::Null) => Ok(None),
@@ -386,7 +386,7 @@ impl Server {
         if table.history { Ok(()) } else { Err(bad(message)) }
     }
 
-    /// The first version whose commit is not before `text`.
+    /// The first version committed at or after `text`.
     fn first_since(&self, table: &Table, text: &str) -> Result<i64, Response> {
         let local = text.get(..19).map(|text| format!("{text}Z")).unwrap_or_default();
         let text = if self.has(Fault::IgnoresOffsets) && !text.ends_with('Z') { &local } else { text };
@@ -408,7 +408,7 @@ impl Server {
         found.ok_or_else(|| bad("The provided timestamp is after the latest version"))
     }
 
-    /// The last version whose commit is not after `text`.
+    /// The last version committed at or before `text`.
     fn last_until(&self, table: &Table, text: &str, strict: bool) -> Result<i64, Response> {
         let at = time(text)?;
         let latest = table.latest();
@@ -721,7 +721,7 @@ impl Server {
         });
     }
 
-    /// Drops files only where the predicate is one equation on the partition column, unless a fault says otherwise.
+    /// Drops files only for an equality on the partition column, unless a fault says otherwise.
     fn filter(&self, table: &Table, files: &mut Vec<File>, hints: Option<&str>) {
         let Some(hints) = hints else { return };
         let predicate: Value = serde_json::from_str(hints).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the small server shares: tables in memory, with a history.
+//! The tables that the small server shares, in memory, with their history.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ pub struct File {
     pub name: &'static str,
     pub day: Option<&'static str>,
     pub rows: i64,
-    /// The smallest and the largest `id`, and how many are null; unknown where there are no statistics.
+    /// The smallest and the largest `id` and the number of nulls; `None` without statistics.
     pub bounds: Option<(i64, i64, i64)>,
     pub deleted: i64,
 }
@@ -48,7 +48,7 @@ pub struct Commit {
 pub struct Table {
     pub schema: &'static str,
     pub name: &'static str,
-    /// Needs deletion vectors and mapped columns.
+    /// Whether reading needs deletion vectors and mapped columns.
     pub advanced: bool,
     pub history: bool,
     pub partitioned: bool,

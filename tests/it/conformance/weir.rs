@@ -1,4 +1,4 @@
-//! `weir conformance` against `weir demo`, both as an operator starts them.
+//! `weir conformance` against `weir demo`, both run as an operator would.
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// A demo that ends with the test.
+/// A running demo, stopped at the end of the test.
 struct Demo(Child);
 
 impl Demo {
@@ -18,7 +18,7 @@ impl Demo {
         let mut demo = Command::new(env!("CARGO_BIN_EXE_weir"));
         let demo = demo.args(["demo", "--listen", &format!("127.0.0.1:{port}"), "--dir"]).arg(dir);
         let mut demo = Self(demo.stdout(Stdio::piped()).spawn().unwrap());
-        // It listens before it says so.
+        // It listens before it prints this.
         let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map(Result::unwrap);
         assert!(lines.any(|line| line.starts_with("Serving on")), "the demo did not start");
         demo

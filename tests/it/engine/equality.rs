@@ -1,4 +1,4 @@
-//! What comes out is what plain code makes of the same rows: for random rows, whatever way their file spells them.
+//! The output equals what plain code makes of the same rows: for random rows, however their file stores them.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -34,7 +34,7 @@ use weir::{
 
 use super::sample::{TODAY, engine, field, parquet, read, rules, schema, source, try_make};
 
-/// Numbers that look random, and are the same every time.
+/// Pseudorandom numbers that are the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -157,7 +157,7 @@ fn lists<T>(of: &[Option<Vec<T>>]) -> OffsetBuffer<i32> {
     OffsetBuffer::from_lengths(of.iter().map(|list| list.as_ref().map_or(0, Vec::len)))
 }
 
-/// The rows as a file's columns, without `region`, which the log has. What lies below a null struct holds a value.
+/// The rows as the columns of a file, without `region`, which is in the log. Fields below a null struct have values.
 fn arrays(rows: &[Row]) -> Vec<(&'static str, ArrayRef)> {
     let addresses: Vec<_> = rows.iter().map(|row| row.address.clone()).collect();
     let poison = Some("SECRET-below-a-null");
@@ -224,10 +224,10 @@ fn arrays(rows: &[Row]) -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
-/// The rows as one of the ways in which a writer may have left them.
+/// The rows in one of the forms that writers may leave.
 fn written(rows: &[Row], dice: &mut Dice, is_mapped: bool) -> RecordBatch {
     let mut columns = arrays(rows);
-    // Types that the table's were widened from, and those that only arrow knows.
+    // Narrower types from before a widening, and types that only arrow has.
     for (name, data_type) in [
         ("id", DataType::Int32),
         ("plan", DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))),
@@ -241,7 +241,7 @@ fn written(rows: &[Row], dice: &mut Dice, is_mapped: bool) -> RecordBatch {
             *column = cast(column, &data_type).unwrap();
         }
     }
-    // In any order.
+    // The columns are in any order.
     for at in 0..columns.len() {
         let other = dice.roll(columns.len() as u64) as usize;
         columns.swap(at, other);
@@ -257,7 +257,7 @@ fn physical(name: &str) -> String {
     format!("col-{name}")
 }
 
-/// The table's schema with physical names for its columns; what is inside of them keeps its names.
+/// The table's schema with physical names for its columns; nested fields keep their names.
 fn mapped(table: &Schema) -> Schema {
     let mut table = table.clone();
     for field in &mut table.fields {
@@ -312,7 +312,7 @@ const FILTERS: [&str; 14] = [
     "region = 'north' AND address.zip IS NOT NULL",
 ];
 
-/// What plain code shows of a row.
+/// Shows rows with plain code.
 struct Plain<'a> {
     rules: &'a Rules,
     region: Option<&'a str>,

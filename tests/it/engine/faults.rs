@@ -1,5 +1,5 @@
-//! Files that are broken, storages that do not do their part, and callers that go away: an error that says nothing of
-//! any value, no half file, and never rows that are not there.
+//! Broken files, failing storages and callers that go away: the result is an error without any value, no partial file,
+//! and never rows that do not exist.
 
 use std::{fmt, panic, sync::Arc};
 
@@ -43,7 +43,7 @@ fn batch(rows: i64) -> RecordBatch {
     .unwrap()
 }
 
-/// What the decoder alone makes of a file; nothing where it fails or panics.
+/// The result of the decoder alone; `None` if it fails or panics.
 fn plainly(content: &Bytes) -> Option<Vec<Vec<Option<String>>>> {
     let content = content.clone();
     let read = move || {
@@ -78,7 +78,7 @@ async fn lt22_broken_files_are_errors_without_values_or_what_they_hold_and_no_pa
                         assert!(!error.to_string().contains("text"), "{error}");
                         refused += 1;
                     }
-                    // Whatever the broken file holds now: never other rows, and never fewer.
+                    // Whatever the broken file contains: never other rows and never fewer.
                     Ok((made, copy)) => {
                         assert_eq!(made.rows, 5_000);
                         let shown = cells(&read(&copy.unwrap()));
@@ -117,31 +117,31 @@ async fn missing_files_and_storages_that_are_down_are_told_apart() {
     store.set_down(true);
     let error = try_make(&source, &rules).await.unwrap_err();
     assert!(matches!(error, EngineError::Unavailable(_)) && !error.to_string().contains("secret-host"), "{error}");
-    // A file of another size than the log says is not that file.
+    // A file with another size than in the log is refused.
     store.set_down(false);
     source.size += 1;
     assert!(matches!(try_make(&source, &rules).await, Err(EngineError::Corrupt { .. })));
 }
 
-/// A store for copies that lets one upload begin for each permit, and may refuse everything.
+/// A store for copies that lets one upload start per permit, and may be full.
 #[derive(Debug)]
 pub struct Gate {
     inner: InMemory,
-    /// How many uploads may begin.
+    /// How many uploads may start.
     pub permits: Semaphore,
-    /// How many have arrived.
+    /// How many uploads have arrived.
     pub arrived: Semaphore,
     is_full: bool,
 }
 
 impl Gate {
-    /// A gate that lets this many through, to a store that is full or is not.
+    /// Lets `permits` uploads through, to a store that is full if `is_full`.
     pub fn new(permits: usize, is_full: bool) -> Arc<Self> {
         let (permits, arrived) = (Semaphore::new(permits), Semaphore::new(0));
         Arc::new(Self { inner: InMemory::new(), permits, arrived, is_full })
     }
 
-    /// Waits until one more upload has arrived.
+    /// Waits until another upload has arrived.
     pub async fn arrival(&self) {
         self.arrived.acquire().await.expect("it is never closed").forget();
     }
@@ -232,7 +232,7 @@ async fn a_storage_that_takes_nothing_leaves_nothing_and_says_so() {
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_no_file() {
     let rules = show(&table(), &["id", "text"]);
-    // A file that is sent as one, and one of 30 MiB that is sent in parts.
+    // One file that is uploaded at once, and one of 30 MiB that is uploaded in parts.
     for batch in [batch(10), noise(30_000)] {
         let source = source_of(&[batch], &table()).await;
         let store = Gate::new(0, false);
@@ -247,12 +247,12 @@ async fn a_caller_that_goes_away_leaves_no_file() {
         making.abort();
         assert!(making.await.unwrap_err().is_cancelled());
         store.permits.add_permits(10);
-        // There is one permit, and the work that was left gives it back when it has ended.
+        // There is one permit, which the abandoned work returns when it ends.
         let other = engine.make(source.clone(), rules.clone(), Arc::new(InMemory::new()), Path::from("other")).await;
         assert!(other.unwrap().rows > 0);
         let found = store.inner.head(&path).await;
         assert!(matches!(found, Err(Error::NotFound { .. })), "{found:?}");
-        // And the same can be made again.
+        // The same copy can be made again.
         let made = engine.make(source.clone(), rules.clone(), store.clone(), path.clone()).await.unwrap();
         assert_eq!(store.inner.head(&path).await.unwrap().size, made.bytes);
         assert_eq!(make(&source, &rules).await.0, made);

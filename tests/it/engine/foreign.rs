@@ -1,5 +1,5 @@
-//! Tables that other writers left behind: a view of everything shows what the Delta kernel reads of them, and leaves out
-//! of its files what is not in it.
+//! Tables by other writers: a view of everything shows what the Delta kernel reads, and a view leaves what it does not
+//! show out of its files.
 
 use std::{path::Path as FilePath, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::support::tables::{foreign_tables, location};
 
 use super::sample::{cells, engine, make, read, rules, try_make};
 
-/// The tables, and how many rows they have; `None` where their data was not left behind.
+/// The tables with their number of rows; `None` if their data is missing.
 const TABLES: [(&str, Option<usize>); 24] = [
     ("cdc_ict_table", Some(2)),
     ("cdf-table", Some(9)),
@@ -47,7 +47,7 @@ const TABLES: [(&str, Option<usize>); 24] = [
 
 type Rows = Vec<Vec<Option<String>>>;
 
-/// The table's columns, and its rows as the kernel reads them; no rows where it cannot.
+/// The table's columns, and its rows as read by the kernel; no rows if it cannot read them.
 fn by_the_kernel(table: &FilePath) -> (Vec<String>, Option<Rows>) {
     let engine = Arc::new(DefaultEngineBuilder::new(Arc::new(LocalFileSystem::new())).build());
     let url = url::Url::from_directory_path(table).unwrap();
@@ -62,7 +62,7 @@ fn by_the_kernel(table: &FilePath) -> (Vec<String>, Option<Rows>) {
     (names, Some(rows))
 }
 
-/// A table's files, its schema, and the columns that it is partitioned by.
+/// A table's files, its schema, and its partition columns.
 async fn files(table: &FilePath) -> Result<(Vec<SourceFile>, Arc<Schema>, Vec<String>), EngineError> {
     let location = location(table);
     let snapshot = Lake::new(LakeSettings::default()).latest(&location).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_view_of_everything_shows_what_the_kernel_reads() {
         let columns: Vec<_> = names.iter().map(column).collect();
         let definition = json!({"columns": columns});
         let partitions: Vec<_> = partition_columns.iter().map(String::as_str).collect();
-        // Without knowing of partitions, a plan has all columns in the file.
+        // A plan that knows no partition columns expects every column in the file.
         let whole = rules(&schema, &[], definition.clone(), json!({}));
         let parted = rules(&schema, &partitions, definition, json!({}));
 

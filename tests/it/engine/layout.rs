@@ -1,4 +1,4 @@
-//! What a governed file consists of: the same bytes for the same rows, and nothing that tells of anything else.
+//! The content of a governed file: equal bytes for equal rows, and nothing else.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,8 +22,8 @@ use super::sample::{field, make, parquet, read, rules, schema, show, show_where,
 
 const CANARY: &str = "CANARY-5f2c9e";
 
-/// Rows of a table `id long, shown string, hidden string, keep boolean`, in which every hidden cell holds the canary, and
-/// every row that it hides does so everywhere.
+/// Rows of a table `id long, shown string, hidden string, keep boolean`. Every hidden cell contains the canary, and so
+/// does every cell of a hidden row.
 fn rows(ids: std::ops::Range<i64>, keep: impl Fn(i64) -> bool) -> RecordBatch {
     let text =
         |of: &dyn Fn(i64) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(ids.clone().map(of))) };
@@ -45,7 +45,7 @@ fn table() -> weir::domain::catalog::schema::Schema {
     ])
 }
 
-/// Everything that a file holds, as stored and decompressed.
+/// All bytes of a file, stored and decompressed.
 fn everything(content: &Bytes) -> Vec<u8> {
     let mut all = content.to_vec();
     let file = SerializedFileReader::new(content.clone()).unwrap();
@@ -61,7 +61,7 @@ fn everything(content: &Bytes) -> Vec<u8> {
     all
 }
 
-/// Whether a file holds a text, as stored or decompressed.
+/// Whether a file contains a text, stored or decompressed.
 pub(super) fn holds(content: &Bytes, text: &str) -> bool {
     everything(content).windows(text.len()).any(|window| window == text.as_bytes())
 }
@@ -74,7 +74,7 @@ async fn the_same_source_and_rules_give_the_same_bytes() {
     let source = source_of(std::slice::from_ref(&batch), &table).await;
     let (first, second) = (make(&source, &rules).await, make(&source, &rules).await);
     assert_eq!(first, second);
-    // However the source is laid out.
+    // The layout of the source does not matter.
     let properties = WriterProperties::builder()
         .set_dictionary_enabled(false)
         .set_compression(Compression::SNAPPY)
@@ -89,7 +89,7 @@ async fn the_same_source_and_rules_give_the_same_bytes() {
 async fn lt21_hidden_rows_do_not_show_in_the_layout() {
     let table = table();
     let rules = show_where(&table, &["id", "shown"], Some("keep_this_row"));
-    // The same 30,000 rows are shown, between any number of others.
+    // The same 30,000 rows are shown, among any number of others.
     let few = rows(0..30_000, |_| true);
     let mut pieces = Vec::new();
     for piece in 0..30 {
@@ -102,7 +102,7 @@ async fn lt21_hidden_rows_do_not_show_in_the_layout() {
     assert_eq!(alone.0.rows, 30_000);
 }
 
-/// Whatever can be done to a column that is not shown as it is.
+/// Every mask for a column that is not shown unchanged.
 fn masks() -> serde_json::Value {
     json!({
         "columns": [
@@ -131,7 +131,7 @@ async fn lt01_lt02_nothing_hidden_is_in_the_bytes_or_the_statistics() {
         assert!(!holds(&content, secret), "{secret}");
         assert!(!made.stats.contains(secret), "{secret}: {}", made.stats);
     }
-    // What is shown is found by the same means.
+    // The same search finds what is shown.
     assert!(holds(&content, "row 9998") && holds(&content, "REDACTED"));
     let batch = read(&content);
     assert!(texts(&batch, "start").iter().all(|text| text.is_some_and(|text| text.starts_with("CA**"))));
@@ -197,7 +197,7 @@ async fn nothing_is_written_where_no_row_is_shown() {
 #[tokio::test]
 async fn row_groups_and_batches_end_by_the_rows_that_are_shown() {
     let table = schema(&[("text", json!("string"))]);
-    // 40 MiB of wide texts that do not compress into one page, and then short ones.
+    // 40 MiB of wide texts that do not compress into one page, followed by short ones.
     let wide = (0..2_000u64).map(|row| {
         let mut state = row + 1;
         let letter = |_| {

@@ -1,4 +1,4 @@
-//! A job takes the memory that it may, or says that a file needs more; and no more jobs run than may.
+//! A job uses no more memory than allowed, or reports that a file needs more; and no more jobs run than allowed.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use super::{
     sample::{make, parquet, schema, show, source, source_of},
 };
 
-/// An engine whose jobs have as little memory as they can work with.
+/// An engine whose jobs have the least memory they can work with.
 fn small() -> Engine {
     Engine::new(EngineSettings { concurrent_files: 1, job_memory_bytes: 0 })
 }
@@ -55,7 +55,7 @@ async fn a_row_that_is_too_large_is_refused() {
     let rules = show(&table(), &["text"]);
     for properties in [
         WriterProperties::builder(),
-        // Two hundred megabytes in a few thousand bytes.
+        // 200 MB compressed to a few thousand bytes.
         WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())),
     ] {
         let content = parquet(&[texts(["x".repeat(200 << 20)])], properties.set_dictionary_enabled(false).build());
@@ -78,7 +78,7 @@ async fn a_list_that_is_too_long_is_refused() {
 #[tokio::test]
 async fn row_groups_that_do_not_fit_are_read_piece_by_piece_with_the_same_outcome() {
     let table = schema(&[("text", json!("string")), ("other", json!("string"))]);
-    // A row group of 60 MiB: the least memory is 64, and a quarter of it is for a row group.
+    // A row group of 60 MiB: the least memory is 64 MiB, a quarter of which is for a row group.
     let column = |seed: u64| -> ArrayRef {
         Arc::new(StringArray::from_iter_values((0..3_000).map(|row| noise(seed + row, 10_000))))
     };
@@ -91,7 +91,7 @@ async fn row_groups_that_do_not_fit_are_read_piece_by_piece_with_the_same_outcom
 #[tokio::test]
 async fn wide_rows_are_made_in_little_memory() {
     let rules = show(&table(), &["text"]);
-    // 300 MiB of texts, each of them in the file once.
+    // 300 MiB of texts, each of which is stored in the file once.
     let wide: Vec<String> = (0..30).map(|seed| noise(seed, 1 << 20)).collect();
     let rows = (0..300).map(|row| wide[row % wide.len()].clone());
     let source = source_of(&[texts(rows)], &table()).await;
@@ -124,7 +124,7 @@ async fn no_more_files_are_made_at_once_than_may_be() {
     store.arrival().await;
     for let_through in 0..10 {
         assert_eq!(store.arrived.available_permits(), 0);
-        // A preview waits for no file.
+        // A preview does not wait for files.
         assert_eq!(engine.preview(source.clone(), rules.clone(), 1).await.unwrap().len(), 1);
         store.permits.add_permits(1);
         if let_through < 8 {

@@ -1,4 +1,4 @@
-//! Mixed files: the rows of several source files, all of them and no others, in an order that tells nothing.
+//! Mixed files: all rows of several source files and no others, in an order that reveals nothing.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,7 +26,7 @@ fn table() -> Schema {
     ])
 }
 
-/// Rows in the order of their ids, as a writer that sorts leaves them.
+/// Rows sorted by id, as a sorting writer leaves them.
 fn rows(ids: std::ops::Range<i64>, width: usize) -> RecordBatch {
     let text = |id: i64| format!("row {id} {}", "x".repeat(usize::try_from(id).unwrap() * 7 % width.max(1)));
     let list = |id: i64| (id % 5 != 0).then(|| (0..id % 4).map(|part| (part != 1).then_some(part as i32 + 1)));
@@ -82,7 +82,7 @@ fn ids(content: &Bytes) -> Vec<i64> {
     read(content).column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec()
 }
 
-/// Shows everything but the region, of the rows that a filter shows.
+/// Rules that show all columns but the region, of the rows that a filter shows.
 fn hiding(filter: Option<&str>) -> Arc<Rules> {
     let columns = json!([{"name": "id"}, {"name": "text"}, {"name": "numbers"}]);
     rules(&table(), &["region"], json!({"columns": columns, "row_filter": filter}), json!({}))
@@ -119,7 +119,7 @@ async fn the_order_of_rows_tells_nothing_of_files_or_of_places_in_them() {
     let sources = [file(0..EACH, 10, "a").await, file(EACH..2 * EACH, 10, "b").await];
     let (_, content) = mix(&sources, &hiding(None), key(1)).await;
     let ids = ids(&content);
-    // Of every stretch about half is of each file, and neighbours in it lie as far apart as chance has it.
+    // About half of every stretch comes from each file, and neighbouring rows are spread at random.
     for stretch in ids.chunks(1_000) {
         let first = stretch.iter().filter(|id| **id < EACH).count();
         assert!((350..650).contains(&first), "{first} of {}", stretch.len());
@@ -128,7 +128,7 @@ async fn the_order_of_rows_tells_nothing_of_files_or_of_places_in_them() {
     assert!((3_700..4_300).contains(&rises), "{rises}");
     let near = ids.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 10).count();
     assert!(near < 60, "{near} neighbours of the source are neighbours still");
-    // One file alone is shuffled, too.
+    // A single file is shuffled too.
     let (_, alone) = mix(&sources[..1], &hiding(None), key(1)).await;
     let rises = self::ids(&alone).windows(2).filter(|pair| pair[0] < pair[1]).count();
     assert!((1_800..2_200).contains(&rises), "{rises}");
@@ -143,7 +143,7 @@ async fn the_same_sources_rules_and_key_give_the_same_bytes() {
     let other = mix(&sources, &rules, key(2)).await;
     assert_ne!(ids(&one.1), ids(&other.1));
     assert_eq!(sorted(&one.1), sorted(&other.1));
-    // However the sources are laid out.
+    // The layout of the sources does not matter.
     let pieces: Vec<RecordBatch> = (0..40).map(|piece| rows(piece * 50..(piece + 1) * 50, 20)).collect();
     let mut pieces = source_of(&pieces, &table()).await;
     pieces.partition_values = sources[0].partition_values.clone();

@@ -1,4 +1,4 @@
-//! Governed files hold what a view shows of a source file, and nothing else; or there is none, and a reason.
+//! Governed files contain exactly what a view shows of a source file; otherwise there is no file, and a reason.
 
 mod equality;
 mod faults;

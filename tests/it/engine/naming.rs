@@ -1,5 +1,5 @@
-//! How a table's columns are found in its files: whatever case they are spelt in, by ids where the table goes by ids, and
-//! never by taking what is not there for NULL where that would show what is to be hidden.
+//! How a table's columns are found in its files: in any case, by ids if the table maps by id. A missing column never
+//! counts as NULL if that would show hidden rows.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -25,7 +25,7 @@ fn table(columns: &[Json]) -> Schema {
     Schema::from_json(&json!({"type": "struct", "fields": columns})).unwrap()
 }
 
-/// People of whom some want not to be shown any more; their columns as `names` spells them, with `ids` in the file.
+/// People, some of whom have opted out. `names` are the columns' names in the file and `ids` their ids.
 fn people(names: [&str; 2], ids: [Option<i32>; 2]) -> RecordBatch {
     let fields = names.iter().zip(ids).zip([DataType::Utf8, DataType::Date32]).map(|((name, id), data_type)| {
         let id = id.map(|id| (ID.to_owned(), id.to_string()));
@@ -68,7 +68,7 @@ async fn a_column_is_found_in_another_case_where_one_alone_is_spelt_so() {
         let counted = engine().count(source, rules.condition.clone()).await.unwrap();
         assert_eq!((counted.live, counted.shown), (3, 2), "{names:?}");
     }
-    // The exact name goes first, whatever stands beside it.
+    // An exact name takes precedence over the others.
     let both = people(["name", "opted_out_at"], [None; 2]);
     let mut columns = both.columns().to_vec();
     columns.insert(1, Arc::new(Date32Array::from(vec![None; 3])));
@@ -78,7 +78,7 @@ async fn a_column_is_found_in_another_case_where_one_alone_is_spelt_so() {
         shown(&source_of(std::slice::from_ref(&both), &schema).await, &rules).await.unwrap(),
         texts(&["ann", "cyd"])
     );
-    // Without it, nobody knows which is meant, whether or not anything depends on it.
+    // Without it the match is ambiguous, whether or not anything depends on the column.
     let unclear = RecordBatch::try_from_iter(
         ["name", "OPTED_OUT_AT", "Opted_Out_At"].iter().zip(both.columns()).map(|(n, c)| (*n, Arc::clone(c))),
     );
@@ -99,9 +99,9 @@ async fn what_is_missing_is_null_only_where_that_hides_nothing() {
     let schema = consents();
     let lacking = people(["name", "opted_out_at"], [None; 2]).project(&[0]).unwrap();
     let mut source = source_of(&[lacking], &schema).await;
-    // Shown as it is.
+    // Shown unmasked.
     assert_eq!(try_make(&source, &weir_rules_of_all(&schema)).await.unwrap().0.rows, 3);
-    // Read by a filter, or by a mask.
+    // Read by a filter or by a mask.
     let masked = json!({"columns": [{"name": "name"}, {"name": "opted_out_at", "mask": "redact"}]});
     let masked = rules(&schema, &[], masked, json!({}));
     let filtered = names_of_those_who_stay(&schema);
@@ -114,14 +114,14 @@ async fn what_is_missing_is_null_only_where_that_hides_nothing() {
     assert!(matches!(error, EngineError::Lacks(_)), "{error:?}");
     let error = engine().preview(source.clone(), filtered.clone(), 10).await.unwrap_err();
     assert!(matches!(error, EngineError::Lacks(_)), "{error:?}");
-    // Masked to NULL it is not read at all.
+    // A column masked to NULL is not read at all.
     let hidden = json!({"columns": [{"name": "name"}, {"name": "opted_out_at", "mask": "null"}]});
     assert!(try_make(&source, &rules(&schema, &[], hidden, json!({}))).await.is_ok());
     // The file is older than the column.
     source.added_later = vec![ColumnPath(vec!["opted_out_at".to_owned()])];
     assert_eq!(shown(&source, &filtered).await.unwrap(), texts(&["ann", "bob", "cyd"]));
     assert!(try_make(&source, &masked).await.is_ok());
-    // Never NULL, says the table.
+    // The table says that it is never NULL.
     let strict = table(&[
         column("name", json!("string"), true, json!({})),
         column("opted_out_at", json!("date"), false, json!({})),
@@ -176,25 +176,26 @@ async fn ids_lead_to_columns_and_where_they_are_missing_names_do() {
     let source = |names, ids| {
         let schema = &schema;
         async move {
-            let source = source_of(&[people(names, ids)], schema).await;
-            SourceFile { mapping: ColumnMapping::Id, ..source }
+            let mut source = source_of(&[people(names, ids)], schema).await;
+            source.mapping = ColumnMapping::Id;
+            source
         }
     };
     const PHYSICAL: [&str; 2] = ["col-name", "col-opted_out_at"];
     for (names, ids) in [
         (PHYSICAL, [Some(1), Some(2)]),
         (PHYSICAL, [None, None]),
-        // Its id is lacking.
+        // A file without its id.
         (PHYSICAL, [Some(1), None]),
         (["col-name", "COL-OPTED_OUT_AT"], [Some(1), None]),
-        // The id alone decides.
+        // Only the id counts.
         (["a", "b"], [Some(1), Some(2)]),
         (["col-opted_out_at", "col-name"], [Some(1), Some(2)]),
     ] {
         let source = source(names, ids).await;
         assert_eq!(shown(&source, &rules).await.unwrap(), texts(&["ann", "cyd"]), "{names:?} {ids:?}");
     }
-    // Another column's id under its name, or one id for two.
+    // Another column's id under its name, or one id for two columns.
     for (names, ids) in [(PHYSICAL, [Some(1), Some(9)]), (["col-name", "col-opted_out_at"], [Some(2), Some(2)])] {
         let error = try_make(&source(names, ids).await, &rules).await.unwrap_err();
         assert!(matches!(&error, EngineError::Unclear(_)), "{names:?} {ids:?} {error:?}");
@@ -233,12 +234,12 @@ async fn a_partition_value_that_the_log_leaves_out_is_null_only_where_that_hides
     let error = engine().count(source.clone(), filter.clone()).await.unwrap_err();
     assert!(matches!(error, EngineError::Lacks(_)), "{error:?}");
     assert_eq!(try_make(&source, &partitioned(&schema, plain.clone())).await.unwrap().0.rows, 3);
-    // NULL, says the log.
+    // The log says NULL.
     source.unsaid.clear();
     source.partition_values = vec![("opted_out_at".to_owned(), None)];
     let counted = engine().count(source, filter).await.unwrap();
     assert_eq!((counted.live, counted.shown), (3, 3));
-    // Never NULL, says the table.
+    // The table says that it is never NULL.
     let (strict, source) = without(false).await;
     for definition in [plain, filtered] {
         let error = try_make(&source, &partitioned(&strict, definition)).await.unwrap_err();

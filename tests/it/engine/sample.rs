@@ -1,4 +1,4 @@
-//! Source files in memory, rules over them, and what comes out, in a form that compares.
+//! Source files in memory, rules for them, and their results in a comparable form.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use weir::{
     domain::{
         catalog::{
+            delta::Metadata,
             schema::Schema,
             view::{
                 ViewDefinition,
@@ -29,12 +30,13 @@ use weir::{
         },
         core::seal::RootKey,
     },
-    engine::{ColumnMapping, Engine, EngineError, EngineSettings, Made, Rules, SourceFile},
+    engine::{Engine, EngineError, EngineSettings, Made, Rules, SourceFile},
+    lake::FileRef,
     storage::TableLocation,
 };
 use zeroize::Zeroizing;
 
-/// The day that rules are made for.
+/// The date that rules are made for.
 pub const TODAY: NaiveDate = NaiveDate::from_ymd_opt(2025, 6, 1).unwrap();
 
 /// An engine with the default limits.
@@ -42,7 +44,7 @@ pub fn engine() -> Engine {
     Engine::new(EngineSettings::default())
 }
 
-/// A table's schema of nullable columns: names, and types as JSON spells them.
+/// A table's schema with nullable columns, given by name and JSON type.
 pub fn schema(columns: &[(&str, Value)]) -> Schema {
     let fields: Vec<_> = columns.iter().map(|(name, data_type)| field(name, data_type.clone())).collect();
     Schema::from_json(&json!({"type": "struct", "fields": fields})).unwrap()
@@ -53,7 +55,7 @@ pub fn field(name: &str, data_type: Value) -> Value {
     json!({"name": name, "type": data_type, "nullable": true, "metadata": {}})
 }
 
-/// What rules the copies of a view over `schema` for a recipient with these properties.
+/// The rules of a view over `schema` for a recipient with these properties.
 pub fn rules(schema: &Schema, partition_columns: &[&str], definition: Value, properties: Value) -> Arc<Rules> {
     let partition_columns: Vec<_> = partition_columns.iter().map(|name| (*name).to_owned()).collect();
     let definition: ViewDefinition = serde_json::from_value(definition).unwrap();
@@ -64,12 +66,12 @@ pub fn rules(schema: &Schema, partition_columns: &[&str], definition: Value, pro
     Arc::new(Rules { plan: Arc::new(plan), condition, keys, today: TODAY, zips: LowZips::default() })
 }
 
-/// Rules that show these columns as they are, and all rows.
+/// Rules that show these columns unmasked, and all rows.
 pub fn show(schema: &Schema, columns: &[&str]) -> Arc<Rules> {
     show_where(schema, columns, None)
 }
 
-/// Rules that show these columns as they are, of the rows that a filter shows.
+/// Rules that show these columns unmasked, and the rows that a filter shows.
 pub fn show_where(schema: &Schema, columns: &[&str], filter: Option<&str>) -> Arc<Rules> {
     let columns: Vec<_> = columns.iter().map(|name| json!({"name": name})).collect();
     rules(schema, &[], json!({"columns": columns, "row_filter": filter}), json!({}))
@@ -87,31 +89,23 @@ pub fn parquet(batches: &[RecordBatch], properties: WriterProperties) -> Bytes {
     bytes.into()
 }
 
-/// A file with this content, in a store of its own, of a table with this schema.
+/// A file with this content, in its own store, of a table with this schema.
 pub async fn source(content: Bytes, schema: &Schema) -> SourceFile {
     let store = Arc::new(InMemory::new());
     let path = Path::from("t/part-0.parquet");
     let size = content.len() as u64;
     store.put(&path, content.into()).await.unwrap();
-    SourceFile {
-        location: TableLocation::new(store, Path::from("t"), "memory://t"),
-        path,
-        size,
-        schema: Arc::new(schema.clone()),
-        mapping: ColumnMapping::None,
-        partition_values: Vec::new(),
-        unsaid: Vec::new(),
-        deletion_vector: None,
-        added_later: Vec::new(),
-    }
+    let location = TableLocation::new(store, Path::from("t"), "memory://t");
+    let file = FileRef::new("part-0.parquet", size, 0, None, &[]);
+    SourceFile::new(&location, &Metadata::default(), &Arc::new(schema.clone()), &file).unwrap()
 }
 
-/// A file of these rows, each batch a row group.
+/// A file of these rows, with a row group per batch.
 pub async fn source_of(batches: &[RecordBatch], schema: &Schema) -> SourceFile {
     source(parquet(batches, WriterProperties::new()), schema).await
 }
 
-/// Makes the governed file of `source`; its bytes, where there are any.
+/// Makes the governed file of `source` and returns its bytes, if it has any.
 pub async fn try_make(source: &SourceFile, rules: &Arc<Rules>) -> Result<(Made, Option<Bytes>), EngineError> {
     let store = Arc::new(InMemory::new());
     let path = Path::from("m/copy");
@@ -126,13 +120,13 @@ pub async fn try_make(source: &SourceFile, rules: &Arc<Rules>) -> Result<(Made, 
     Ok((made, content))
 }
 
-/// Makes the governed file of `source`, which shows at least one row.
+/// Makes the governed file of `source`, which must show at least one row.
 pub async fn make(source: &SourceFile, rules: &Arc<Rules>) -> (Made, Bytes) {
     let (made, content) = try_make(source, rules).await.unwrap();
     (made, content.expect("some row is shown"))
 }
 
-/// The rows of a Parquet file, as anybody would read them.
+/// The rows of a Parquet file, as an ordinary reader sees them.
 pub fn read(content: &Bytes) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(content.clone()).unwrap();
     let schema: Arc<ArrowSchema> = reader.schema().clone();

@@ -1,4 +1,4 @@
-//! What is said of a governed file's columns, beside the file.
+//! The statistics of a governed file's columns.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 
 use super::sample::{field, make, schema, show, source_of};
 
-/// The statistics of a file with these columns, each batch a row group.
+/// The statistics of a file with these columns and a row group per batch.
 async fn stats(columns: &[(&str, Value)], batches: &[RecordBatch]) -> String {
     let table = schema(columns);
     let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
     make(&source_of(batches, &table).await, &show(&table, &names)).await.0.stats
 }
 
-/// The statistics of a file with one column `c` of these arrays.
+/// The statistics of a file with one column `c` made of these arrays.
 async fn of(data_type: &str, columns: Vec<ArrayRef>) -> (Value, Value, Value) {
     let batches: Vec<_> = columns
         .into_iter()
@@ -50,7 +50,7 @@ async fn bounds_and_nulls_are_those_of_the_rows() {
     assert_eq!(of("long", vec![longs]).await, (json!(i64::MIN), json!(i64::MAX), json!(0)));
     let dates = Arc::new(Date32Array::from(vec![-1, 20_000]));
     assert_eq!(of("date", vec![dates]).await, (json!("1969-12-31"), json!("2024-10-04"), json!(0)));
-    // Of these nothing is said but how many are missing.
+    // For these types, only the number of nulls is given.
     let flags = Arc::new(BooleanArray::from(vec![Some(true), None]));
     assert_eq!(of("boolean", vec![flags]).await, (Value::Null, Value::Null, json!(1)));
     let blobs = Arc::new(BinaryArray::from_vec(vec![b"a"]));
@@ -103,7 +103,7 @@ async fn long_texts_are_cut_below_and_above() {
         assert!(high > long);
         assert_eq!(of("string", vec![texts(&[&long])]).await, (json!(exact), json!(high), json!(0)), "{next}");
     }
-    // Longer than what footers keep.
+    // Longer than the values in footers.
     let wide = "ä".repeat(500);
     let (low, high, _) = of("string", vec![texts(&[&wide])]).await;
     assert_eq!(low, "ä".repeat(32));
@@ -122,7 +122,7 @@ async fn timestamps_have_milliseconds_that_lie_outside_of_the_values() {
     assert_eq!(found, (json!(low), json!(high), json!(0)));
     let whole = of("timestamp", vec![instants(vec![2_000], Some("UTC"))]).await;
     assert_eq!(whole, (json!("1970-01-01T00:00:00.002Z"), json!("1970-01-01T00:00:00.002Z"), json!(0)));
-    // No four digits write these years.
+    // These years have more than four digits.
     let beyond = of("timestamp", vec![instants(vec![i64::MIN, i64::MAX], Some("UTC"))]).await;
     assert_eq!(beyond, (Value::Null, Value::Null, json!(0)));
 }

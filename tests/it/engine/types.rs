@@ -1,4 +1,4 @@
-//! Files spell a table's types in their own ways: older ones, narrower ones, wider ones, and wrong ones.
+//! Files store a table's types in their own ways: older, narrower, wider, and wrong ones.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -127,7 +127,7 @@ async fn timestamps_of_every_unit_are_cut_to_microseconds_towards_the_past() {
     assert_eq!(shown(millis, "timestamp_ntz").await.unwrap(), some(["1969-12-31T23:59:59.999"]));
 }
 
-/// A file with one INT96 column of these Julian days, at noon.
+/// A file with one INT96 column of these Julian days at noon.
 fn int96(days: &[i32]) -> Bytes {
     let schema = Arc::new(parse_message_type("message m { optional int96 c; }").unwrap());
     let mut bytes = Vec::new();
@@ -183,7 +183,7 @@ fn fields(fields: Vec<Value>) -> Value {
     json!({"type": "struct", "fields": fields})
 }
 
-/// Structs and lists of structs, as an old file has them: without the fields that the table gained later.
+/// Structs and lists of structs from an old file, without fields that the table gained later.
 fn old_rows() -> RecordBatch {
     let inner = Fields::from(vec![Field::new("old", DataType::Utf8, true)]);
     let one = StructArray::new(
@@ -220,13 +220,13 @@ async fn what_a_file_does_not_have_is_null_and_what_it_lies_in_is_not() {
         ["{old: a, new: ∅}", "[{old: x, new: ∅}, {old: y, new: ∅}]", ""]
     );
     assert_eq!(shown[1], [None, None, None]);
-    // Nothing but what the file lacks: its structs and lists are there all the same.
+    // Only the fields that the file lacks: its structs and lists are still there.
     let (_, content) = make(&source, &show(&table, &["s.new", "l.element.new"])).await;
     let shown = cells(&read(&content));
     assert_eq!(shown[0].iter().map(text).collect::<Vec<_>>(), ["{new: ∅}", "[{new: ∅}, {new: ∅}]"]);
     assert_eq!(shown[1], [None, None]);
     assert_eq!(shown[2].iter().map(text).collect::<Vec<_>>(), ["{new: ∅}", "[{new: ∅}]"]);
-    // And nothing that the file has at all.
+    // No column that the file has.
     let (made, content) = make(&source, &show(&table, &["later"])).await;
     assert_eq!((made.rows, cells(&read(&content))), (3, vec![vec![None]; 3]));
 }
@@ -257,7 +257,7 @@ async fn columns_are_found_by_id_where_the_table_goes_by_ids() {
         vec![Arc::new(StringArray::from(vec!["four"])), Arc::new(StringArray::from(vec!["five"]))],
         None,
     );
-    // The names are those of each other.
+    // The names are swapped.
     let fields_of_file = vec![
         with_id("b", 1, DataType::Utf8),
         with_id("a", 2, DataType::Utf8),
@@ -327,7 +327,7 @@ async fn footers_with_more_than_columns_are_told_from_plain_ones() {
     }
 }
 
-/// A file of ten numbers, and a deletion vector that was written for it.
+/// A file of ten numbers, with a deletion vector written for it.
 async fn with_vector(deleted: &[u64], inline: bool) -> (SourceFile, Vec<u8>, DeletionVector) {
     let table = schema(&[("c", json!("long"))]);
     let numbers = |from: i64| {
@@ -380,7 +380,7 @@ async fn vectors_that_are_not_what_the_log_says_stop_everything() {
     let rules = show(&source.schema, &["c"]);
     source.deletion_vector = Some(vector.clone());
     assert!(matches!(try_make(&source, &rules).await, Err(EngineError::Missing)));
-    // One bit of the vector, or of its checksum.
+    // One bit of the vector or of its checksum.
     let begin = vector.as_ref().offset.unwrap() as usize;
     for at in begin..vectors.len() {
         let mut broken = vectors.clone();
@@ -391,7 +391,7 @@ async fn vectors_that_are_not_what_the_log_says_stop_everything() {
     }
     source.location.store().put(&Path::from(VECTOR), vectors[..vectors.len() - 1].to_vec().into()).await.unwrap();
     assert!(matches!(try_make(&source, &rules).await, Err(EngineError::Corrupt { .. })));
-    // More or fewer rows than the log says, rows that the file does not have, and what is no vector.
+    // More or fewer rows than in the log, rows that the file does not have, and invalid vectors.
     source.location.store().put(&Path::from(VECTOR), vectors.into()).await.unwrap();
     let odd = |change: &dyn Fn(&mut DeletionVectorRef<'_>)| {
         let mut reference = vector.as_ref();

@@ -1,4 +1,4 @@
-//! Ranges of commits: what each did, read once, complete, or refused with the version that is to blame.
+//! Ranges of commits: what each commit did, read once and completely, or refused with the version at fault.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -77,7 +77,7 @@ fn sized(mut remove: Value, size: u64) -> Value {
     remove
 }
 
-/// Version 1 appends, 2 optimizes, 3 updates with recorded changes, 4 deletes without, 5 merges nothing.
+/// Version 1 appends, 2 optimizes, 3 updates with recorded changes, 4 deletes without recording, 5 merges nothing.
 fn lively(table: &Path) -> HandWrittenLog {
     let mut log = HandWrittenLog::create(table, protocol(1, 4), recording(true));
     log.commit(&[add("a", 10), add("b", 20)]);
@@ -189,7 +189,7 @@ async fn a_missing_commit_in_the_range_is_named() {
         assert!(error.to_string().contains("table files missing"), "{error}");
     }
     assert_eq!(listed(&changes(&table, 0, 1, Feed::Files).await.unwrap(), Feed::Files).await.len(), 2);
-    // Nothing tells any more what the table was right after the gap.
+    // Nothing tells the table's state right after the gap any more.
     let error = changes(&table, 3, 4, Feed::Files).await.unwrap_err();
     assert!(matches!(error, LakeError::VersionNotFound { version: 3, .. }), "{error:?}");
 }
@@ -308,7 +308,7 @@ async fn what_nothing_tells_is_not_guessed() {
         let error = changes(&table, from, 3, Feed::Files).await.unwrap_err();
         assert!(matches!(error, LakeError::IncompleteRemove { version: 2, .. }), "{error:?}");
     }
-    // What is not listed need not be complete.
+    // Versions that are not listed may be incomplete.
     changes(&table, 3, 3, Feed::Files).await.unwrap();
 
     let table = folder.path().join("cleaned");
@@ -344,11 +344,11 @@ async fn commits_are_read_once_and_the_log_is_listed_once_for_each_request() {
     let again = changes_at(&lake, &location, 1, 4, Feed::Changes).await.unwrap();
     commits(&again).await;
     assert_eq!((store.listings(), store.reads().len()), (listings + 1, reads));
-    // One version more is one commit more, and what says how the table began is known.
+    // One more version is one more commit; how the table began is known.
     let more = changes_at(&lake, &location, 1, 5, Feed::Files).await.unwrap();
     commits(&more).await;
     assert_eq!((store.listings(), store.reads().len()), (listings + 2, reads + 1));
-    // A new commit is read to advance the table; beyond that, it is read once.
+    // A new commit is read to advance the table, and once more for its changes.
     log.commit(&[add("e", 1)]);
     lake.latest(&location).await.unwrap();
     let reads = store.reads().len();
@@ -461,8 +461,8 @@ async fn a_storage_that_fails_is_not_taken_for_a_log_that_does() {
     history.changes(0..=5, Feed::Files).await.unwrap();
 }
 
-/// What the rules of the protocol make of a log that is read as plain JSON, as `version kind path size vector`. Removes
-/// without a size have that of the file's add.
+/// Applies the protocol's rules to a log read as plain JSON: lines of `version kind path size vector`. A remove without
+/// a size gets that of the file's add.
 fn by_hand(table: &Path, from: u64, feed: Feed) -> Vec<String> {
     let mut logs: Vec<_> = fs::read_dir(table.join("_delta_log")).unwrap().map(|entry| entry.unwrap().path()).collect();
     logs.retain(|path| path.extension().is_some_and(|end| end == "json"));
@@ -507,7 +507,7 @@ async fn foreign_tables_change_as_their_logs_say() {
         ("table_with_edge_timestamps", 0, false),
         ("delta-0.8.0-special-partition", 0, false),
         ("delta-0.8.0-null-partition", 0, false),
-        // Its commit of version 1 is left, but not what it was made to.
+        // The commit of version 1 remains, but not the table that it changed.
         ("checkpoint_with_partitions", 2, false),
     ] {
         let table = tables.join(name);

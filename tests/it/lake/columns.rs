@@ -1,5 +1,5 @@
-//! What a snapshot says is what the log says: paths, statistics and schema to the letter, deletion vectors and partition
-//! values under the names that the log uses.
+//! A snapshot agrees with the log exactly: paths, statistics and schema, deletion vectors, and partition values under
+//! the log's names.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The demo lake: real tables, the same ones each time, and never half of one.
+//! The demo lake: real tables, the same every time, and never a partial one.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! The newest version whose metadata fits: exact, found once, and cheap to ask for again.
+//! The newest version whose metadata fits: exact, found once, and cheap to find again.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -61,7 +61,7 @@ async fn the_newest_version_that_fits_is_found_behind_all_that_do_not() {
     let (lake, location) = (Lake::new(LakeSettings::default()), location(&table));
     for (column, version) in [("a", Some(2)), ("b", Some(7)), ("c", Some(5)), ("d", Some(7)), ("e", None)] {
         assert_eq!(version_with(&lake, &location, column).await, version, "{column}");
-        // Whatever was asked before, and of whom.
+        // Earlier questions to this lake make no difference.
         assert_eq!(version_with(&Lake::new(LakeSettings::default()), &location, column).await, version, "{column}");
     }
     assert_eq!(newest_with(&lake, &location, "a").await.unwrap().files().len(), 2);
@@ -119,7 +119,7 @@ async fn asking_again_costs_one_listing_and_a_new_commit_is_read_once() {
     let before = store.reads().len();
     let held = lake.newest_that(&location, &latest, has("a")).await.unwrap().unwrap();
     assert_eq!(held.version(), 500);
-    // The walk reads the commits down to the change and a few more; the rest is the kernel reading what it found.
+    // The walk reads the commits back to the change and a few more; the other reads are the kernel's.
     let walked: Vec<String> = store.reads()[before..].to_vec();
     let read = |version: u64| walked.iter().filter(|path| path.ends_with(&format!("{version:020}.json"))).count();
     assert!((501..=505).all(|version| read(version) == 1), "{walked:?}");

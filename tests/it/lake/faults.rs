@@ -1,4 +1,4 @@
-//! Logs that cannot be read are refused with what is wrong with them, in words that name no path.
+//! Logs that cannot be read are refused with the reason, which names no path.
 
 use std::{
     error::Error,
@@ -36,7 +36,7 @@ async fn unsupported(table: &Path) -> Vec<String> {
     }
 }
 
-/// A table's log, in a folder that lives as long as the test.
+/// A table's log, in a folder that exists as long as the test.
 fn table() -> (TempDir, HandWrittenLog, PathBuf) {
     let folder = TempDir::new().unwrap();
     let table = folder.path().join("t");
@@ -115,7 +115,7 @@ async fn a_partition_column_that_is_no_column_is_inconsistent() {
     assert_eq!(fault(&table).await, LogFault::Inconsistent);
 }
 
-/// Cuts a checkpoint short, as a writer does that was killed.
+/// Truncates a checkpoint, like a writer that was killed.
 fn truncate(checkpoint: &Path, to: usize) {
     let bytes = fs::read(checkpoint).unwrap();
     fs::write(checkpoint, &bytes[..to.min(bytes.len() / 2)]).unwrap();
@@ -144,7 +144,7 @@ async fn a_truncated_checkpoint_is_passed_over_where_the_commits_are_there() {
         let running = Lake::new(LakeSettings::default());
         let location = location(&table);
         running.latest(&location).await.unwrap();
-        // One after the other, down to none that can be read.
+        // One after the other, until none can be read.
         for version in (0..=4).rev() {
             if version > 0 {
                 truncate(&file(version), left);
@@ -238,14 +238,15 @@ async fn a_column_that_cannot_be_read_is_named_with_its_type_or_the_limit() {
     }
 }
 
-/// Whatever byte is wrong (a length, a count, an offset, a size that decompression is told): an error or a table, soon.
+/// Whichever byte is wrong (a length, a count, an offset, a decompressed size), the result is an error or a table,
+/// quickly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_that_lies_is_refused_without_a_panic() {
     let (_folder, mut log, table) = table();
     log.commit(&(0..50).map(|number| add(&format!("{number}.parquet"), 1)).collect::<Vec<_>>());
     checkpoint(&table).await;
     let file = log.log_folder().join(format!("{:020}.checkpoint.parquet", 1));
-    // Without its commits the checkpoint is all there is.
+    // Without its commits, only the checkpoint is left.
     fs::remove_file(log.log_folder().join(format!("{:020}.json", 0))).unwrap();
     let sound = fs::read(&file).unwrap();
     let mut refused = 0;
@@ -318,7 +319,7 @@ async fn a_pointer_to_a_checkpoint_that_is_not_there_is_ignored() {
     }
 }
 
-/// A table whose only checkpoint is of the second kind, with one sidecar of that name.
+/// A table whose only checkpoint is a V2 checkpoint with one sidecar of this name.
 fn table_with_sidecar(sidecar: &str) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let table = folder.path().join("t");

@@ -1,4 +1,4 @@
-//! Tables that other writers left behind open like deltalake opens them, or are refused with the reason.
+//! Tables by other writers open as with deltalake, or are refused with the reason.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use weir::lake::{Lake, LakeError, LakeSettings, LogFault, Snapshot};
 
 use crate::support::tables::{foreign_tables, location, open};
 
-/// What is expected of one table: its version, its number of files, and the features that reading it takes.
+/// The expected result for one table: its version, its number of files, and the features that readers need.
 enum Expected {
     Opens { version: u64, files: usize, needs: &'static [&'static str] },
     IsCorrupt(LogFault),

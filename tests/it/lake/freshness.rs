@@ -1,4 +1,4 @@
-//! A commit is in the next answer, whatever is cached, and asking often costs little.
+//! A new commit is in the next answer despite caches, and frequent questions are cheap.
 
 use std::{path::Path, sync::Arc};
 
@@ -44,7 +44,7 @@ async fn a_commit_is_in_the_next_answer() {
     }
 }
 
-/// The table as one of a storage that tolerates looks of this age.
+/// The table in a storage that allows looks of this age.
 fn tolerant(table: &Path, max_staleness_seconds: u32) -> TableLocation {
     let folder = url::Url::from_file_path(table.parent().unwrap()).unwrap().to_string();
     let storage = StorageSettings {
@@ -68,11 +68,11 @@ async fn a_storage_may_tolerate_looks_of_some_age() {
     append(&table, 100, 10).await;
     assert!(Arc::ptr_eq(&known, &lake.latest(&patient).await.unwrap()));
     assert_eq!(lake.latest_version(&patient).await.unwrap(), known.version());
-    // The same table for a storage that tolerates nothing.
+    // The same table in a storage that allows no staleness.
     let strict = tolerant(&table, 0);
     assert_eq!(lake.latest(&strict).await.unwrap().version(), known.version() + 1);
     assert_eq!(lake.latest_version(&strict).await.unwrap(), known.version() + 1);
-    // What was seen then is what is known from then on.
+    // What was seen then is known from then on.
     assert_eq!(lake.latest(&patient).await.unwrap().version(), known.version() + 1);
 }
 
@@ -120,12 +120,12 @@ async fn looks_list_a_log_from_its_newest_checkpoint_on_however_long_it_has_been
     }
     let each = (store.names_listed() - before) / 20;
     assert!(each <= BETWEEN + 4, "{each} names are listed for a look");
-    // A commit that is taken in is listed with those since the checkpoint that its snapshot was read from.
+    // For a new commit, the names since the checkpoint of the cached snapshot are listed.
     assert!(most <= 300, "{most} names were listed for a commit");
     let read = lake.latest(&location).await.unwrap();
     let fresh = Lake::new(LakeSettings::default()).latest(&location).await.unwrap();
     assert_eq!((read.version(), paths(&read)), (fresh.version(), paths(&fresh)));
-    // What is gone of the part that nobody lists any more is gone all the same.
+    // Versions deleted from the part that is no longer listed are still noticed.
     let history = lake.history(&location).await.unwrap();
     let older = read.version() - 2 * BETWEEN as u64;
     assert_eq!(history.at_version(older).await.unwrap().files().len(), 3);
@@ -164,7 +164,7 @@ async fn callers_on_many_threads_read_each_commit_once() {
         tokio::spawn(async move { lake.latest(&location).await.unwrap().version() })
     });
     assert!(join_all(tasks).await.into_iter().all(|version| version.unwrap() == 1));
-    // The kernel reads a new commit twice, once for its protocol and metadata and once for its files.
+    // The kernel reads a new commit twice: for protocol and metadata, and for files.
     let reads = store.reads().iter().filter(|path| path.ends_with("00000000000000000001.json")).count();
     assert!((1..=2).contains(&reads), "{:?}", store.reads());
 }
@@ -181,14 +181,14 @@ async fn a_new_commit_is_read_without_reading_the_old_ones_again() {
     let lake = Lake::new(LakeSettings::default());
     lake.latest(&location).await.unwrap();
     let before = store.reads().len();
-    // A checkpoint that arrives together with its commit must not make the lake start over from it.
+    // A checkpoint that arrives with its commit must not make the lake start over.
     log.commit(&[add("late.parquet", 1), remove("3.parquet")]);
     checkpoint(&table).await;
     let snapshot = lake.latest(&location).await.unwrap();
     assert_eq!(snapshot.version(), 10);
     assert_eq!(snapshot.files().len(), 9);
     assert!(store.reads()[before..].iter().all(|path| path.ends_with("10.json")), "{:?}", &store.reads()[before..]);
-    // The next one goes on from that checkpoint.
+    // The next commit continues from that checkpoint.
     log.commit(&[add("later.parquet", 1)]);
     let before = store.reads().len();
     assert_eq!(lake.latest(&location).await.unwrap().files().len(), 10);
@@ -306,7 +306,7 @@ async fn a_storage_that_sends_half_of_it_is_an_error_and_no_smaller_table() {
         lake.latest(&location).await.unwrap_err();
         store.set_cut(false);
         assert_eq!(paths(&lake.latest(&location).await.unwrap()).len(), 2);
-        // One more commit that arrives in part must not be taken for a smaller one either.
+        // A further commit that arrives truncated must not pass for a smaller one.
         log.commit(&[add("c.parquet", 1), add("d.parquet", 1)]);
         store.set_cut(true);
         lake.latest(&location).await.unwrap_err();

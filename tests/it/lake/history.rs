@@ -1,4 +1,4 @@
-//! Versions by time: exact to the millisecond, by the clock that the table keeps, and never of a log that is gone.
+//! Versions by time: exact to the millisecond, by the table's own clock, and never from a log that is gone.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::support::{
 
 const BEGAN: u64 = 1_700_000_000_000;
 
-/// A log of one commit for each of `times`, counted from [`BEGAN`], whose files are dated so.
+/// A log with one commit per entry of `times`, counted from [`BEGAN`], and files dated accordingly.
 fn dated(table: &Path, times: &[u64]) -> HandWrittenLog {
     let mut log = HandWrittenLog::plain(table);
     for version in 1..times.len() {
@@ -115,7 +115,7 @@ async fn whatever_the_times_the_answers_are_those_of_the_definitions() {
     }
 }
 
-/// Versions 0 and 1 are dated by their files, later ones by themselves; the files' own times would mislead.
+/// Versions 0 and 1 are dated by their files, later ones by their own timestamps; the files' times would mislead.
 fn dates_itself_since_version_two(table: &Path) {
     let mut log = HandWrittenLog::plain(table);
     let info = |time: i64| json!({"commitInfo": {"timestamp": 1, "inCommitTimestamp": at(time), "operation": "WRITE"}});
@@ -148,7 +148,7 @@ async fn commits_that_date_themselves_are_believed_since_they_do() {
         times.push(history.committed_at(version).await.unwrap());
     }
     assert_eq!(times, [at(0), at(900), at(500), at(600), at(700)]);
-    // From the moment at which commits began to date themselves, the times of files are no longer asked.
+    // Once commits have their own timestamps, the times of files are ignored.
     for (time, version) in [(0, 0), (499, 0), (500, 2), (599, 2), (600, 3), (699, 3), (700, 4)] {
         assert_eq!(history.version_as_of(at(time)).await.unwrap(), version, "{time}");
     }
@@ -196,8 +196,8 @@ async fn few_commits_are_read_to_find_one_among_many_that_date_themselves() {
     let history = lake.history(&location).await.unwrap();
     assert_eq!(history.version_as_of(at(1234)).await.unwrap(), 123);
     assert_eq!(history.first_version_since(at(1234)).await.unwrap(), 124);
-    // Each of the eight or nine commits asked, and of the two dozen around the place found, is read twice, because the
-    // first line is longer than the first read; the oldest is looked at once for each question.
+    // Eight or nine commits are probed and two dozen around the result are read, each twice, because the first line is
+    // longer than the first read; the oldest is read once per question.
     let reads = store.reads().len() - before;
     assert!(reads <= 2 * (2 * 9 + 25) + 2, "{reads}");
 }
@@ -275,7 +275,7 @@ async fn a_commit_that_is_dated_far_ahead_dates_all_that_follow_it() {
             assert!(told.into_iter().eq((0..).map(|more| at(first + more)).take((last - late) as usize + 1)), "{name}");
         };
         by_one_rule(last).await;
-        // What comes later follows.
+        // Later commits follow the same rule.
         log.commit(&[info(n_commits), add("later.parquet", 1)]);
         by_one_rule(last + 1).await;
     }
@@ -348,7 +348,7 @@ async fn an_older_state_is_what_the_older_version_says() {
 async fn foreign_tables_are_dated_by_the_clock_they_keep() {
     let Some(tables) = foreign_tables() else { return };
     let history = history(&tables.join("cdc_ict_table")).await;
-    // Version 1 says of itself 1683874206883, which is before version 0.
+    // Version 1 dates itself to 1683874206883, which is before version 0.
     for (version, time) in [(0, 1783874203271), (1, 1783874203272), (2, 1783874212175), (3, 1783874213881)] {
         assert_eq!(history.committed_at(version).await.unwrap(), time);
         assert_eq!(history.first_version_since(time).await.unwrap(), version);

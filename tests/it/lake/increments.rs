@@ -1,4 +1,4 @@
-//! A snapshot advanced commit by commit is the snapshot that a fresh load gives.
+//! A snapshot advanced commit by commit equals a fresh one.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -46,7 +46,7 @@ fn paged(snapshot: &Snapshot) -> Vec<String> {
     paths
 }
 
-/// Removes the commits that the newest checkpoint made superfluous, as writers do after some weeks.
+/// Deletes the commits before the newest checkpoint, as writers do after some weeks.
 fn clean_up(table: &Path) {
     let log = || std::fs::read_dir(table.join("_delta_log")).unwrap().map(|entry| entry.unwrap().path());
     let version = |path: &Path| path.file_name().unwrap().to_str().unwrap().get(..20)?.parse::<u64>().ok();
@@ -57,7 +57,7 @@ fn clean_up(table: &Path) {
     }
 }
 
-/// A table that a random sequence of commits is made to, and the files it should hold.
+/// A table built by random commits, with the files that it should have.
 struct Table {
     log: HandWrittenLog,
     random: StdRng,
@@ -102,7 +102,7 @@ impl Table {
         json!({"remove": remove})
     }
 
-    /// One commit: appends, deletes, deletion vectors, re-adds and overwrites, each as random as the next.
+    /// Makes one commit of random appends, deletes, deletion vectors, re-adds and overwrites.
     fn commit(&mut self) {
         let mut actions = Vec::new();
         let mut added = Vec::new();
@@ -111,7 +111,7 @@ impl Table {
                 0..5 => added.push(self.new_add()),
                 5..7 => actions.extend(self.take().map(|add| Self::remove_of(&add))),
                 7..9 => {
-                    // Rows are deleted: the same file comes back with another deletion vector.
+                    // Deletes rows: the same file is added with another deletion vector.
                     let Some(add) = self.take() else { continue };
                     actions.push(Self::remove_of(&add));
                     let mut marked = add;
@@ -124,7 +124,7 @@ impl Table {
                     added.push(marked);
                 }
                 9..11 => {
-                    // The same file is added again with other statistics and no remove.
+                    // Adds the same file again with other statistics, without removing it.
                     let Some(mut add) = self.take() else { continue };
                     add["stats"] = json!("{\"numRecords\":77}");
                     added.push(add);
@@ -197,7 +197,7 @@ async fn versions_that_were_handed_out_do_not_change() {
     }
 }
 
-/// Keys of partition values in any case are the table's columns, and a key that is missing is told from NULL.
+/// Keys of partition values match the table's columns in any case, and a missing key is distinguished from NULL.
 #[tokio::test]
 async fn partition_values_are_read_alike_when_commits_come_and_when_they_are_all_there() {
     let folder = TempDir::new().unwrap();
@@ -241,7 +241,7 @@ async fn partition_values_are_read_alike_when_commits_come_and_when_they_are_all
         assert_eq!((told, unsaid.len()), (values, *n_unsaid), "{path}");
     }
     assert_eq!(told(&Lake::new(LakeSettings::default())).await, advanced);
-    // What changed has the table's names, too.
+    // Changes use the table's names too.
     let history = lake.history(&location(&table)).await.unwrap();
     let changes = history.changes(0..=cases.len() as u64, weir::lake::Feed::Files).await.unwrap();
     let commit = changes.commit(2).await.unwrap().unwrap();

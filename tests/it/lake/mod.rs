@@ -1,4 +1,4 @@
-//! The lake: logs become snapshots, fresh on every call, and broken logs become errors that say what is wrong.
+//! The lake: logs become snapshots, fresh on every call, and broken logs become errors with a reason.
 
 mod changes;
 mod columns;

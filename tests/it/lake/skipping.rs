@@ -1,4 +1,4 @@
-//! A file that is left out never holds a matching row: generated tables, rows and predicates, in both spellings.
+//! A skipped file never contains a matching row: generated tables, rows and predicates, in both notations.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use weir::{
 
 use crate::support::tables::{HandWrittenLog, location, metadata, protocol, protocol_with};
 
-/// Name, Delta type, JSON type, values in ascending order. Those of the timestamp differ by less than statistics tell.
+/// Name, Delta type, JSON type, and values in ascending order. The timestamps differ by less than statistics can
+/// express.
 const COLUMNS: [(&str, &str, &str, &[&str]); 11] = [
     ("b", "boolean", "bool", &["false", "true"]),
     ("i", "integer", "int", &["-2147483648", "-2", "0", "3", "4", "2147483647"]),
@@ -51,14 +52,14 @@ const DATA_COLUMNS: usize = 8;
 const COMPARISONS: [(&str, &str); 5] =
     [("equal", "="), ("lessThan", "<"), ("lessThanOrEqual", "<="), ("greaterThan", ">"), ("greaterThanOrEqual", ">=")];
 
-/// For each column, which of its values; `None` for null.
+/// The index of a value per column; `None` for null.
 type Row = Vec<Option<usize>>;
 
 #[derive(Clone, Debug)]
 struct File {
-    /// Partition columns hold the first row's value in every row.
+    /// A partition column has the value of the first row in every row.
     rows: Vec<Row>,
-    /// The first so many rows are deleted.
+    /// How many of the first rows are deleted.
     deleted: usize,
     /// How the writer described each column.
     described: Vec<Described>,
@@ -123,7 +124,7 @@ fn trees() -> impl Strategy<Value = Tree> {
 }
 
 impl Tree {
-    /// What the predicate is for a row, in SQL; or, where null is taken for false, for those who know no null.
+    /// The predicate's value for a row, in SQL; without `knows_null`, null counts as false.
     fn holds(&self, row: &Row, knows_null: bool) -> Option<bool> {
         match self {
             Self::IsNull(column) => Some(row[*column].is_none()),
@@ -219,7 +220,7 @@ impl File {
         matching.count().try_into().unwrap()
     }
 
-    /// The `add` action that a writer of this description commits.
+    /// The `add` action with this description.
     fn add(&self, number: usize) -> Value {
         let (mut low, mut high, mut null_count) = (Map::new(), Map::new(), Map::new());
         for (column, described) in self.described.iter().enumerate() {
@@ -257,7 +258,7 @@ impl File {
     }
 }
 
-/// A bound as writers write it: texts cut to 32 characters, timestamps to milliseconds.
+/// A bound as writers store it: texts truncated to 32 characters, timestamps to milliseconds.
 fn statistic(value_type: &str, value: &str) -> Value {
     match value_type {
         "string" => value.chars().take(32).collect::<String>().into(),
@@ -321,7 +322,7 @@ proptest! {
     }
 }
 
-/// The numbers of the files of `table` that the hints select.
+/// The numbers of the files in `table` that the hints select.
 async fn selected(table: &std::path::Path, sql: &[&str], json: Option<&Value>, limit: Option<i64>) -> Vec<String> {
     let (lake, location) = (Lake::new(LakeSettings::default()), location(table));
     let snapshot = lake.latest(&location).await.unwrap();
@@ -401,7 +402,7 @@ async fn columns_that_hold_what_their_type_does_not_tell_prune_nothing() {
 
 #[tokio::test]
 async fn what_is_kept_for_skipping_counts_among_the_cached_bytes() {
-    // Few files are judged by the caller, many by others.
+    // Few files are evaluated on the calling thread, many on others.
     for n_files in [500, 3_000] {
         let folder = TempDir::new().unwrap();
         let table = folder.path().join("t");
@@ -427,7 +428,7 @@ async fn what_is_kept_for_skipping_counts_among_the_cached_bytes() {
         let filter = Filter::from_hints(&["i = 7".to_owned()], None, None);
         let selected = lake.select(&location, &snapshot, &filter, Order::Snapshot).await.unwrap();
         assert_eq!(selected.len(), 1);
-        // The column's least and greatest value of each file.
+        // The minimum and maximum of the column in each file.
         let after = cached();
         assert!(after >= before + n_files * 2 * size_of::<i32>(), "{n_files} files: {before} and then {after}");
         lake.select(&location, &snapshot, &filter, Order::Snapshot).await.unwrap();

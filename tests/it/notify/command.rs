@@ -1,4 +1,4 @@
-//! The server and the command line as processes, and a receiver that they tell.
+//! The server and the command line as processes, with a receiver that they notify.
 
 use reqwest::Method;
 use serde_json::json;
@@ -35,7 +35,7 @@ async fn a_running_server_tells_and_the_command_tries_whether_it_would() {
     let unknown = String::from_utf8(weir.run(&["notify", "test", "opps"]).stderr).unwrap();
     assert!(unknown.contains("no webhook `opps`; there is: ops"), "{unknown}");
 
-    // The first attempt fails; the server comes back to it by itself, a restart in between.
+    // The first attempt fails; the server retries by itself, even after a restart.
     let mut server = weir.start().await;
     server.admin(Method::POST, "/freeze", json!({"reason": "an incident"})).await;
     until("attempt", async || (receiver.told("freeze.create").len() == 1).then_some(())).await;

@@ -1,4 +1,4 @@
-//! Messages on their way to receivers that are well, slow, broken or gone.
+//! Delivery of messages to receivers that work, or are slow, broken or gone.
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ async fn freeze(app: &TestApp) {
     app.post("/freeze", json!({"reason": "an incident"})).await.expect(200);
 }
 
-/// The one notification that there is.
+/// The only notification.
 async fn only(app: &TestApp) -> Value {
     let mut all = kept(app, "").await;
     assert_eq!(all.len(), 1, "{all:?}");
@@ -258,7 +258,7 @@ async fn a_message_whose_sender_died_is_sent_again_under_the_same_id() {
         let Some(app) = TestApp::each(telling(&receiver)).await.into_iter().nth(app_index) else { continue };
         receiver.is(Mood::Silent);
         freeze(&app).await;
-        // The receiver has it, and the server dies before it remembers.
+        // The receiver has the message, but the server dies before it records that.
         tokio::select! {
             () = deliver(&app) => panic!("it hangs"),
             () = until("message", async || (!receiver.received().is_empty()).then_some(())) => {}
@@ -323,7 +323,7 @@ async fn what_ended_is_forgotten_after_a_month_and_what_nobody_sends_is_given_up
         freeze(&app).await;
         deliver(&app).await;
         app.post("/unfreeze", json!({"reason": "over"})).await.expect(200);
-        // Its webhook is in nobody's settings any more.
+        // No settings name its webhook any more.
         let other = app.replica_set(|_| {});
         app.pass(3 * 86_400 + 7 * 3600);
         other.service.tidy_notifications().await.unwrap();

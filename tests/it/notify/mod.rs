@@ -1,4 +1,4 @@
-//! Signals: each noticed where it happens, told once, and delivered to a receiver over real HTTP.
+//! Signals: each is found where it arises, told once, and delivered to a receiver over HTTP.
 
 mod command;
 mod delivery;
@@ -11,25 +11,25 @@ use crate::support::{app::TestApp, receiver::TestReceiver};
 
 /// The secret of every webhook here.
 pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// The one before.
+/// The previous secret.
 pub(super) const PREVIOUS: &str = "whsec_cHJldmlvdXMtcHJldmlvdXMtcHJldmlvdXM=";
 
 pub(super) fn webhook(settings: Value) -> WebhookSettings {
     serde_json::from_value(settings).unwrap()
 }
 
-/// Has a server tell `receiver` everything, as the webhook `ops`.
+/// Makes a server send every signal to `receiver` as the webhook `ops`.
 pub(super) fn telling(receiver: &TestReceiver) -> impl Fn(&mut Settings) + use<> {
     let ops = webhook(receiver.webhook("ops", SECRET));
     move |settings| settings.notify.webhook.push(ops.clone())
 }
 
-/// Sends what is due.
+/// Sends the messages that are due.
 pub(super) async fn deliver(app: &TestApp) {
     app.service.deliver_due("ops").await.unwrap();
 }
 
-/// What is kept, oldest first.
+/// The stored notifications, oldest first.
 pub(super) async fn kept(app: &TestApp, query: &str) -> Vec<Value> {
     let page = app.get(&format!("/notifications{query}")).await.expect(200);
     page["items"].as_array().unwrap().clone()

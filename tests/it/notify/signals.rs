@@ -1,4 +1,4 @@
-//! Every kind of signal, by the way that it comes about.
+//! Every kind of signal, raised by its real cause.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{Method, Request, header};
@@ -19,7 +19,7 @@ use crate::support::{
 
 const DAY: i64 = 86_400;
 
-/// The server on each database, telling a receiver of its own.
+/// A server on each database, each with its own receiver.
 async fn each(change: impl Fn(&mut Settings)) -> Vec<(TestApp, TestReceiver)> {
     let mut all = Vec::new();
     for index in 0..2 {
@@ -55,7 +55,7 @@ async fn ends_are_told_fourteen_seven_and_one_days_before_once_each() {
         });
         let grant = app.post("/grants", grant).await.expect(201);
         let token = app.token_for_acme().await;
-        // Replicas look, too, and so does a server after a restart.
+        // Replicas look too, and so does a server after a restart.
         let other = app.replica_set(telling(&receiver));
         for day in 0..70 {
             for replica in [&app, &other] {
@@ -107,13 +107,13 @@ async fn ends_that_matter_to_nobody_are_not_told() {
         let revoked = json!({"reveal": true, "credential": "gone"});
         let revoked = app.post("/recipients/acme/tokens", revoked).await.expect(201)["id"].as_str().unwrap().to_owned();
         app.pass(20 * DAY);
-        // The first is replaced, the second revoked, the third will be fetched some day; the grant is revoked.
+        // The first token is replaced, the second revoked, the third not fetched yet; the grant is revoked.
         let rotation = json!({"existing_token_expire_in_seconds": 5 * DAY, "reveal": true});
         app.post(&format!("/recipients/acme/tokens/{old}/rotate"), rotation).await.expect(201);
         app.post(&format!("/recipients/acme/tokens/{revoked}/revoke"), json!({"reason": "lost"})).await.expect(200);
         app.post("/recipients/acme/tokens", json!({"credential": "pending"})).await.expect(201);
         app.post(&format!("/grants/{grant}/revoke"), json!({"reason": "over"})).await.expect(200);
-        // Another recipient's token ends, and it is suspended.
+        // Another recipient's token ends while it is suspended.
         app.put("/recipients/rival", json!({})).await.expect(201);
         app.post("/recipients/rival/tokens", json!({"reveal": true, "expires_in_seconds": 15 * DAY})).await.expect(201);
         app.post("/recipients/rival/suspend", json!({"reason": "audit"})).await.expect(200);
@@ -156,7 +156,7 @@ async fn a_network_is_told_when_a_recipient_is_first_seen_in_it() {
         for address in ["198.51.100.7", "198.51.100.200", "203.0.113.5", "2001:db8:1:2::3", "2001:db8:1:ffff::4"] {
             assert_eq!(read_from(&app, &token, address).await.status, 200);
         }
-        // What was seen is known after a restart, and to replicas.
+        // Known networks are remembered after a restart and by replicas.
         let other = app.replica_set(telling(&receiver)).trusting_proxy();
         assert_eq!(read_from(&other, &token, "203.0.113.77").await.status, 200);
         app.pass(2 * DAY);
@@ -167,7 +167,7 @@ async fn a_network_is_told_when_a_recipient_is_first_seen_in_it() {
         assert_eq!(networks, ["198.51.100.0/24", "203.0.113.0/24", "2001:db8:1::/48"]);
         let known: Vec<i64> = told.iter().map(|data| data["known_networks"].as_i64().unwrap()).collect();
         assert_eq!((known, &told[0]["recipient"]), (vec![0, 1, 2], &json!("acme")));
-        // Whoever reads a file by a URL that was handed out elsewhere is seen, too.
+        // A reader of a URL that was handed out elsewhere is noticed too.
         crate::support::tables::plain_table(&app.folder("files"), 5).await;
         app.put("/tables/claims.files", json!({"location": app.location("files")})).await.expect(201);
         let source = json!({"source": {"table": "claims.files"}});
@@ -270,7 +270,7 @@ async fn a_burst_of_refusals_is_told_once_a_window() {
                 "reasons": {"TOKEN_UNKNOWN": 10},
             })]
         );
-        // Those of a recipient are counted apart; what was summed up counts as often as it happened.
+        // A recipient's refusals are counted separately; a summary counts as many as it stands for.
         for _ in 0..10 {
             assert_eq!(app.shared(&token, "/shares/other").await.status, 404);
         }
@@ -406,7 +406,7 @@ async fn a_recipient_that_its_properties_leave_without_rows_is_told_once_for_eac
             "properties": ["plans"],
         });
         assert_eq!(receiver.told("view.without_rows"), std::slice::from_ref(&told));
-        // Its queries are the same news.
+        // Its queries raise the same signal, which is not told again.
         let token = app.token_for_acme().await;
         for _ in 0..2 {
             let query = Request::post("/delta-sharing/shares/insurer/schemas/v/tables/one/query")

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, which it may stop as it likes.
+//! A test's own PostgreSQL server, which the test may stop.
 
 use std::{
     env, fs,
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::process::Installation;
 
-/// What the role that serves may do.
+/// The rights of the role that serves.
 pub const GRANTS: &str = include_str!("../../../docs/postgres-roles.sql");
 
 /// A PostgreSQL server with the database `weir`, its owner, and the role that serves.
@@ -24,8 +24,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes and starts one. Where PostgreSQL is not installed, the caller's test is skipped and says so, except in CI,
-    /// where a silent skip would be a lie.
+    /// Creates and starts a cluster. If PostgreSQL is not installed, the test is skipped with a message, or fails in
+    /// CI.
     pub async fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             assert_ne!(env::var("CI").as_deref(), Ok("true"), "PostgreSQL must be installed in CI");
@@ -46,7 +46,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// An installation on it, migrated by the owner, served by the other role.
+    /// An installation on it, migrated by the owner and served by the other role.
     pub async fn install(&self) -> Installation {
         let owner = self.url("weir_owner");
         let weir = Installation::on(&self.url("weir_server"), &format!("migrate_url = \"{owner}\""));
@@ -65,12 +65,12 @@ impl Cluster {
         format!("postgres://{role}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Sets what a role's connections begin with.
+    /// Changes a setting for a role's new connections.
     pub async fn set(&self, role: &str, setting: &str, value: &str) {
         self.admin("postgres", &format!("ALTER ROLE {role} SET {setting} = {value}")).await;
     }
 
-    /// Gives a role the right to make databases.
+    /// Lets a role create databases.
     pub async fn allow_making_databases(&self, role: &str) {
         self.admin("postgres", &format!("ALTER ROLE {role} CREATEDB")).await;
     }
@@ -83,17 +83,17 @@ impl Cluster {
         self.admin("postgres", "SELECT pg_reload_conf()").await;
     }
 
-    /// Stops it as a power cut would.
+    /// Stops it immediately, like a power cut.
     pub fn crash(&self) {
         self.control(&["-m", "immediate", "stop"]);
     }
 
-    /// Has it fall silent: it holds its connections, and answers nothing.
+    /// Makes it hang: it keeps its connections but does not answer.
     pub fn silence(&self) {
         self.signal("-STOP");
     }
 
-    /// Has it go on from where it fell silent.
+    /// Resumes it.
     pub fn speak_again(&self) {
         self.signal("-CONT");
     }
@@ -101,7 +101,7 @@ impl Cluster {
     fn signal(&self, signal: &str) {
         let pid = fs::read_to_string(self.path().join("data/postmaster.pid")).unwrap();
         let postmaster = pid.lines().next().unwrap();
-        // Those that answer, too, and the postmaster first, so that there is no further one.
+        // The backends too, but the postmaster first, so that no further one starts.
         let children = || {
             let listed = Command::new("pgrep").args(["-P", postmaster]).output().unwrap();
             String::from_utf8(listed.stdout).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
@@ -111,8 +111,8 @@ impl Cluster {
         }
     }
 
-    /// Starts it, and waits until it has recovered. That it syncs the whole file system before, rather than file by file,
-    /// takes nothing from what it has promised.
+    /// Starts it and waits until it has recovered. It syncs the whole file system first instead of file by file, which
+    /// weakens none of its guarantees.
     pub fn start_again(&self) {
         let options = format!(
             "-p {} -k {} -c listen_addresses=127.0.0.1 -c max_connections=100 -c recovery_init_sync_method=syncfs",

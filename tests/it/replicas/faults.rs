@@ -1,6 +1,6 @@
-//! Servers and databases that are killed under load.
+//! Servers and databases are killed under load.
 //!
-//! After each fault: every URL that a client received has its event, the chain verifies, nothing is half done.
+//! After each fault, every URL that a client received has its event, the chain verifies, and nothing is half done.
 
 use std::{
     collections::HashSet,
@@ -25,10 +25,10 @@ use crate::support::{
     tables::plain_table,
 };
 
-/// How many queries are answered before a fault.
+/// How many queries are answered before each fault.
 const ANSWERED_FIRST: usize = 10;
 
-/// Readers that query until they are told to stop, and remember what they got.
+/// Readers that query until they are stopped, and keep what they received.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -48,7 +48,7 @@ impl Load {
                     if read.status == Some(StatusCode::OK) {
                         answered.fetch_add(1, Ordering::Relaxed);
                     } else {
-                        // A client that is refused does not hammer.
+                        // A refused client waits before it retries.
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                     reads.push(read);
@@ -59,7 +59,7 @@ impl Load {
         Self { readers: readers.collect(), stop, answered }
     }
 
-    /// Lets some more be answered, and then some time pass.
+    /// Waits until more queries are answered, and a little longer.
     async fn run(&self) {
         let before = self.answered.load(Ordering::Relaxed);
         while self.answered.load(Ordering::Relaxed) < before + ANSWERED_FIRST {
@@ -78,7 +78,7 @@ impl Load {
     }
 }
 
-/// Every URL that was received has its event, and no grant or token is half made.
+/// Checks that every received URL has its event, and that no grant or token is half created.
 fn check(reads: &[Read], events: &[Value]) {
     let allowed: HashSet<&str> = events
         .iter()
@@ -106,7 +106,7 @@ async fn a_killed_server_leaves_a_whole_trail() {
     for round in 0..rounds(25) {
         let load = Load::on(&[&weir, &other], &token);
         load.run().await;
-        // A change may be under way when the process dies; it is there with its event, or not at all.
+        // A change may be in progress when the process dies; it is stored with its event, or not at all.
         let name = format!("/recipients/half-{round}");
         let body = json!({});
         let change = weir.ask(Method::PUT, &name, &body);
@@ -132,7 +132,7 @@ fn kill(weir: &Weir) {
     assert!(killed.unwrap().success());
 }
 
-/// Checks what a server says whose database is gone.
+/// Checks the answers of a server whose database is gone.
 async fn is_away(weir: &Weir, token: &str) {
     let get = |path: &str| weir.client.get(format!("{}{path}", weir.url)).send();
     let (read, health, ready) = tokio::join!(weir.query(token), get("/healthz"), get("/readyz"));
@@ -170,11 +170,11 @@ async fn a_database_that_is_killed_under_load_loses_nothing() {
     let servers = [installation.start().await, installation.start().await];
     installation.share(&servers[0]).await;
     let (_, token) = servers[0].issue("default").await;
-    // The load never pauses: requests are in every state when the database goes, and when it comes back.
+    // The load never pauses, so requests are in every state when the database goes and when it returns.
     let load = Load::on(&[&servers[0], &servers[1]], &token);
     for round in 0..rounds(25) {
         load.run().await;
-        // A change may be under way, too; it is there with its event, or not at all.
+        // A change may be in progress too; it is stored with its event, or not at all.
         let name = format!("/recipients/half-{round}");
         let body = json!({});
         let change = servers[round % 2].ask(Method::PUT, &name, &body);
@@ -220,7 +220,7 @@ async fn a_server_that_is_asked_to_stop_ends_though_its_database_is_silent() {
     assert_eq!(ready.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(read.urls, 0, "{read:?}");
     weir.ask_to_stop();
-    // No drain, a grace of 5 seconds, and a few more for the last words.
+    // No drain, a grace of 5 seconds, and a few more to finish.
     let took = weir.wait_for_end().await;
     cluster.speak_again();
     assert!(took < Duration::from_secs(40), "{took:?}: {}", weir.log());
@@ -238,7 +238,7 @@ async fn a_server_on_a_database_that_takes_no_changes_is_not_ready_and_says_why(
     let ready = async || weir.client.get(format!("{}/readyz", weir.url)).send().await.unwrap().status();
     assert_eq!(ready().await, StatusCode::OK);
     let anew = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'weir_server'";
-    // As a primary that became a standby.
+    // Like a primary that became a standby.
     cluster.set("weir_server", "default_transaction_read_only", "on").await;
     cluster.admin("postgres", anew).await;
     until("server that is not ready", async || (!ready().await.is_success()).then_some(())).await;
@@ -247,7 +247,7 @@ async fn a_server_on_a_database_that_takes_no_changes_is_not_ready_and_says_why(
     cluster.set("weir_server", "default_transaction_read_only", "off").await;
     cluster.admin("postgres", anew).await;
     weir.wait_until_ready().await;
-    // Somebody holds the chain's head and does not let go.
+    // Another connection holds the lock on the chain's head.
     let mut holder = PgConnection::connect(&cluster.url("weir_owner")).await.unwrap();
     sqlx::raw_sql("BEGIN; SELECT 1 FROM audit_head FOR UPDATE").execute(&mut holder).await.unwrap();
     until("server that is not ready", async || (!ready().await.is_success()).then_some(())).await;
@@ -257,8 +257,8 @@ async fn a_server_on_a_database_that_takes_no_changes_is_not_ready_and_says_why(
     weir.wait_until_ready().await;
 }
 
-/// A server is killed while it makes copies, by the real clock: what it had claimed is another's as soon as it is not
-/// heard of for a few seconds.
+/// A server is killed while it makes copies, by the real clock. Another takes its claims over once they have not been
+/// renewed for a few seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_server_was_making_another_makes_within_a_minute() {
     let Some(cluster) = Cluster::start().await else { return };
@@ -285,7 +285,7 @@ async fn what_a_killed_server_was_making_another_makes_within_a_minute() {
     first.grant().await;
     let (_, token) = first.issue("default").await;
 
-    // The first server has claimed the copy, and hangs where it writes it.
+    // The first server has claimed the copy and hangs while it writes it.
     s3.hold();
     let reader = first.reader();
     let (unread, killed) = tokio::join!(reader.query(&token), async {
@@ -304,7 +304,7 @@ async fn what_a_killed_server_was_making_another_makes_within_a_minute() {
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
-/// The same for a lease of background tasks. It lasts 45 seconds, which is longer than a run of the tests should wait:
+/// The same for a lease of background tasks. It lasts 45 seconds, too long for every run of the tests:
 /// `cargo test --test it -- --ignored a_killed_servers_lease`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "waits for a lease of 45 seconds"]
@@ -315,7 +315,7 @@ async fn a_killed_servers_lease_is_anothers_within_a_minute() {
     installation.share(&first).await;
     let db = Db::connect_read_only(&cluster.url("weir_server")).await.unwrap();
     let sealed = async || db.find_last_checkpoint().await.unwrap().map(|checkpoint| checkpoint.seq);
-    // Whoever seals holds the lease.
+    // The server that seals holds the lease.
     until("first checkpoint", sealed).await;
     let second = installation.start().await;
     first.kill();

@@ -1,7 +1,6 @@
-//! Reads, rotations and revocations in every order, over two servers on one database.
+//! Reads, rotations and revocations in every order, on two servers with one database.
 //!
-//! What must hold in each: behind the event of what tightened stands no event that allowed under it, and who received
-//! URLs has their event.
+//! In every order, no allow follows the event that tightened it, and every client that received URLs has its event.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -15,7 +14,7 @@ use serde_json::Value;
 use super::{cluster::Cluster, rounds, tightening::Tightening};
 use crate::support::process::{FILES, Read};
 
-/// How many reads race with each tightening.
+/// The number of reads that race with each tightening.
 const READS: usize = 24;
 
 struct Round {
@@ -36,7 +35,7 @@ async fn no_event_allows_behind_the_one_that_ended_access() {
     for round in 0..rounds(99) {
         let tightening = Tightening::ALL[round % Tightening::ALL.len()];
         let (token_id, token) = replicas[round % 2].issue(&format!("round-{round}")).await;
-        // The change comes after some of the reads, and among the rest.
+        // The change comes after some of the reads and among the rest.
         let (answered, first) = (AtomicUsize::new(0), rand::rng().random_range(0..READS));
         let reads = (0..READS).map(|read| {
             let (weir, token, answered) = (&replicas[read % 2], &token, &answered);
@@ -55,7 +54,7 @@ async fn no_event_allows_behind_the_one_that_ended_access() {
             tightening.tighten(&replicas[(round / 2) % 2], &token_id, &grant_id).await;
         };
         let (reads, ()) = tokio::join!(join_all(reads), tightened);
-        // Whoever asks from now on is refused, at every replica.
+        // Later requests are refused at every replica.
         for weir in &replicas {
             let read = weir.query(&token).await;
             let is_refused = read.status.is_some_and(|status| status.is_client_error());
@@ -70,7 +69,7 @@ async fn no_event_allows_behind_the_one_that_ended_access() {
         let mine = |event: &&Value| event["token_id"] == round.token_id.as_str();
         let own: Vec<&Value> = events.iter().filter(mine).collect();
         let first = own.first().unwrap()["seq"].as_i64().unwrap();
-        // What concerns everybody, and grants, name no token; the next such event behind the round's first is its own.
+        // Freezes and grants' events name no token; the next one after the round's first event belongs to the round.
         let ended = events.iter().find(|event| {
             event["action"] == round.tightening.action()
                 && event["seq"].as_i64().unwrap() > first
@@ -114,7 +113,7 @@ async fn a_revocation_at_one_replica_is_felt_at_the_other() {
             Instant::now()
         };
         let denied = async {
-            // Asked without a pause, so that the first refusal is seen when it comes.
+            // Asked without pause, so that the first refusal is seen at once.
             let mut last_allowed = None;
             loop {
                 let sent = Instant::now();
@@ -126,7 +125,7 @@ async fn a_revocation_at_one_replica_is_felt_at_the_other() {
             }
         };
         let (revoked, (last_allowed, denied)) = tokio::join!(revoke, denied);
-        // Nothing that was asked after the revocation was answered is allowed, at whichever replica.
+        // No request sent after the revocation was answered is allowed, at any replica.
         assert!(last_allowed.is_none_or(|sent| sent < revoked), "round {round}");
         latencies.push(denied.saturating_duration_since(revoked));
     }

@@ -1,4 +1,4 @@
-//! Several servers on one database, and what befalls them.
+//! Several servers on one database, and the faults they must survive.
 
 pub mod cluster;
 mod faults;
@@ -9,7 +9,7 @@ mod rotation;
 mod streams;
 mod tightening;
 
-/// How often a test that is repeated at random is, unless `WEIR_TEST_ROUNDS` says otherwise.
+/// How many rounds a randomised test runs; `WEIR_TEST_ROUNDS` overrides it.
 fn rounds(usual: usize) -> usize {
     std::env::var("WEIR_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
 }

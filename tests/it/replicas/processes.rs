@@ -1,4 +1,4 @@
-//! What several processes share, and what each checks when it starts.
+//! What several processes share, and what each checks at its start.
 
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -26,7 +26,7 @@ async fn three_replicas_write_one_trail_and_seal_it_once() {
         weir.stop();
     }
     let verified = installation.run_well(&["audit", "verify"]);
-    // The last one to stop has sealed what the others wrote.
+    // The last server to stop has sealed the events of the others.
     let db = Db::connect_read_only(&cluster.url("weir_server")).await.unwrap();
     let (head, sealed) = (db.find_audit_head().await.unwrap(), db.find_last_checkpoint().await.unwrap().unwrap());
     assert_eq!(sealed.seq, head.seq, "{verified}");
@@ -39,7 +39,7 @@ async fn replicas_hand_out_one_profile_a_link_and_share_one_quota() {
     let installation = cluster.install().await;
     let replicas = [installation.start().await, installation.start().await];
     installation.share(&replicas[0]).await;
-    // Few enough that nobody who comes second is told to slow down.
+    // Few enough that no caller is told to slow down.
     for round in 0..8 {
         let asked = json!({"credential": format!("link-{round}")});
         let issued = replicas[round % 2].admin(Method::POST, "/recipients/acme/tokens", asked).await;

@@ -1,4 +1,4 @@
-//! A replica that is asked to stop says so before it does.
+//! A replica that is told to stop reports that before it stops.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use reqwest::StatusCode;
 use super::cluster::Cluster;
 use crate::support::process::{FILES, Installation, Weir, until};
 
-/// Longer than any test waits: what ends in less was not waited for.
+/// Longer than any test waits: a server that ends sooner did not wait for it.
 const LONG: u64 = 300;
 
-/// What `/readyz` answers, and whether the connection ends with it.
+/// The answer of `/readyz`, and whether it closes the connection.
 async fn readiness(weir: &Weir) -> Option<(StatusCode, String, bool)> {
     let answer = weir.client.get(format!("{}/readyz", weir.url)).send().await.ok()?;
     let closes = answer.headers().get("connection").is_some_and(|value| value == "close");

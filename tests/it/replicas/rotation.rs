@@ -1,4 +1,4 @@
-//! The root key is exchanged under running servers, one after another.
+//! The root key is rotated while servers run, one server after another.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::cluster::Cluster;
 use crate::support::process::{FILES, Installation, Weir};
 
-/// The path of the first file's URL that a query answers.
+/// The path of the first file's URL in a query's answer.
 async fn file_url(weir: &Weir, token: &str) -> String {
     let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/claims/query", weir.url);
     let answer = weir.client.post(url).bearer_auth(token).json(&json!({})).send().await.unwrap();
@@ -22,7 +22,7 @@ async fn fetch(weir: &Weir, path: &str) -> StatusCode {
     weir.client.get(format!("{}{path}", weir.url)).send().await.unwrap().status()
 }
 
-/// The token of the second page of a listing.
+/// The token of a listing's second page.
 async fn page(weir: &Weir) -> String {
     let listed = weir.admin(Method::GET, "/audit?max_results=1", Value::Null).await;
     listed["next_page_token"].as_str().unwrap().to_owned()
@@ -39,7 +39,7 @@ fn keys(installation: &Installation) -> Vec<Value> {
     listed["items"].as_array().unwrap().clone()
 }
 
-/// That nothing of a key's bytes is in `text`, in any usual form.
+/// Checks that `text` contains a key's bytes in no common encoding.
 fn holds_no_key(text: &str, file: &Path) {
     let key = fs::read(file).unwrap();
     let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -78,7 +78,7 @@ async fn a_root_key_is_exchanged_without_a_gap() {
         weir.stop();
         *weir = installation.start().await;
     }
-    // Then they come to use it; what either makes meanwhile, the other takes.
+    // Then they begin to use it; each accepts what the other makes meanwhile.
     installation.use_keys(&["weir-2.key", "weir.key"]);
     first.stop();
     first = installation.start().await;
@@ -118,7 +118,7 @@ async fn a_root_key_is_exchanged_without_a_gap() {
     assert_eq!(activated[0]["object"], created[0]["object"]);
     assert_eq!(activated[0]["change"]["replaces"], old["fingerprint"]);
 
-    // A server that was forgotten is refused, and says what it lacks.
+    // A server with only the old key is refused and names what it lacks.
     installation.use_keys(&["weir.key"]);
     let refused = installation.run(&["serve"]);
     let told = String::from_utf8(refused.stderr).unwrap();
@@ -132,7 +132,7 @@ async fn a_root_key_is_exchanged_without_a_gap() {
         })
     );
 
-    // Whoever has only the old public key verifies all of it.
+    // A verifier with only the old public key can verify the whole trail.
     installation.use_keys(&["weir-2.key", "weir.key"]);
     for weir in [&mut first, &mut second] {
         weir.stop();
@@ -170,7 +170,7 @@ async fn one_server_exchanges_its_key_in_one_step_and_may_keep_its_pseudonyms() 
     weir.stop();
     assert!(installation.run_well(&["audit", "verify"]).contains("the same as"));
 
-    // Without the old key its pseudonyms cannot be made, and its checkpoints not be verified.
+    // Without the old key, its pseudonyms cannot be made and its checkpoints cannot be verified.
     installation.use_keys(&["weir-2.key"]);
     let told = String::from_utf8(installation.run(&["serve"]).stderr).unwrap();
     assert!(told.contains("views.pseudonym_key") && told.contains("weir keys list"), "{told}");

@@ -1,4 +1,4 @@
-//! Answers that still run when access ends, at the server that answers or at another.
+//! Answers that are still running when access ends, at the same server or at another.
 
 use std::{
     fs::File,
@@ -18,28 +18,26 @@ use crate::support::{
 
 /// Enough that no buffer between server and client holds the whole answer.
 const MANY: usize = 60_000;
-/// The size of the one file that there is, in bytes; nothing of it is written. Enough that nobody has read it all when
-/// it is cut off.
+/// The size of the only file in bytes; it is sparse. Large enough that no reader finishes it before the cut.
 const LARGE: u64 = 1 << 36;
-/// A slow reader's rest after each chunk, which keeps the answer running.
+/// The pause of a slow reader after each chunk, which keeps the answer running.
 const REST: Duration = Duration::from_millis(5);
-/// How soon an answer stops after access has ended: within the second that is promised, and what a busy machine takes
-/// to notice.
+/// How soon an answer must stop after access has ended: the promised second, plus the time that a busy machine needs.
 const SOON: Duration = Duration::from_secs(3);
 
-/// A large table, and a large file in it.
+/// Creates a table with many files, of which one is large.
 fn prepare(installation: &Installation) {
     std::fs::remove_dir_all(installation.table()).unwrap();
     let mut log = HandWrittenLog::plain(&installation.table());
     let names: Vec<_> = (0..MANY).map(|file| format!("part-{file:08}.parquet")).collect();
     log.commit(&names.iter().map(|name| add(name, 100)).collect::<Vec<_>>());
-    // The one that the first page begins with is large.
+    // The file that comes first on the first page is large.
     let first = names.iter().min_by_key(|name| XxHash64::oneshot(0, name.as_bytes())).unwrap();
     let file = File::create(installation.table().join(first)).unwrap();
     file.set_len(LARGE).unwrap();
 }
 
-/// Begins to read the table; the answer, and the URLs received so far.
+/// Starts to read the table. Returns the answer and the URLs received so far.
 async fn begin(weir: &Weir, token: &str, capabilities: &str) -> (Response, Vec<u8>) {
     let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/claims/query", weir.url);
     let request = weir.client.post(url).bearer_auth(token).header("delta-sharing-capabilities", capabilities);
@@ -48,7 +46,7 @@ async fn begin(weir: &Weir, token: &str, capabilities: &str) -> (Response, Vec<u
     (answer, first.to_vec())
 }
 
-/// Reads the rest; the whole text, and whether it came to a proper end.
+/// Reads the rest. Returns the whole text and whether it ended properly.
 async fn rest((mut answer, mut text): (Response, Vec<u8>)) -> (String, bool) {
     loop {
         match answer.chunk().await {
@@ -60,7 +58,7 @@ async fn rest((mut answer, mut text): (Response, Vec<u8>)) -> (String, bool) {
     }
 }
 
-/// Begins to fetch the large file through the server.
+/// Starts to download the large file through the server.
 async fn download(weir: &Weir, token: &str) -> Response {
     let body = json!({"limitHint": 1, "maxFiles": 1});
     let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/claims/query", weir.url);
@@ -72,7 +70,7 @@ async fn download(weir: &Weir, token: &str) -> Response {
     answer
 }
 
-/// Reads until the file is cut off; false where it goes on for too long.
+/// Reads until the file is cut off; returns false if it goes on for too long.
 async fn is_cut_off(mut answer: Response) -> bool {
     let began = Instant::now();
     while began.elapsed() < SOON {
@@ -93,7 +91,7 @@ fn urls(text: &str) -> usize {
     text.matches("\"url\"").count()
 }
 
-/// Lets `answering` stream while access ends at `ending`.
+/// Streams from `answering` while access ends at `ending`.
 async fn stops(answering: &Weir, ending: &Weir, tightening: Tightening, grant_id: &str) {
     let (id, token) = answering.issue(&format!("{tightening:?}")).await;
     let cut = begin(answering, &token, "responseformat=parquet").await;
@@ -158,7 +156,7 @@ async fn a_running_answer_stops_within_a_second_of_a_revocation_at_another_repli
     }
 }
 
-/// How many requests are in flight, but for the one that asks.
+/// The number of requests in flight, without this one.
 async fn in_flight(weir: &Weir) -> u64 {
     let text = weir.client.get(format!("{}/metrics", weir.url)).send().await.unwrap().text().await.unwrap();
     let line = text.lines().find(|line| line.starts_with("weir_http_requests_in_flight ")).unwrap();
@@ -201,7 +199,7 @@ async fn a_download_that_nobody_takes_is_given_up_when_its_access_ends() {
     until("room for another stream", answered).await;
 }
 
-/// What a killed server had announced is all that anybody learns of its downloads.
+/// A killed server's downloads are known only from what it announced before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_byte_is_delivered_unannounced_by_a_server_that_is_killed() {
     let installation = Installation::sqlite();

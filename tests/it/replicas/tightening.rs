@@ -1,11 +1,11 @@
-//! What ends or changes somebody's access, as an operator does it at any replica.
+//! The ways to end or change access, as an operator does it at any replica.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::process::Weir;
 
-/// What ends or changes somebody's access.
+/// A way to end or change access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tightening {
     RevokeToken,
@@ -20,7 +20,7 @@ pub enum Tightening {
 }
 
 impl Tightening {
-    /// All of them.
+    /// Every way.
     pub const ALL: [Self; 9] = [
         Self::RevokeToken,
         Self::RotateToken,
@@ -33,7 +33,7 @@ impl Tightening {
         Self::RemoveObject,
     ];
 
-    /// What it is recorded as.
+    /// The action of its event.
     pub fn action(self) -> &'static str {
         match self {
             Self::RevokeToken => "token.revoke",
@@ -47,7 +47,7 @@ impl Tightening {
         }
     }
 
-    /// What a running answer that it ends is recorded with.
+    /// The reason recorded for a running answer that it ends.
     pub fn reason(self) -> &'static str {
         match self {
             Self::RevokeToken => "TOKEN_REVOKED",
@@ -60,7 +60,7 @@ impl Tightening {
         }
     }
 
-    /// What a client of such an answer is told.
+    /// The status of such an answer.
     pub fn status(self) -> u16 {
         match self {
             Self::RevokeToken | Self::RotateToken => 401,
@@ -69,12 +69,12 @@ impl Tightening {
         }
     }
 
-    /// Whether the same token may read on, by something else than before.
+    /// Whether the same token may go on reading, on another basis.
     pub fn goes_on(self) -> bool {
         self == Self::ReplaceGrant
     }
 
-    /// Does it to a token or a grant of `acme`, or to all that there is.
+    /// Applies it to a token or grant of `acme`, or to everything.
     pub async fn tighten(self, weir: &Weir, token_id: &str, grant_id: &str) {
         let reason = json!({"reason": "a test"});
         let (method, path, body) = match self {
@@ -101,7 +101,7 @@ impl Tightening {
         weir.admin(method, &path, body).await;
     }
 
-    /// Undoes it, as far as the next round needs; the grant that allows from then on.
+    /// Undoes it as far as the next round needs. Returns the grant in force from then on.
     pub async fn loosen(self, weir: &Weir, grant_id: &str) -> String {
         let reason = json!({"reason": "a test"});
         match self {

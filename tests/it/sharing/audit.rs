@@ -45,8 +45,8 @@ async fn trail(app: &TestApp) -> Vec<Value> {
     page["items"].as_array().unwrap().clone()
 }
 
-/// The events of requests by recipients and by nobody known, since there were `since` events; those that only tell how
-/// an answer ended are left out.
+/// The events of requests by recipients and unknown callers after the first `since` events, without those that only
+/// tell how an answer ended.
 async fn requests_since(app: &TestApp, since: usize) -> Vec<Value> {
     let mut events = trail(app).await;
     events.drain(..since);
@@ -246,7 +246,7 @@ async fn a_look_at_a_files_size_never_stands_for_its_bytes(app: TestApp) {
     assert_eq!(summed, [(json!(0), json!(2)), (json!(1), json!(1))]);
 }
 
-/// A server that is killed writes nothing more: whatever left it has to be on record before.
+/// A server that is killed writes nothing more, so everything that left it must be on record before.
 #[tokio::test]
 async fn no_byte_of_a_file_leaves_before_it_is_announced() {
     for database in TestDatabase::each().await {
@@ -329,7 +329,7 @@ async fn every_refusal_is_recorded_whatever_it_is_refused_for(app: TestApp) {
         assert_eq!(reader.send(method, path, &[], "").await.status, status, "{path}");
         assert_eq!(app.events("request.unknown").await.len(), before + 1, "{path}");
     }
-    // Who may not ask is told no more than that.
+    // A caller that may not ask is told only that.
     app.post("/shares/insurer/recipients/acme/revoke", json!({"reason": "over"})).await.expect(200);
     app.post("/recipients/acme/suspend", json!({"reason": "over"})).await.expect(200);
     for path in ["/nothing", "/shares/%FF"] {
@@ -340,10 +340,10 @@ async fn every_refusal_is_recorded_whatever_it_is_refused_for(app: TestApp) {
 
 async fn no_allowing_event_follows_a_revocation(app: TestApp) {
     let reader = acme_with_steps(&app).await;
-    // As many refusals as are told one by one.
+    // As many refusals as are recorded one by one.
     let queries = join_all((0..20).map(|_| reader.query("steps", json!({}))));
     let revocation = async {
-        // Some queries are on their way by then.
+        // By then, some queries have started.
         for _ in 0..8 {
             tokio::task::yield_now().await;
         }
@@ -390,10 +390,10 @@ impl<'a> MakeWriter<'a> for Collected {
 
 async fn logs_hold_no_secrets(app: TestApp) {
     let collected = Collected::default();
-    // Everything of ours, and of others what the server lets through.
+    // All logs of Weir itself, and those of other crates at the level that the server uses.
     let filter = tracing_subscriber::EnvFilter::new("warn,weir=trace");
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(collected.clone()).finish();
-    // Where there is one subscriber alone, tracing asks that of whichever thread logs first whether anybody listens.
+    // With a single subscriber, tracing caches the interest of the thread that logs first, so a second one exists.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _logging = tracing::subscriber::set_default(subscriber);
 
@@ -408,7 +408,7 @@ async fn logs_hold_no_secrets(app: TestApp) {
         secrets.push(end[token].as_str().unwrap().to_owned());
         reader.query("steps", json!({token.replace("next", "").replacen('P', "p", 1): end[token]})).await;
     }
-    // Successes, refusals and faults all log.
+    // Successes, refusals and faults are all logged.
     reader.ask("steps", "/changes?startingVersion=0&secretParameter=s3cr3t-value", "").await;
     reader.get("/shares?pageToken=s3cr3t-value").await;
     let stranger = Reader { app: &app, token: "s3cr3t-value".into() };

@@ -1,4 +1,4 @@
-//! Who may read: tokens, grants, and what nobody else's identifiers open.
+//! Who may read: tokens, grants, and identifiers that belong to others.
 
 use axum::body::Body;
 use http::{Method, Request, header};
@@ -20,7 +20,7 @@ on_both_databases!(
     recipients_outside_their_networks_are_told_their_address,
 );
 
-/// Every route of the protocol below a share, with a body where it takes one.
+/// Every route of the protocol below a share, with a body if it takes one.
 pub(super) const ROUTES: [(&str, &str, &str); 13] = [
     ("GET", "/shares/insurer", ""),
     ("GET", "/shares/insurer/schemas", ""),
@@ -34,7 +34,7 @@ pub(super) const ROUTES: [(&str, &str, &str); 13] = [
     ("GET", "/shares/insurer/schemas/s/tables/steps/changes?startingVersion=0", ""),
     ("POST", "/shares/insurer/schemas/s/tables/steps/queries/1", "{}"),
     ("POST", "/shares/insurer/schemas/s/tables/steps/temporary-table-credentials", ""),
-    // What is wrong with a request is told only to those who may send it.
+    // A fault in a request is told only to callers that may send it.
     ("POST", "/shares/insurer/schemas/s/tables/steps/query", "{nonsense"),
 ];
 
@@ -157,13 +157,13 @@ async fn every_route_refuses_whoever_lost_its_access(app: TestApp) {
 
     app.post("/shares/insurer/recipients/acme/revoke", json!({"reason": "over"})).await.expect(200);
     expect_on_every_route(&every_route(&acme).await, 403, "PERMISSION_DENIED");
-    // Nothing below a share whose grant has ended can be told apart.
+    // Below a share whose grant has ended, all answers are alike.
     acme.get("/shares/insurer/schemas/nothing/tables").await.refusal(403, "PERMISSION_DENIED");
     assert_eq!(acme.get("/shares").await.expect(200)["items"], json!([]));
 }
 
-/// Whatever is there or not below a share that was never granted, is no longer, is not yet, or not to this token: one
-/// answer to all of it, on every route.
+/// Below a share that was never granted, is no longer or not yet granted, or is not granted to this token, every route
+/// answers alike, whether a table exists or not.
 async fn below_a_share_that_is_over_or_not_yet_nothing_can_be_told_apart(app: TestApp) {
     let acme = acme_with_steps(&app).await;
     let id = app.get("/grants").await.expect(200)["items"][0]["id"].as_str().unwrap().to_owned();
@@ -176,12 +176,12 @@ async fn below_a_share_that_is_over_or_not_yet_nothing_can_be_told_apart(app: Te
     };
     let rival = Reader::rival(&app).await;
     all_alike(&rival, 404).await;
-    // Not to this token.
+    // Not granted to this token.
     app.put("/shares/more", json!({})).await.expect(201);
     let narrow = json!({"reveal": true, "credential": "narrow", "shares": ["more"]});
     let narrow = app.post("/recipients/acme/tokens", narrow).await.expect(201);
     all_alike(&Reader { app: &app, token: narrow["token"].as_str().unwrap().to_owned() }, 404).await;
-    // Its agreement is over, its window, and then its grant.
+    // Its agreement ends, then its window, and then its grant.
     let ends = json!({"agreement": {"ref": "A-7", "valid_until": text(5)}});
     let grant = app.post("/grants", replace(&id, ends)).await.expect(201);
     app.pass(5);
@@ -193,7 +193,7 @@ async fn below_a_share_that_is_over_or_not_yet_nothing_can_be_told_apart(app: Te
     assert_eq!(acme.get("/shares/insurer").await.status, 200);
     app.pass(5);
     all_alike(&acme, 403).await;
-    // A window that has not begun is none.
+    // A window that has not begun counts as no grant.
     app.put("/recipients/later", json!({})).await.expect(201);
     let later = json!({"share": "insurer", "recipient": "later", "valid_from": text(60)});
     app.post("/grants", later).await.expect(201);
@@ -204,7 +204,7 @@ async fn below_a_share_that_is_over_or_not_yet_nothing_can_be_told_apart(app: Te
     assert_eq!(later.get("/shares/insurer").await.status, 200);
 }
 
-/// Asks on every route for what is there, and for names that are not, which must be answered alike but for those names.
+/// Asks on every route for existing and for missing names; apart from the names, the answers must be alike.
 async fn all_alike(reader: &Reader<'_>, status: u16) {
     for (method, path, body) in ROUTES {
         let mut told = Vec::new();
@@ -224,7 +224,7 @@ async fn all_alike(reader: &Reader<'_>, status: u16) {
 
 async fn nobody_elses_identifiers_open_anything(app: TestApp) {
     let acme = acme_with_steps(&app).await;
-    // The same tables under a share of the rival's, so that only the recipient differs.
+    // The same tables in a share of the rival, so that only the recipient differs.
     let rival = Reader::rival(&app).await;
     app.post("/grants", json!({"share": "insurer", "recipient": "rival"})).await.expect(201);
     app.put("/shares/more", json!({})).await.expect(201);
@@ -246,13 +246,13 @@ async fn nobody_elses_identifiers_open_anything(app: TestApp) {
     let token = changes["nextPageToken"].as_str().unwrap();
     let path = format!("/changes?startingVersion=0&maxFiles=1&pageToken={token}");
     rival.ask("steps", &path, "").await.refused_parameter("Error decoding the page token");
-    // One kind of token is no other kind.
+    // A token of one kind is not accepted as another kind.
     acme.query("steps", json!({"pageToken": end["refreshToken"]})).await.refused_parameter("Error decoding");
     acme.query("steps", json!({"refreshToken": end["nextPageToken"]})).await.refused_parameter("Error decoding");
     acme.query("steps", json!({"pageToken": token})).await.refused_parameter("mismatch");
     acme.get(&format!("/shares?pageToken={token}")).await.refused_parameter("invalid 'nextPageToken'");
 
-    // A file's URL stands on the token it was handed to: it lives and dies with that one.
+    // A file's URL depends on the token it was issued to and ends with it.
     let url = page.of_kind("file")[0]["url"].as_str().unwrap().to_owned();
     assert_eq!(acme.fetch(&url).await.status, 200);
     app.post("/recipients/rival/suspend", json!({"reason": "test"})).await.expect(200);

@@ -1,7 +1,7 @@
-//! What an answer stands on changes behind the decision and before its event is written: nothing is handed out on what
-//! was, whatever changed.
+//! Facts change after the decision and before its event is written: nothing is handed out on the old facts, whatever
+//! changed.
 //!
-//! The storage holds the request that every answer makes between the two, so that each race is run in its one bad order.
+//! The storage holds the request that every answer makes in between, so each race runs in its one bad order.
 
 use std::future::Future;
 
@@ -29,7 +29,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// One on each database.
+    /// Creates one on each database.
     async fn each() -> Vec<Self> {
         let mut stages = Vec::new();
         for database in TestDatabase::each().await {
@@ -62,7 +62,7 @@ impl Stage {
         self.reader().query("steps", json!({})).await
     }
 
-    /// What is asked while `change` is made: behind the decision, before the event.
+    /// Sends `ask` while `change` is made: after the decision, before the event.
     async fn during(&self, ask: impl Future<Output = Answer>, change: impl Future<Output = ()>) -> Answer {
         self.server.hold();
         let changed = async {
@@ -73,7 +73,7 @@ impl Stage {
         tokio::join!(ask, changed).0
     }
 
-    /// An operator's request that succeeds.
+    /// Sends an operator's request that must succeed.
     async fn post(&self, path: &str, body: Value) -> Value {
         let answer = self.app.post(path, body).await;
         assert!(answer.status.is_success(), "{path}: {}", answer.text);
@@ -84,14 +84,14 @@ impl Stage {
         self.app.patch("/recipients/acme", body).await.expect(200);
     }
 
-    /// Replaces the grant by one for another purpose.
+    /// Replaces the grant by one with another purpose.
     async fn replace_grant(&self) -> String {
         let grant = json!({"share": "insurer", "recipient": "acme", "purpose": "billing", "replaces": self.grant_id});
         id(&self.post("/grants", grant).await)
     }
 
-    /// Changes how the table is shared, under the trail's lock as an operator's change is. (The admin API would ask the
-    /// storage first, which is held.)
+    /// Changes how the table is shared, under the audit chain's lock like an operator's change. (The admin API would
+    /// first ask the storage, which is held.)
     async fn hide_history(&self) {
         let db = &self.app.service.db;
         let share = db.find_share("insurer").await.unwrap().unwrap();
@@ -110,7 +110,7 @@ impl Stage {
         self.app.events(action).await.remove(0)
     }
 
-    /// Whether the newest event of `action` refuses for `reason` and discloses nothing.
+    /// Checks that the newest event of `action` is a refusal for `reason` that discloses nothing.
     async fn is_refused(&self, action: &str, reason: &str) {
         let event = self.newest(action).await;
         assert_eq!((&event["decision"], &event["reason"]), (&json!("deny"), &json!(reason)), "{event}");
@@ -128,7 +128,7 @@ fn id(answer: &Value) -> String {
     answer["id"].as_str().unwrap().to_owned()
 }
 
-/// What a client is told whose answer must be asked for again: connectors do so by themselves.
+/// Checks an answer that tells the client to ask again, which connectors do by themselves.
 #[track_caller]
 fn is_asked_again(answer: &Answer) {
     reasons::is_told(answer, Reason::AccessChanged);
@@ -162,7 +162,7 @@ async fn the_end_of_access_says_how_many_urls_outlive_it_and_until_when() {
             let said = (&ended["effective_by"], &ended["outstanding_urls"]);
             assert_eq!(said, (&json!(last), &json!(issued)), "{path}");
         }
-        // When the first URLs have died of themselves, the others are left; and then none.
+        // When the first URLs expire, the others are left, and then none.
         app.pass(3_000);
         let again = stage.post(&format!("/grants/{}/revoke", stage.grant_id), json!({})).await;
         assert_eq!((&again["effective_by"], &again["outstanding_urls"]), (&json!(last), &json!(issued - files.len())));
@@ -321,7 +321,7 @@ async fn what_does_not_concern_an_answer_leaves_it_be() {
     for stage in Stage::each().await {
         let app = &stage.app;
         let elsewhere = async {
-            // A renewal, whose window begins when this one's ends.
+            // A renewal, whose window begins when this one ends.
             let renewal =
                 json!({"share": "insurer", "recipient": "acme", "valid_from": text(app.now() + TimeDelta::days(365))});
             stage.post("/grants", renewal).await;
@@ -367,10 +367,10 @@ async fn a_file_that_comes_through_the_server_is_decided_on_again() {
         let replaced = async { drop(stage.replace_grant().await) };
         is_asked_again(&stage.during(get(), replaced).await);
         stage.is_refused("file.read", "ACCESS_CHANGED").await;
-        // The URL follows the grant's successor.
+        // The URL is valid under the grant's successor.
         assert_eq!(get().await.status, 200);
         assert_eq!(stage.newest("file.read").await["purpose"], "billing");
-        // Reads after the first are decided on before the file is opened, and end with what they stand on.
+        // Later reads are decided before the file is opened, and are refused once the grant has ended.
         stage.post("/shares/insurer/revoke", json!({"reason": "a test"})).await;
         get().await.refusal(403, "PERMISSION_DENIED");
     }

@@ -124,7 +124,7 @@ async fn check_125_what_cannot_be_asked_is_400(app: TestApp) {
     ] {
         changes(&reader, parameters).await.refused_parameter(text);
     }
-    // What lies beyond the newest version is cut off.
+    // A range beyond the newest version is cut off.
     assert_eq!(changes(&reader, "startingVersion=3&endingVersion=99").await.version(), 3);
 
     log.commit(&[feed_metadata(&COLUMNS, "false")]);
@@ -160,7 +160,7 @@ async fn check_126_times_include_the_commits_they_hit(app: TestApp) {
         let answer = changes(&reader, &format!("startingTimestamp={start}&endingTimestamp={end}")).await;
         assert_eq!(versions(answer), expected, "{start} {end}");
     }
-    // As the protocol says and the reference server does not: a time before the first commit means the first.
+    // A time before the first commit means the first commit, as the protocol says (the reference server differs).
     let early = changes(&reader, "startingTimestamp=2001-01-01T00:00:00Z&endingVersion=1").await;
     assert_eq!(early.version(), 0);
     let late = changes(&reader, &format!("startingTimestamp={}", commit_time_text(4, 1))).await;
@@ -183,7 +183,7 @@ async fn check_127_changes_are_paged_under_one_head(app: TestApp) {
             let next = page.end().get("nextPageToken").cloned();
             pages.push(page);
             let Some(next) = next else { break };
-            // As Spark does: the token stands in the URL as it is.
+            // Spark puts the token into the URL unencoded.
             token = format!("&pageToken={}", next.as_str().unwrap());
             log.commit(&[add(&format!("later-{}.parquet", pages.len()), 9)]);
         }

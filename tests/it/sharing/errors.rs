@@ -1,4 +1,4 @@
-//! Errors and the leniency of requests (Delta Sharing protocol, 1.0).
+//! Errors, and lenient parsing of requests (Delta Sharing protocol, 1.0).
 
 use axum::body::Body;
 use http::{Method, Request, header};
@@ -70,7 +70,7 @@ async fn check_009_every_error_is_one_line_of_the_protocols_json(app: TestApp) {
     reader.send(Method::POST, &query, &[json], &long).await.refusal(413, "REQUEST_TOO_LARGE");
     reader.get("/shares/%FF/schemas").await.refusal(400, "INVALID_PARAMETER_VALUE");
     reader.get("/shares?pageToken=%FF").await.refusal(400, "INVALID_PARAMETER_VALUE");
-    // What a caller spells comes back in one line, whatever it holds.
+    // Text from the caller is returned in one line, whatever it contains.
     let answer = reader.get("/shares/%0A%E2%80%A8%22%3Cscript%3E").await;
     answer.refusal(404, "RESOURCE_DOES_NOT_EXIST");
     assert!(!answer.text.contains('\u{2028}'));
@@ -169,7 +169,7 @@ async fn check_019_clients_that_accept_compression_get_an_answer_they_can_read(a
     assert_eq!((plain.status.as_u16(), plain.header("content-encoding")), (200, ""));
     let odd = reader.send(Method::GET, "/shares", &[("accept-encoding", "nonsense;q=x")], "").await;
     assert_eq!(odd.text, plain.text);
-    // What excludes every answer is given one all the same: it is decided and recorded by then.
+    // A request that excludes every encoding is answered anyway: it is decided and recorded by then.
     for excludes in ["*;q=0", "identity;q=0", "gzip;q=0, identity;q=0.0, zstd;q=0", "*;Q=0.000, br"] {
         let answer = reader.send(Method::GET, "/shares", &[("accept-encoding", excludes)], "").await;
         assert_eq!((answer.status.as_u16(), answer.header("content-encoding")), (200, ""), "{excludes}");

@@ -1,4 +1,4 @@
-//! Files behind sealed URLs: byte ranges, and everything that ends them.
+//! Files behind sealed URLs: byte ranges, and everything that ends the URLs.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ on_both_databases!(
     an_entity_tag_is_each_recipients_own_and_says_nothing_of_the_file,
 );
 
-/// The text of the one file of the table that [`acme_with_url`] shares.
+/// The content of the only file of the table that [`acme_with_url`] shares.
 const TEXT: &str = "c.parquet";
 
 async fn acme_with_url(app: &TestApp) -> (Reader<'_>, String) {
@@ -86,7 +86,7 @@ async fn ranges_are_answered_as_http_says(app: TestApp) {
     assert_eq!(part.status, 206);
     let part = get(&app, &url, &[("range", "bytes=0-0"), ("if-range", "\"another\"")]).await;
     assert_eq!(part.status, 200);
-    // No encoding ever touches a file's bytes.
+    // A file's bytes are never encoded.
     let plain = get(&app, &url, &[("accept-encoding", "gzip, zstd, br")]).await;
     assert_eq!((plain.header("content-encoding"), plain.text.as_str()), ("", TEXT));
 }
@@ -114,7 +114,7 @@ async fn altered_urls_open_nothing(app: TestApp) {
         let answer = get(&app, &format!("http://weir.test/files/{junk}"), &[]).await;
         answer.refusal(404, "RESOURCE_DOES_NOT_EXIST");
     }
-    // The query is there for connectors' sake alone.
+    // The query is there only for connectors.
     assert_eq!(get(&app, url.split('?').next().unwrap(), &[]).await.text, TEXT);
 }
 
@@ -160,7 +160,7 @@ async fn a_url_dies_when_its_object_points_elsewhere(app: TestApp) {
     steps(&app, "twin");
     app.put("/tables/t.twin", json!({"location": app.location("twin")})).await.expect(201);
     let elsewhere = json!({"source": {"table": "t.twin"}});
-    // An object never changes what it hands out under its id: it is removed, and another takes its name.
+    // An object never changes what it hands out under its id: it is deleted, and a new one takes its name.
     app.patch("/shares/insurer/objects/s/steps", elsewhere.clone()).await.problem(422, "invalid_input");
     assert_eq!(get(&app, &url, &[]).await.status, 200);
     assert!(app.delete("/shares/insurer/objects/s/steps").await.status.is_success());
@@ -236,7 +236,7 @@ async fn links_are_refused_wherever_they_lead(app: TestApp) {
     let mut log = HandWrittenLog::create(&app.folder("linked"), protocol(1, 2), metadata("h", &COLUMNS, &[]));
     let names = ["file.parquet", "folder/x.parquet", "table/b.parquet", "log/00000000000000000000.json", "commit"];
     log.commit(&names.map(|name| add(name, 6)));
-    // Another table in the same storage, which nobody shares.
+    // Another table in the same storage, which is not shared.
     steps(&app, "secret");
     for (link, to) in [
         ("table", "../secret"),
@@ -255,7 +255,7 @@ async fn links_are_refused_wherever_they_lead(app: TestApp) {
         assert_eq!(opened.status, 400, "{}", opened.text);
         assert!(!opened.text.contains("secret"), "{}", opened.text);
     }
-    // A URL needs no credentials, and credentials do not hurt it.
+    // A URL needs no credentials and ignores those that are sent.
     let request = Request::get("/files/x").header(header::AUTHORIZATION, format!("Bearer {}", reader.token));
     app.send(request.body(Body::empty()).unwrap()).await.refusal(404, "RESOURCE_DOES_NOT_EXIST");
 }

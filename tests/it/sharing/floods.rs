@@ -1,4 +1,4 @@
-//! What nobody can do to the others: take all places by requests that are half sent, or by too many at once.
+//! What one client cannot do to others: take all places with half-sent requests, or with too many at once.
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -23,10 +23,10 @@ on_both_databases!(
 );
 
 const NEVER: Duration = Duration::from_secs(3_600);
-/// Where every request of a [`TestApp`] comes from.
+/// The address of every request to a [`TestApp`].
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-/// The beginning of a body whose rest never comes.
+/// The start of a body whose rest never arrives.
 fn beginning() -> Body {
     let begins = stream::once(async { Ok::<_, io::Error>(Bytes::from_static(b"{\"predicateHints\": [")) });
     Body::from_stream(begins.chain(stream::pending()))
@@ -43,7 +43,7 @@ pub(super) async fn half_sent(reader: &Reader<'_>, table: &str) -> Response {
     reader.app.respond(half(Method::POST, &path, &reader.token)).await
 }
 
-/// The table `insurer.s.steps`, and its reader.
+/// A reader of the table `insurer.s.steps`.
 async fn acme(app: &TestApp) -> Reader<'_> {
     steps(app, "steps");
     share(app, "steps", with_history()).await;
@@ -65,7 +65,7 @@ async fn nobody_is_waited_for_who_may_not_ask(app: TestApp) {
     assert_eq!(put.status(), 403);
 }
 
-/// More than there are places, of recipients and of an operator, each up to what its sender may have at once.
+/// More requests than there are places, by recipients and an operator, each up to its own limit.
 async fn half_sent_bodies_keep_nobody_out(app: TestApp) {
     let room = PlaceLimits { requests: 2, per_address: 2, per_recipient: 20, ..ROOM };
     let (app, _) = app.with_room(room, room, NEVER);
@@ -74,7 +74,7 @@ async fn half_sent_bodies_keep_nobody_out(app: TestApp) {
     let stalled = join_all((0..60).map(|_| half_sent(&acme, "steps")));
     let operators = join_all((0..60).map(|_| app.respond(half(Method::PUT, "/api/v1/shares/x", OPERATOR_TOKEN))));
     let others = async {
-        // Once acme has as many as it may, the others are told so; all of them have begun by then.
+        // Once acme has reached its limit it is told so; by then all its requests have started.
         while acme.get("/shares").await.status != StatusCode::TOO_MANY_REQUESTS {}
         for _ in 0..5 {
             assert_eq!(rival.get("/shares").await.status, 200);

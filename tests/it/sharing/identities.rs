@@ -1,4 +1,4 @@
-//! Recipients that are bound to an issuer: whose JWTs are theirs, which are nobody's, and what ends them.
+//! Recipients bound to an issuer: which JWTs they may use, which are refused, and what ends them.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::support::{
 
 use super::{Reader, fetch, reasons::is_told, share, steps, with_history};
 
-/// The recipient `acme`, bound to the subject `machine-7`, which is granted the table `insurer.s.steps`.
+/// Creates the recipient `acme`, bound to the subject `machine-7`, with a grant on the table `insurer.s.steps`.
 async fn bind_acme(app: &TestApp, issuer: &TestIssuer) {
     steps(app, "steps");
     share(app, "steps", with_history()).await;
@@ -27,7 +27,7 @@ fn oidc(issuer: &TestIssuer, claim: &str, value: &str) -> Value {
     json!({"issuer": issuer.url(), "audience": AUDIENCE, "claim": claim, "value": value})
 }
 
-/// An issuer, and servers that believe it, on each database.
+/// An issuer, and a server on each database that trusts it.
 async fn servers() -> (TestIssuer, Vec<TestApp>) {
     let issuer = TestIssuer::start();
     let apps = TestApp::each(|settings| issuer.introduce(settings)).await;
@@ -61,7 +61,7 @@ async fn a_jwt_of_the_bound_identity_reads_what_its_recipient_is_granted() {
         let event = &app.events("table.query").await[0];
         assert_eq!((&event["recipient"], &event["token_id"]), (&json!("acme"), &id));
         assert_eq!((&event["actor"]["kind"], &event["subject"]), (&json!("recipient"), &json!("machine-7")));
-        // An hour, and what clocks may differ by.
+        // An hour, plus the tolerance for clocks.
         let end: DateTime<Utc> = event["url_expires_at"].as_str().unwrap().parse().unwrap();
         assert_eq!((end - app.now()).num_seconds(), 3660);
         app.pass(3659);
@@ -92,7 +92,7 @@ async fn a_list_that_holds_the_value_will_do_and_an_identity_of_two_is_nobodys()
         app.put("/recipients/rival", json!({"oidc": oidc(&issuer, "groups", "rivals")})).await.expect(201);
         assert_eq!(version(&app, &by_groups(json!(["acme-readers", "rivals"]))).await, 401);
         assert_eq!(reason(&app).await, "IDENTITY_UNBOUND");
-        // Many, and such as nobody is bound to, do no harm.
+        // Many groups, even ones that no recipient is bound to, do no harm.
         let mut many: Vec<String> = (0..600).map(|i| format!("g{i}")).collect();
         many.extend(["\u{0}".to_owned(), "x".repeat(600)]);
         assert_eq!(version(&app, &by_groups(json!(many))).await, 401);
@@ -198,7 +198,7 @@ async fn keys_of_every_kind_verify_by_their_own_algorithm() {
     }
 }
 
-/// What is no token of `acme`, though it looks like one.
+/// Tokens that look like `acme`'s but must be refused.
 fn bad_tokens(issuer: &TestIssuer, other: &TestIssuer, now: DateTime<Utc>) -> Vec<(&'static str, String)> {
     let claims = issuer.claims(now, json!({})).to_string();
     let with = |more: Value| issuer.token(now, more);
@@ -295,7 +295,7 @@ async fn what_is_no_token_of_the_recipient_is_401_and_recorded() {
         let bad = bad_tokens(&issuer, &other, app.now());
         assert!(bad.len() > 45);
         for (what, _) in &bad {
-            // Made anew, so that only what is wrong with it is.
+            // Made again, so that only the intended fault is wrong.
             let fresh = bad_tokens(&issuer, &other, app.now());
             let token = &fresh.iter().find(|(name, _)| name == what).unwrap().1;
             let answer = app.shared(token, "/shares").await;
@@ -303,13 +303,13 @@ async fn what_is_no_token_of_the_recipient_is_401_and_recorded() {
             let expected = match *what {
                 "expired" => Reason::IdentityExpired,
                 "another subject" | "another issuer" => Reason::IdentityUnbound,
-                // Too long a header is as good as none.
+                // A header that is too long counts as none.
                 "huge" => Reason::TokenUnknown,
                 _ => Reason::IdentityInvalid,
             };
             is_told(&answer, expected);
             assert_eq!(reason(&app).await, expected.code(), "{what}");
-            // Within one minute the later ones of many would be summed.
+            // Within one minute, later refusals would be summed up.
             app.pass(60);
         }
         assert_eq!(version(&app, &issuer.token(app.now(), json!({}))).await, 200);
@@ -335,7 +335,7 @@ async fn an_issuer_that_does_not_answer_is_503_for_its_own_and_nobody_else() {
 
         let token = issuer.token(app.now(), json!({}));
         let began = Instant::now();
-        // Many at once wait together, for one look.
+        // Concurrent requests wait together for one fetch.
         let (first, second, others, tokens) = futures::join!(
             app.shared(&token, "/shares"),
             app.shared(&token, "/shares"),
@@ -350,7 +350,7 @@ async fn an_issuer_that_does_not_answer_is_503_for_its_own_and_nobody_else() {
         }
         assert_eq!((others.status.as_u16(), tokens.status.as_u16()), (200, 200), "{mood:?}");
         assert_eq!(reason(&app).await, "ISSUER_UNAVAILABLE");
-        // For a while nobody waits for it again, and nobody asks it.
+        // For a while, no request waits for the issuer, and it is not asked.
         let (began, looks) = (Instant::now(), issuer.looks());
         assert_eq!(version(&app, &token).await, 503);
         assert!(began.elapsed() < Duration::from_millis(900), "{mood:?}");
@@ -390,7 +390,7 @@ async fn keys_are_looked_for_once_and_unknown_ones_never_often() {
             assert_eq!(version(&app, &token(rsa(0), "k1")).await, 200);
         }
         assert_eq!(looks(), 1);
-        // Whoever makes keys up makes nobody ask for them.
+        // Made-up key ids cause no fetches.
         for i in 0..50 {
             assert_eq!(version(&app, &token(rsa(1), &format!("k{}", 10 + i))).await, 401);
         }
@@ -400,20 +400,20 @@ async fn keys_are_looked_for_once_and_unknown_ones_never_often() {
             assert_eq!(version(&app, &token(rsa(1), &format!("k{}", 10 + i))).await, 401);
         }
         assert_eq!(looks(), 2);
-        // A new key is found as soon as it may be.
+        // A new key is found as soon as a fetch is allowed.
         issuer.publishes(&[rsa(0).jwk("k1"), rsa(1).jwk("k2")]);
         assert_eq!(version(&app, &token(rsa(1), "k2")).await, 401);
         app.pass(30);
         assert_eq!(version(&app, &token(rsa(1), "k2")).await, 200);
         assert_eq!(looks(), 3);
-        // One that is published no more ends within ten minutes.
+        // A key that is no longer published is refused within ten minutes.
         issuer.publishes(&[rsa(1).jwk("k2")]);
         app.pass(599);
         assert_eq!(version(&app, &token(rsa(0), "k1")).await, 200);
         app.pass(1);
         assert_eq!(version(&app, &token(rsa(0), "k1")).await, 401);
         assert_eq!(looks(), 4);
-        // While the issuer does not answer, its keys go on for an hour.
+        // While the issuer does not answer, its keys stay valid for an hour.
         issuer.is(Mood::Failing);
         app.pass(3599);
         assert_eq!(version(&app, &token(rsa(1), "k2")).await, 200);
@@ -447,7 +447,7 @@ async fn whatever_ends_a_binding_ends_it_at_once() {
             app.post(go_on, json!({"reason": "test"})).await.expect(200);
             assert_eq!(statuses().await, (200, 200));
         }
-        // A change that changes nothing keeps what stands on it.
+        // An update that changes nothing keeps the binding's tokens valid.
         app.patch("/recipients/acme", json!({"oidc": {"value": "machine-7"}, "description": "x"})).await.expect(200);
         assert_eq!(statuses().await, (200, 200));
         app.patch("/recipients/acme", json!({"oidc": {"value": "machine-8"}})).await.expect(200);

@@ -34,7 +34,7 @@ fn with_change_feed(columns: &[(&str, &str)]) -> Value {
 
 async fn check_116_changes_since_a_version_are_added_and_removed_files(app: TestApp) {
     let mut log = steps(&app, "steps");
-    // An OPTIMIZE changes no data, and change files are not files of the table.
+    // OPTIMIZE changes no data, and change files are not data files of the table.
     let (mut compacted, mut dropped) = (add("bc.parquet", 18), removed("b.parquet", 9));
     compacted["add"]["dataChange"] = json!(false);
     dropped["remove"]["dataChange"] = json!(false);
@@ -107,7 +107,7 @@ async fn check_119_ranges_that_cannot_be_are_400(app: TestApp) {
     answer.refused_parameter("history sharing is not enabled");
 }
 
-/// Whatever the log says of a removed file, and what it leaves out as the file's own add says it.
+/// A remove has what the log says about it; what the log omits comes from the file's own add.
 async fn removes_say_what_the_log_says(app: TestApp) {
     let columns = [("id", "long"), ("name", "string")];
     let mut log = HandWrittenLog::create(&app.folder("removes"), protocol(1, 4), metadata("r", &columns, &["name"]));
@@ -156,7 +156,7 @@ async fn removes_say_what_the_log_says(app: TestApp) {
     }
 }
 
-/// Snapshots and commits are read by one reader, with one limits.
+/// One reader with one set of limits reads snapshots and commits.
 async fn values_of_other_json_types_are_read_alike_by_every_question(app: TestApp) {
     let reader = Reader::acme(&app).await;
     let columns = [("id", "long"), ("p", "integer")];
@@ -181,7 +181,7 @@ async fn values_of_other_json_types_are_read_alike_by_every_question(app: TestAp
         ("metaData", "format", Value::Null),
         ("metaData", "format", json!({"provider": "parquet"})),
         ("protocol", "minReaderVersion", json!("1")),
-        // What neither takes.
+        // Values that neither accepts.
         ("add", "size", json!("nine")),
         ("add", "partitionValues", Value::Null),
         ("add", "dataChange", json!("true")),
@@ -240,7 +240,7 @@ async fn check_120_features_are_told_in_delta_format(app: TestApp) {
     assert_eq!(answer.lines()[2]["file"]["deltaSingleAction"]["add"]["partitionValues"], json!({"col-2": "x"}));
 }
 
-/// Keys of the lines and of the actions in them.
+/// The keys of the lines and of the actions in them.
 fn without_times(lines: &[Value]) -> String {
     let mut text = String::new();
     for line in lines {

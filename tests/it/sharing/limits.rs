@@ -1,4 +1,4 @@
-//! Limits, floods, and what a recipient is told besides.
+//! Limits and floods, and hints in refusals.
 
 use axum::body::Body;
 use http::{Request, header};
@@ -31,7 +31,7 @@ async fn query(app: &TestApp, token: &str) -> Answer {
     app.send(request.body(Body::from("{}")).unwrap()).await
 }
 
-/// A table with one file, shared with `acme`; answers a token.
+/// Shares a table with one file with `acme` and returns a token.
 async fn acme(app: &TestApp) -> String {
     plain_table(&app.folder("claims"), 5).await;
     app.put("/tables/claims.claims", json!({"location": app.location("claims")})).await.expect(201);
@@ -46,7 +46,7 @@ fn retry_after(answer: &Answer) -> i64 {
     answer.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap()
 }
 
-/// Waits until an event that nobody waits for is written.
+/// Waits until an event that is written later appears.
 async fn event(app: &TestApp, action: &str) -> Vec<Value> {
     for _ in 0..2000 {
         let events = app.events(action).await;
@@ -233,7 +233,7 @@ async fn a_recipients_refusals_are_summed_and_name_only_what_exists(app: TestApp
     let counts = ["share.get", "tables.list", "table.version", "table.metadata"].map(count);
     assert_eq!(counts.iter().sum::<u64>(), 20, "{summaries:?}");
     assert!(summaries.iter().all(|event| event["recipient"] == "acme"), "{summaries:?}");
-    // Nobody known is no other than somebody known.
+    // An unknown caller is treated the same way.
     app.shared("nobody", &format!("/shares/{personal}/schemas/{personal}/tables/{personal}/version")).await.expect(401);
     let trail = app.get("/audit?max_results=1000").await.expect(200);
     assert!(!trail.to_string().contains("jane"), "{trail}");
@@ -250,7 +250,7 @@ async fn what_is_read_again_counts_against_the_bytes_of_a_day(app: TestApp) {
     let lines: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let url = lines.iter().find_map(|line| line["file"]["url"].as_str()).unwrap();
     let path = url.strip_prefix("http://weir.test").unwrap();
-    // Announced before the first byte, whether or not the body is read.
+    // It is announced before the first byte, whether or not the body is read.
     let fetch = async || app.respond(Request::get(path).body(Body::empty()).unwrap()).await;
     for round in 0..3 {
         assert_eq!(fetch().await.status(), 200, "{round}");
@@ -267,8 +267,7 @@ async fn what_is_read_again_counts_against_the_bytes_of_a_day(app: TestApp) {
     assert_eq!(query(&app, &token).await.status, 200);
 }
 
-/// Limits `acme` to so many times what one answer issues, and answers the path of a URL that counts as one of these, and the
-/// file's size.
+/// Limits `acme` to the bytes of `answers` answers. Returns the path of a URL and the file's size.
 async fn limited_to(app: &TestApp, token: &str, answers: u64) -> (String, u64) {
     query(app, token).await.expect(200);
     let size = app.events("table.query").await[0]["bytes"].as_u64().unwrap();
@@ -282,7 +281,8 @@ async fn limited_to(app: &TestApp, token: &str, answers: u64) -> (String, u64) {
 async fn what_another_server_delivers_counts_like_what_this_one_does(app: TestApp) {
     let token = acme(&app).await;
     let (path, _) = limited_to(&app, &token, 2).await;
-    // The first read is what was issued, the second is all that is left; none of the servers has seen another's.
+    // The first read was counted when it was issued; the second uses up the rest. No server has seen another's
+    // requests.
     let mut statuses = Vec::new();
     for _ in 0..3 {
         let server = app.replica(None);
@@ -312,7 +312,7 @@ async fn a_cluster_that_shares_a_file_spends_no_more_than_the_file(app: TestApp)
     let reads = other.events("file.read").await;
     assert_eq!(reads.len() as u64, parts, "each address is announced");
     assert!(reads.iter().all(|event| event["bytes"] == size), "{reads:?}");
-    // What goes beyond the file spends what it reads, and no more.
+    // Reads beyond the file's size count as many bytes as they read.
     assert_eq!(fetch(&one, 1, format!("bytes=0-{}", size - 2)).await, 206);
     assert_eq!(fetch(&other, 2, "bytes=0-0".to_owned()).await, 206);
     assert_eq!(fetch(&one, 3, "bytes=0-0".to_owned()).await, 429);
@@ -335,7 +335,7 @@ async fn refusals_count_as_requests_and_names_are_looked_for_at_first_alone(app:
     }
     assert_eq!(app.shared(&token, "/shares/insurer").await.status, 429);
     assert_eq!(app.shared(&token, "/shares/insuer").await.status, 404, "what is told first stays so");
-    // Whoever may not ask at all uses up nobody's limit.
+    // A caller that may not ask at all uses up no recipient's limit.
     let stolen = app.token_for_acme().await;
     let path = format!("/recipients/acme/tokens/{}/revoke", stolen["id"].as_str().unwrap());
     app.post(&path, json!({"reason": "stolen"})).await.expect(200);

@@ -200,7 +200,7 @@ async fn an_empty_listing_says_that_every_grant_has_ended(app: TestApp) {
 
 async fn a_name_that_is_not_there_comes_with_one_that_the_caller_may_list(app: TestApp) {
     let reader = two_schemas(&app).await;
-    // Nearer, and never granted.
+    // Closer names that were never granted.
     app.put("/shares/insure", json!({})).await.expect(201);
     app.put("/shares/insurerx", json!({})).await.expect(201);
     app.put("/tables/t.secret", json!({"location": app.location("steps")})).await.expect(201);
@@ -221,7 +221,7 @@ async fn a_name_that_is_not_there_comes_with_one_that_the_caller_may_list(app: T
         let message = reader.get(path).await.refusal(404, "RESOURCE_DOES_NOT_EXIST");
         assert!(!message.contains("id you mean") && !message.contains("ledger"), "{path}: {message}");
     }
-    // Who may read nothing learns no name.
+    // A caller that may read nothing learns no names.
     let nobody = Reader { app: &app, token: "x".repeat(64) };
     let answer = nobody.get("/shares/insuer").await;
     assert!(answer.status == 401 && !answer.text.contains("id you mean"), "{}", answer.text);
@@ -300,7 +300,7 @@ async fn check_037_tables_carry_their_ids(app: TestApp) {
         "RESOURCE_DOES_NOT_EXIST",
         "schema 'insurer/no' not found",
     );
-    // Only URLs are offered, which is what leaving out `accessModes` and `location` means (check 38).
+    // Only URLs are offered, which is what absent `accessModes` and `location` mean (check 38).
     assert!(table.get("accessModes").is_none_or(|modes| *modes == json!(["url"])) && table.get("location").is_none());
 }
 

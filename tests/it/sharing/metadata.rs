@@ -1,4 +1,4 @@
-//! A table's metadata, and the format it is told in (Delta Sharing protocol, 1.3, 2.2, 2.3 and 2.11).
+//! A table's metadata and its format (Delta Sharing protocol, 1.3, 2.2, 2.3 and 2.11).
 
 use serde_json::{Value, json};
 
@@ -110,7 +110,7 @@ async fn check_062_features_that_are_switched_off_need_no_client(app: TestApp) {
     }
 }
 
-/// What a schema alone decides: no column was widened, none is a variant or a local time.
+/// Decided by the schema alone: no column is widened, a variant or a local timestamp.
 async fn features_that_no_column_uses_need_no_client(app: TestApp) {
     let reader = Reader::acme(&app).await;
     for feature in ["timestampNtz", "typeWidening", "typeWidening-preview", "variantType", "variantType-preview"] {
@@ -252,7 +252,7 @@ async fn check_070_a_schema_tells_comments_and_nothing_more_in_parquet_format(ap
     assert_eq!(shown(reader.query("m", json!({})).await.of_kind("metaData")[0].clone()), text);
     let delta = reader.ask("m", "/metadata", DELTA).await;
     assert_eq!(shown(delta.of_kind("metaData")[0]["deltaMetadata"].clone()), schema);
-    // What reading does not need stays with the provider in both formats.
+    // What readers do not need stays with the provider, in both formats.
     for answer in [parquet, delta] {
         assert!(!answer.text.contains("constraints") && !answer.text.contains("jane"), "{}", answer.text);
     }
@@ -291,7 +291,7 @@ async fn check_072_size_and_number_of_files_are_right(app: TestApp) {
     assert_eq!((&queried["size"], &queried["numFiles"]), (&json!(18), &json!(2)));
 }
 
-/// Leaving out `accessModes` means URLs only; a directory's location is never told.
+/// Absent `accessModes` mean URLs only. The location of a directory is never disclosed.
 fn check_073_only_urls_are_offered(metadata: &Value) {
     assert!(metadata.get("accessModes").is_none_or(|modes| *modes == json!(["url"])), "{metadata}");
     assert!(metadata.get("location").is_none(), "{metadata}");

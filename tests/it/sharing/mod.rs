@@ -1,7 +1,7 @@
-//! The sharing protocol over HTTP, as recipients' connectors use it. The number in a test's name is the check's in the
-//! protocol's acceptance checklist (docs/PROTOCOL.md).
+//! The sharing protocol over HTTP, as recipients' connectors use it. A number in a test's name is that of the check in
+//! the protocol's acceptance checklist (docs/PROTOCOL.md).
 //!
-//! Lives here: a reader that speaks the protocol, and the tables that several areas read.
+//! Contains a reader that speaks the protocol, and the tables that several areas read.
 
 mod audit;
 mod auth;
@@ -39,14 +39,14 @@ use crate::support::{
     tables::{HandWrittenLog, add, metadata, protocol, protocol_with, remove},
 };
 
-/// What a connector declares that can read whatever is shared.
+/// The capabilities of a connector that can read everything.
 pub(super) const ANY_FORMAT: &str =
     "responseformat=parquet,delta;readerfeatures=deletionvectors,columnmapping,timestampntz";
-/// The same, insisting on the delta format.
+/// The same, but only in the delta format.
 pub(super) const DELTA: &str = "responseformat=delta;readerfeatures=deletionvectors,columnmapping,timestampntz";
-/// When commit 0 of the tables here was made, in milliseconds since the epoch; each further commit is a minute later.
+/// The time of commit 0 of the tables here, in milliseconds since the epoch; later commits follow a minute apart.
 pub(super) const FIRST_COMMIT: i64 = 1_700_000_000_000;
-/// Milliseconds from one commit to the next.
+/// The milliseconds between two commits.
 pub(super) const BETWEEN_COMMITS: i64 = 60_000;
 
 /// A recipient's connector.
@@ -56,7 +56,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The recipient `acme`, which is granted `insurer`.
+    /// The recipient `acme`, with a grant on `insurer`.
     pub(super) async fn acme(app: &'a TestApp) -> Self {
         app.put("/shares/insurer", json!({})).await;
         app.grant_acme().await;
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         Self { app, token }
     }
 
-    /// The recipient `rival`, which is granted the share `other`.
+    /// The recipient `rival`, with a grant on the share `other`.
     pub(super) async fn rival(app: &'a TestApp) -> Self {
         app.put("/shares/other", json!({})).await;
         app.put("/recipients/rival", json!({})).await.expect(201);
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         Self { app, token: issued["token"].as_str().unwrap().to_owned() }
     }
 
-    /// Sends anything below the protocol's prefix.
+    /// Sends any request below the protocol's prefix.
     pub(super) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("/delta-sharing{path}"));
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
@@ -88,12 +88,12 @@ impl<'a> Reader<'a> {
         self.send(Method::GET, path, &[], "").await
     }
 
-    /// Asks of the table `insurer.s.{table}` with these capabilities.
+    /// Sends a GET for the table `insurer.s.{table}` with these capabilities.
     pub(super) async fn ask(&self, table: &str, what: &str, capabilities: &str) -> Answer {
         self.send(Method::GET, &table_path(table, what), &capabilities_header(capabilities), "").await
     }
 
-    /// Queries the table `insurer.s.{table}` as a client without any capability.
+    /// Queries the table `insurer.s.{table}` as a client without capabilities.
     pub(super) async fn query(&self, table: &str, body: Value) -> Answer {
         self.query_as(table, "", body).await
     }
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         self.send(Method::POST, &table_path(table, "/query"), &headers, &body.to_string()).await
     }
 
-    /// Fetches a URL that an answer named.
+    /// Fetches a URL from an answer.
     pub(super) async fn fetch(&self, url: &str) -> Answer {
         fetch(self.app, Method::GET, url, &[]).await
     }
@@ -125,45 +125,45 @@ fn capabilities_header(capabilities: &str) -> Vec<(&str, &str)> {
     if capabilities.is_empty() { Vec::new() } else { vec![("delta-sharing-capabilities", capabilities)] }
 }
 
-/// The path of something of the table `insurer.s.{table}`.
+/// The path of the table `insurer.s.{table}`, followed by `what`.
 pub(super) fn table_path(table: &str, what: &str) -> String {
     format!("/shares/insurer/schemas/s/tables/{table}{what}")
 }
 
 impl Answer {
-    /// The lines, after the status was checked.
+    /// Checks the status and returns the lines.
     #[track_caller]
     pub(super) fn lines(&self) -> Vec<Value> {
         assert_eq!(self.status, 200, "{}", self.text);
         self.text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
     }
 
-    /// What lines under `kind` say.
+    /// The contents of the lines of this `kind`.
     #[track_caller]
     pub(super) fn of_kind(&self, kind: &str) -> Vec<Value> {
         self.lines().iter().filter_map(|line| line.get(kind).cloned()).collect()
     }
 
-    /// The keys of the lines, in their order.
+    /// The keys of the lines, in order.
     #[track_caller]
     pub(super) fn kinds(&self) -> Vec<String> {
         let key = |line: &Value| line.as_object().unwrap().keys().next().unwrap().clone();
         self.lines().iter().map(key).collect()
     }
 
-    /// The text of the two head lines.
+    /// The text of the first two lines.
     #[track_caller]
     pub(super) fn head(&self) -> String {
         assert_eq!(self.status, 200, "{}", self.text);
         self.text.lines().take(2).collect::<Vec<_>>().join("\n")
     }
 
-    /// A header as text; empty where it is missing.
+    /// A header as text; empty if missing.
     pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The table's version in the header.
+    /// The table's version in the answer's header.
     #[track_caller]
     pub(super) fn version(&self) -> u64 {
         assert_eq!(self.status, 200, "{}", self.text);
@@ -179,13 +179,13 @@ impl Answer {
         ids
     }
 
-    /// The last line's EndStreamAction.
+    /// The EndStreamAction in the last line.
     #[track_caller]
     pub(super) fn end(&self) -> Value {
         self.lines().last().and_then(|line| line.get("endStreamAction")).expect("an EndStreamAction at the end").clone()
     }
 
-    /// The message of the protocol's error, after status, code and shape were checked.
+    /// Checks the status, code and shape of a protocol error and returns its message.
     #[track_caller]
     pub(super) fn refusal(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{}", self.text);
@@ -197,14 +197,14 @@ impl Answer {
         body["message"].as_str().expect("a message").to_owned()
     }
 
-    /// Checks the error and that its message holds `text`.
+    /// Checks the error and that its message contains `text`.
     #[track_caller]
     pub(super) fn refused(&self, status: u16, code: &str, text: &str) {
         let message = self.refusal(status, code);
         assert!(message.contains(text), "`{message}` does not say `{text}`");
     }
 
-    /// Checks that a parameter was refused with these words.
+    /// Checks that a parameter was refused with this text.
     #[track_caller]
     pub(super) fn refused_parameter(&self, text: &str) {
         self.refused(400, "INVALID_PARAMETER_VALUE", text);
@@ -220,37 +220,37 @@ pub(super) async fn share(app: &TestApp, table: &str, options: Value) {
     app.put(&format!("/shares/insurer/objects/s/{table}"), object).await.expect(201);
 }
 
-/// Shares all of a table's history.
+/// The options to share a table's whole history.
 pub(super) fn with_history() -> Value {
     json!({"history": true, "cdf": true, "start_version": 0})
 }
 
-/// Dates the commits of a log a minute apart.
+/// Sets the times of a log's commits a minute apart.
 pub(super) fn date_commits(log: &HandWrittenLog, versions: u64) {
     for version in 0..versions {
         date_commit(log, version, commit_time(version));
     }
 }
 
-/// Dates a commit by its file.
+/// Sets the time of a commit's file.
 pub(super) fn date_commit(log: &HandWrittenLog, version: u64, millis: i64) {
     let file = fs::File::options().write(true).open(log.commit_path(version)).unwrap();
     let at = DateTime::from_timestamp_millis(millis).unwrap();
     file.set_modified(SystemTime::from(at)).unwrap();
 }
 
-/// When a version of the tables here was committed, in milliseconds since the epoch.
+/// The time of a version of the tables here, in milliseconds since the epoch.
 pub(super) fn commit_time(version: u64) -> i64 {
     FIRST_COMMIT + i64::try_from(version).unwrap() * BETWEEN_COMMITS
 }
 
-/// The same as the protocol writes times, `plus` milliseconds later.
+/// That time in the protocol's format, `plus` milliseconds later.
 pub(super) fn commit_time_text(version: u64, plus: i64) -> String {
     let at = DateTime::from_timestamp_millis(commit_time(version) + plus).unwrap();
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-/// Writes a data file, whose bytes are its own path.
+/// Writes a data file whose content is its own path.
 pub(super) fn write_data(app: &TestApp, table: &str, path: &str) -> u64 {
     let file = app.folder(table).join(path);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -267,7 +267,7 @@ pub(super) fn with_properties(mut metadata: Value, properties: Value) -> Value {
 /// The columns of the tables here.
 pub(super) const COLUMNS: [(&str, &str); 2] = [("id", "long"), ("name", "string")];
 
-/// A table of one file a version: version 1 adds `a`, 2 adds `b`, 3 adds `c` and removes `a`.
+/// A table in steps: version 1 adds the file `a`, 2 adds `b`, 3 adds `c` and removes `a`.
 pub(super) fn steps(app: &TestApp, name: &str) -> HandWrittenLog {
     let metadata = with_properties(metadata("steps-id", &COLUMNS, &[]), json!({"delta.enableChangeDataFeed": "true"}));
     let mut log = HandWrittenLog::create(&app.folder(name), protocol(1, 4), metadata);
@@ -279,7 +279,7 @@ pub(super) fn steps(app: &TestApp, name: &str) -> HandWrittenLog {
     log
 }
 
-/// A `remove` action that says all that readers of changes need.
+/// A `remove` action with everything that readers of changes need.
 pub(super) fn removed(path: &str, size: u64) -> Value {
     let mut action = remove(path);
     action["remove"]["extendedFileMetadata"] = json!(true);
@@ -288,12 +288,12 @@ pub(super) fn removed(path: &str, size: u64) -> Value {
     action
 }
 
-/// The deletion vector file of the Delta protocol's own example: `ab/deletion_vector_d2c639aa-….bin`.
+/// The deletion vector file in the Delta protocol's own example: `ab/deletion_vector_d2c639aa-….bin`.
 pub(super) fn stored_vector() -> Value {
     json!({"storageType": "u", "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^", "offset": 4, "sizeInBytes": 40, "cardinality": 6})
 }
 
-/// The inline deletion vector of the Delta protocol's own example.
+/// The inline deletion vector in the Delta protocol's own example.
 pub(super) fn inline_vector() -> Value {
     json!({"storageType": "i", "pathOrInlineDv": "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L", "sizeInBytes": 40, "cardinality": 6})
 }

@@ -1,4 +1,4 @@
-//! Where clients come from: networks of recipients and tokens, and the word of proxies.
+//! The addresses of clients: networks of recipients and tokens, and what proxies say.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::support::{
 
 const BOTH: [&str; 2] = ["198.51.100.0/24", "2001:db8:10::/48"];
 
-/// What each face answers a client that a trusted proxy says comes from `address`: the protocol, a file, a link.
+/// The answers of each face to a client at `address` behind a trusted proxy: the protocol, a file, a link.
 async fn faces(acme: &Reader<'_>, file: &str, link: &str, address: &str) -> Vec<Answer> {
     let from = [("x-forwarded-for", address)];
     vec![
@@ -34,14 +34,14 @@ async fn networks_hold_on_every_face_for_the_address_that_trusted_proxies_tell()
         let issued = app.post("/recipients/acme/tokens", json!({"credential": "link"})).await.expect(201);
         let link = issued["activation_url"].as_str().unwrap();
         app.patch("/recipients/acme", json!({"allowed_cidrs": BOTH})).await.expect(200);
-        // The second proxy's own address is the last hop; an IPv4 address may come as IPv6.
+        // The second proxy's own address is the last hop. An IPv4 address may be written as IPv6.
         for inside in ["198.51.100.7", "2001:db8:10::7", "203.0.113.9, 198.51.100.7, 127.0.0.2", "::ffff:198.51.100.7"]
         {
             for answer in faces(&acme, &file, link, inside).await {
                 assert_eq!(answer.status, 200, "{inside}: {}", answer.text);
             }
         }
-        // What stands left of an address that is no proxy's is anybody's claim.
+        // An address to the left of one that is no proxy is only a claim.
         for (outside, seen) in [
             ("203.0.113.9", "203.0.113.9"),
             ("2001:db8:11::7", "2001:db8:11::7"),
@@ -56,7 +56,7 @@ async fn networks_hold_on_every_face_for_the_address_that_trusted_proxies_tell()
             let event = &app.events("shares.list").await[0];
             assert_eq!((&event["client_address"], &event["reason"]), (&json!(seen), &json!("ADDRESS_NOT_ALLOWED")));
         }
-        // A token's own networks are narrower.
+        // The token's own networks are narrower.
         let narrow = json!({"reveal": true, "credential": "narrow", "allowed_cidrs": ["198.51.100.8/32"]});
         let narrow = app.post("/recipients/acme/tokens", narrow).await.expect(201);
         let narrow = Reader { app: &app, token: narrow["token"].as_str().unwrap().to_owned() };

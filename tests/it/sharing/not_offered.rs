@@ -1,5 +1,5 @@
-//! What the protocol has and this server does not offer: answered plainly, and only to those who may ask
-//! (Delta Sharing protocol, 1.6 and 1.7).
+//! Parts of the protocol that this server does not offer: it says so plainly, and only to callers that may ask (Delta
+//! Sharing protocol, 1.6 and 1.7).
 
 use http::Method;
 use serde_json::json;
@@ -27,7 +27,7 @@ async fn check_129_an_asynchronous_query_is_answered_at_once(app: TestApp) {
     assert_eq!(answer.header("delta-sharing-capabilities"), "responseformat=parquet");
     check_132_an_asynchronous_query_needs_no_key(&reader).await;
     check_133_an_unknown_table_is_404_at_once(&reader).await;
-    // Check 135: what was asked is what is answered.
+    // Check 135: the answer is to the request as sent.
     let answer = reader.query_as("steps", "asyncquery=true;responseformat=delta", json!({"version": 1})).await;
     assert_eq!((answer.version(), answer.header("delta-sharing-capabilities")), (1, "responseformat=delta"));
 }
@@ -50,7 +50,7 @@ async fn check_134_no_query_is_known_by_an_id(app: TestApp) {
     }
 }
 
-/// Checks 136 to 139: URL access alone is offered, so that there are no credentials, whatever is asked for.
+/// Checks 136 to 139: only URL access is offered, so there are no credentials for any request.
 async fn check_139_credentials_are_not_offered(app: TestApp) {
     let reader = acme_with_steps(&app).await;
     for body in ["", "{}", "{", "{\"location\":\"s3://elsewhere\"}"] {

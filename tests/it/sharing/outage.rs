@@ -1,4 +1,4 @@
-//! Outages: of a storage and of the database. Clients are told to come back, and the server recovers by itself.
+//! Outages of a storage and of the database. Clients are told to come back, and the server recovers by itself.
 
 use serde_json::json;
 
@@ -29,7 +29,7 @@ async fn a_storage_that_does_not_answer_is_503_until_it_does(app: TestApp) {
     app.move_tables(&format!("{AWAY}/steps")).await;
     come_back(&reader.query("steps", json!({})).await);
     come_back(&reader.ask("steps", "/metadata", "").await);
-    // What needs no storage goes on.
+    // Requests that need no storage are still answered.
     assert_eq!(reader.get("/shares/insurer/all-tables").await.status, 200);
     let denied = app.events("table.query").await;
     assert_eq!((denied.len(), &denied[0]["decision"]), (1, &json!("deny")));
@@ -49,7 +49,7 @@ async fn without_an_audit_trail_nothing_is_handed_out(app: TestApp) {
         reader.ask("steps", "/metadata", "").await,
         reader.ask("steps", "/version", "").await,
         reader.get("/shares").await,
-        // Refusals are recorded, too.
+        // Refusals must be recorded too.
         reader.get("/shares/none").await,
         fetch(&app, http::Method::GET, &url, &[]).await,
     ] {

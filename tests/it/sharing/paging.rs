@@ -24,7 +24,7 @@ async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
     Reader::acme(app).await
 }
 
-/// All pages of a query, which is repeated with each token; `between` runs after each.
+/// Reads all pages of a query, which is repeated with each token; `between` runs after each page.
 async fn walk(
     reader: &Reader<'_>,
     table: &str,
@@ -126,7 +126,7 @@ async fn check_108_page_tokens_of_another_question_are_400(app: TestApp) {
         reader.query("steps", body).await.refused_parameter("Query parameter mismatch");
     }
     check_110_no_token_reads_another_version(&reader, &text).await;
-    // The size of a page may change.
+    // The page size may change.
     let larger = json!({"maxFiles": 7, "pageToken": token});
     assert_eq!(reader.query("steps", larger).await.status, 200);
     app.pass(3 * 86_400 - 1);
@@ -135,7 +135,7 @@ async fn check_108_page_tokens_of_another_question_are_400(app: TestApp) {
     reader.query("steps", body).await.refused_parameter("The page token has expired");
 }
 
-/// Whatever is altered in a token, it is none any more.
+/// A token with any change is refused.
 async fn check_110_no_token_reads_another_version(reader: &Reader<'_>, token: &str) {
     for at in (0..token.len()).step_by(3) {
         let other = if &token[at..=at] == "A" { "B" } else { "A" };

@@ -40,7 +40,7 @@ async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
     Reader::acme(app).await
 }
 
-/// The text with its URLs and their ends cut out.
+/// The lines without the files' URLs and their expiry.
 pub(super) fn redacted(answer: &Answer) -> String {
     let mut text = String::new();
     for mut line in answer.lines() {
@@ -143,11 +143,11 @@ async fn check_079_urls_open_exactly_the_files_bytes(app: TestApp) {
         let whole = reader.fetch(url).await;
         assert_eq!(whole.status, 200);
         assert_eq!(whole.text.len(), usize::try_from(file["size"].as_u64().unwrap()).unwrap());
-        // Bytes of this table are their own path.
+        // The content of this table's files is their own path.
         assert!(["b.parquet", "c.parquet"].contains(&whole.text.as_str()), "{}", whole.text);
         let part = fetch(&app, Method::GET, url, &[("range", "bytes=1-8")]).await;
         assert_eq!((part.status.as_u16(), part.text.as_str()), (206, ".parquet"));
-        // Connectors take a URL for downloadable by its query.
+        // Connectors recognise a URL as downloadable by its query.
         assert!(url.contains("?X-Databricks-Signature="), "{url}");
     }
 }
@@ -162,7 +162,7 @@ async fn check_080_urls_end_as_configured_and_never_after_what_they_stand_on(app
         assert_eq!(answer.end()["minUrlExpirationTimestamp"], ends[0]);
         ends[0] / 1000
     };
-    // Files through the server: a day, as configured here.
+    // For files through the server, the expiry is a day, as configured here.
     assert_eq!(ends(&reader).await, app.now().timestamp() + 86_400);
     let issued = app.post("/recipients/acme/tokens", json!({"reveal": true, "expires_in_seconds": 100})).await;
     let short = Reader { app: &app, token: issued.expect(201)["token"].as_str().unwrap().to_owned() };
@@ -205,7 +205,7 @@ async fn check_083_an_end_action_comes_to_those_who_ask(app: TestApp) {
     assert!(answer.end()["minUrlExpirationTimestamp"].is_i64());
 }
 
-/// The log's last file has a deletion vector that makes no sense; its first chunk has none, so that the answer begins.
+/// The log's last file has an invalid deletion vector. The first chunk has none, so the answer begins.
 async fn check_084_a_fault_midway_is_told_or_cuts_the_connection(app: TestApp) {
     let protocol = protocol_with(&["deletionVectors"]);
     let mut log = HandWrittenLog::create(&app.folder("wide"), protocol, metadata("w", &COLUMNS, &[]));
@@ -241,7 +241,7 @@ async fn check_084_a_fault_midway_is_told_or_cuts_the_connection(app: TestApp) {
     assert!(response.into_body().collect().await.is_err(), "half an answer must not look like a whole one");
 }
 
-/// However late in the log or in the table it stands.
+/// Wherever it is in the log or the table.
 async fn a_path_that_is_not_served_is_found_before_the_first_line(app: TestApp) {
     let reader = Reader::acme(&app).await;
     for (name, path, reason) in [
@@ -268,7 +268,7 @@ async fn a_path_that_is_not_served_is_found_before_the_first_line(app: TestApp) 
         ] {
             answer.refused(400, "RESOURCE_DOES_NOT_EXIST", reason);
         }
-        // What does not reach it is served.
+        // Requests that do not reach it are answered.
         assert_eq!(reader.query(name, json!({"startingVersion": 0, "endingVersion": 100})).await.status, 200);
         assert_eq!(reader.query(name, json!({"version": 100})).await.status, 200);
     }
@@ -321,7 +321,7 @@ async fn check_114_an_empty_table_is_two_lines(app: TestApp) {
     assert_eq!(answer.end(), json!({}));
 }
 
-/// The first part of the body comes while most of the files are not signed yet.
+/// The first part of the body arrives while most files are not signed yet.
 async fn check_115_a_large_table_streams(app: TestApp) {
     let mut log = HandWrittenLog::create(&app.folder("large"), protocol(1, 2), metadata("l", &COLUMNS, &[]));
     let files: Vec<Value> = (0..20_000).map(|file| add(&format!("{file:06}.parquet"), 9)).collect();

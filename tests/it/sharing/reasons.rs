@@ -1,4 +1,4 @@
-//! Every reason to refuse: its status, its whole body, and what the trail keeps of it.
+//! Every reason for a refusal: its status, its complete body, and its event in the trail.
 
 use axum::body::Body;
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -16,17 +16,17 @@ on_both_databases!(
     the_end_of_a_file_url_says_why,
 );
 
-/// What a caller is told.
+/// What the caller is told.
 struct Told {
     status: u16,
     code: &'static str,
     message: String,
-    /// When asking again may help.
+    /// When a retry may help.
     retry_after: Option<&'static str>,
 }
 
-/// What is told for `reason`, about the share `insurer` and what lies in it. A new reason has its row here, and its place
-/// in [`Reason::ALL`] and in [`meet`].
+/// The answer for `reason`, about the share `insurer` and its content. A new reason needs a row here, and a place in
+/// [`Reason::ALL`] and in [`meet`].
 fn told(reason: Reason) -> Told {
     let (status, code, message) = match reason {
         Reason::TokenUnknown
@@ -142,7 +142,7 @@ fn told(reason: Reason) -> Told {
              information.",
         ),
     };
-    // The clock of these tests stands 20 seconds into a minute, and 14 hours and 13 minutes into a day.
+    // These tests start 20 seconds into a minute, at 14:13 of a day.
     let retry_after = match reason {
         Reason::TooManyFailures | Reason::RequestsPerMinute => Some("40"),
         Reason::ConcurrentRequests | Reason::ConcurrentStreams => Some("5"),
@@ -153,13 +153,13 @@ fn told(reason: Reason) -> Told {
     Told { status, code, message: message.to_owned(), retry_after }
 }
 
-/// Checks the whole answer for `reason`.
+/// Checks the complete answer for `reason`.
 #[track_caller]
 pub(super) fn is_told(answer: &Answer, reason: Reason) {
     let Told { status, code, message, retry_after } = told(reason);
     assert_eq!(answer.status, status, "{reason:?}: {}", answer.text);
     let id = answer.header("x-request-id");
-    // The page of a link says the request's id in a place of its own.
+    // A link's page shows the request's id elsewhere.
     let is_link = reason.code().starts_with("ACTIVATION");
     let message = if is_link { message } else { format!("{message} (request {id})") };
     let body = json!({"errorCode": code, "message": message, "requestId": id});
@@ -178,7 +178,7 @@ async fn follow(app: &TestApp, method: Method, link: &Value) -> Answer {
     fetch(app, method, url, &[]).await
 }
 
-/// Makes `reason` true of acme, and answers a request that meets it with the action that it is recorded as.
+/// Makes `reason` apply to acme. Returns the answer to a request that meets it, and the action it is recorded under.
 async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'static str) {
     let why = || json!({"reason": "a test"});
     let done = async |path: &str, body: Value| {
@@ -191,7 +191,7 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
     let token = app.get("/recipients/acme/tokens").await.expect(200)["items"][0]["id"].as_str().unwrap().to_owned();
     let answer = match reason {
         Reason::TokenUnknown => Reader { app, token: "unknown".into() }.get("/shares/insurer").await,
-        // Nobody can hold a token that was not fetched, nor one of a recipient that is gone for good.
+        // No caller can hold a token that was not fetched, or one of a recipient that was offboarded.
         Reason::TokenPending => {
             app.execute("UPDATE tokens SET activated_at = NULL").await;
             share().await
@@ -286,7 +286,7 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
                             break answer;
                         }
                     }
-                    // One that was refused, because the other request had the place, is followed by another.
+                    // A request that was refused because the other had the place is followed by another.
                     Some(_) = stalled.next() => stalled.push(half_sent(acme, "steps")),
                 }
             }
@@ -301,7 +301,7 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
             limit(json!({"bytes_per_day": 1})).await;
             acme.query("steps", json!({})).await
         }
-        // Made true in the tests that race with it, which check it by `is_told`.
+        // Made to apply in the tests of these races, which call `is_told`.
         Reason::AccessChanged => unreachable!("see sharing::changed"),
         Reason::IdentityInvalid | Reason::IdentityExpired | Reason::IdentityUnbound => {
             unreachable!("see sharing::identities")
@@ -327,12 +327,12 @@ async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
     Reader::acme(app).await
 }
 
-/// Each reason has a server of its own, so that none is in another's way.
+/// Each reason has its own server, so that they do not interfere.
 async fn every_reason_has_its_status_its_body_and_its_event(app: TestApp) {
     let is_sqlite = matches!(app.service.db, Db::Sqlite { .. });
     drop(app);
     for reason in Reason::ALL {
-        // They need a race, or an issuer; each has tests of its own, which ask `is_told`.
+        // These need a race or an issuer; their own tests call `is_told`.
         if reason == Reason::AccessChanged || reason.code().starts_with("IDENTITY") {
             continue;
         }
@@ -341,7 +341,7 @@ async fn every_reason_has_its_status_its_body_and_its_event(app: TestApp) {
         let (answer, action) = meet(&app, &acme, reason).await;
         is_told(&answer, reason);
         if reason == Reason::TooManyFailures {
-            // Of a flood the first ones are recorded as what they are, and the rest is summed.
+            // The first refusals of a flood are recorded with their own reason, and the rest is summed up.
             assert_eq!(app.events(action).await[0]["reason"], "TOKEN_UNKNOWN");
             continue;
         }
@@ -374,7 +374,7 @@ async fn an_agreement_ends_access_at_its_second_on_every_route(app: TestApp) {
         (acme.fetch(&file).await.status, acme.get("/shares/insurer").await.status),
         (200.try_into().unwrap(), 200.try_into().unwrap())
     );
-    // Nobody does anything; the second comes.
+    // Nothing happens but that the second arrives.
     app.pass(1);
     for (method, path, body) in super::auth::ROUTES {
         let answer = acme.send(method.parse().unwrap(), path, &[], body).await;
@@ -385,7 +385,7 @@ async fn an_agreement_ends_access_at_its_second_on_every_route(app: TestApp) {
     }
     is_told(&acme.fetch(&file).await, Reason::AgreementEnded);
     assert_eq!(acme.get("/shares").await.expect(200)["items"], json!([]));
-    // What it allowed until then is still told.
+    // What it allowed until then is still listed.
     let at =
         |seconds| (app.now() + chrono::TimeDelta::seconds(seconds)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     for (when, count) in [(at(-1), 1), (at(0), 0), (at(100), 0)] {
@@ -400,7 +400,7 @@ async fn the_end_of_a_file_url_says_why(app: TestApp) {
     let url = acme.query("steps", json!({})).await.of_kind("file")[0]["url"].as_str().unwrap().to_owned();
     let get = || fetch(&app, Method::GET, &url, &[]);
     let gone = "this file is not shared any more; query the table again or ask the data provider";
-    // The names in a URL are nobody's: it is not told what it once belonged to.
+    // A URL does not reveal what it once belonged to.
     app.delete("/shares/insurer/objects/s/steps").await.expect(204);
     get().await.refused(404, "RESOURCE_DOES_NOT_EXIST", gone);
     app.delete("/tables/t.steps").await.expect(204);
@@ -411,7 +411,7 @@ async fn the_end_of_a_file_url_says_why(app: TestApp) {
     assert_eq!(get().await.status, 200);
     app.post("/shares/insurer/revoke", json!({})).await.expect(200);
     get().await.refused(403, "PERMISSION_DENIED", "access to this share has ended");
-    // A token in the request changes nothing about what a URL stands on.
+    // A token in the request does not change what a URL depends on.
     let request = Request::get(url.strip_prefix("http://weir.test").unwrap());
     let request = request.header(header::AUTHORIZATION, format!("Bearer {}", acme.token)).body(Body::empty()).unwrap();
     assert_eq!(app.send(request).await.status, 403);

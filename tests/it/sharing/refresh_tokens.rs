@@ -1,4 +1,4 @@
-//! Refresh tokens: fresh URLs of a version that stays (Delta Sharing protocol, 2.5).
+//! Refresh tokens: fresh URLs of the same version (Delta Sharing protocol, 2.5).
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ async fn token(reader: &Reader<'_>, table: &str) -> Value {
 
 async fn check_103_a_refresh_token_keeps_its_version(app: TestApp) {
     let mut log = steps(&app, "steps");
-    // Refreshing needs no history, because nothing older is read than was answered.
+    // A refresh needs no history, since it reads nothing older than the first answer.
     share(&app, "steps", json!({})).await;
     let reader = Reader::acme(&app).await;
     let first = reader.query("steps", json!({"includeRefreshToken": true})).await;
@@ -45,7 +45,7 @@ async fn check_103_a_refresh_token_keeps_its_version(app: TestApp) {
         again.of_kind("file")[0]["expirationTimestamp"].as_i64()
             > first.of_kind("file")[0]["expirationTimestamp"].as_i64()
     );
-    // Without asking for another token there is no last line.
+    // Without asking for another token, there is no last line.
     let plain = reader.query("steps", json!({"refreshToken": token})).await;
     assert_eq!(plain.kinds(), ["protocol", "metaData", "file", "file"]);
 }
@@ -112,7 +112,7 @@ async fn a_renewed_token_ends_with_the_first(app: TestApp) {
     app.pass(1);
     let ended = refresh(json!({"refreshToken": token, "includeRefreshToken": true})).await;
     ended.refused_parameter("The refresh token has expired");
-    // Pages of a version that was refreshed end as if they had been asked for at first.
+    // Pages of a refreshed version end as if they were of the first query.
     app.pass(2 * 86_400 - 1);
     assert_eq!(refresh(json!({"pageToken": page, "maxFiles": 1})).await.status, 200);
     app.pass(1);

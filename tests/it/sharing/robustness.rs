@@ -1,4 +1,4 @@
-//! Check 20: whatever a client sends, the answer is no 5xx and tells nothing of the server's insides.
+//! Check 20: whatever a client sends, the answer is never a 5xx and reveals no internals.
 
 use http::Method;
 use proptest::{
@@ -13,7 +13,7 @@ use crate::support::app::{Answer, TestApp, on_both_databases};
 
 on_both_databases!(check_020_every_parameter_takes_every_nonsense);
 
-/// What is sent in every place.
+/// The values that are sent in every place.
 fn nonsense() -> Vec<String> {
     let long = "9".repeat(40);
     let deep = "[".repeat(2000);
@@ -129,7 +129,7 @@ async fn check_020_every_parameter_takes_every_nonsense(app: TestApp) {
         ] {
             harmless(&app, &path, &reader.get(&path).await);
         }
-        // None of what stands in a body or a header gets to a database, so that one of them will do.
+        // Bodies and headers never reach a database, so one database is enough.
         if matches!(app.service.db, Db::Sqlite { .. }) {
             nonsense_in_bodies_and_headers(&reader, &text).await;
         }
@@ -170,7 +170,7 @@ async fn nonsense_in_bodies_and_headers(reader: &Reader<'_>, text: &str) {
     }
 }
 
-/// The same with what nobody thought of; on one database, because none of it gets there.
+/// The same with random input; on one database, since nothing reaches it.
 #[test]
 fn check_020_no_request_makes_the_server_fail() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,4 +1,4 @@
-//! Objects that hold their schema: recipients see the newest version with the accepted one, and nothing after it.
+//! Objects that hold their schema: recipients see the newest version with the accepted schema, and nothing later.
 
 use std::{fs, sync::Arc};
 
@@ -30,10 +30,10 @@ on_both_databases!(
     a_schema_that_cannot_be_understood_cannot_be_held,
 );
 
-/// The name of the column that nobody accepted.
+/// The name of the column that was not accepted.
 const SECRET: &str = "unaccepted_salary";
 
-/// New metadata of [`steps`] with these columns.
+/// New metadata for [`steps`] with these columns.
 fn changed(columns: &[(&str, &str)]) -> Value {
     with_properties(metadata("steps-id", columns, &[]), json!({"delta.enableChangeDataFeed": "true"}))
 }
@@ -55,7 +55,7 @@ async fn hold_of(app: &TestApp, table: &str) -> Value {
     app.get(&object(table)).await.expect(200)["schema_hold"].clone()
 }
 
-/// The table [`steps`] on hold at version 3: 4 brings another column, 5 more data.
+/// The table [`steps`] on hold at version 3: version 4 adds a column, 5 more data.
 async fn held(app: &TestApp, options: Value) -> HandWrittenLog {
     let mut log = steps(app, "steps");
     share(app, "steps", holding(options)).await;
@@ -121,7 +121,7 @@ async fn every_change_of_the_schema_holds_and_no_other_does(app: TestApp) {
     }
 }
 
-/// Checks that `answer` gives nothing away, and answers it.
+/// Checks that `answer` reveals nothing of the later versions, and returns it.
 fn silent(answer: Answer) -> Answer {
     let headers = format!("{:?}", answer.headers);
     for told in [SECRET, "d.parquet", "e.parquet"] {
@@ -172,7 +172,7 @@ async fn everything_speaks_of_the_held_version(app: TestApp) {
     let feed = async |parameters: &str| ask(&format!("/changes?{parameters}"), "").await;
     let whole = feed("startingVersion=0").await;
     assert_eq!(whole.kinds(), ["protocol", "metaData", "add", "add", "add", "remove"]);
-    // Streams ask for ranges that reach beyond what there is.
+    // Streams ask for ranges beyond the newest version.
     assert_eq!(feed("startingVersion=0&endingVersion=9").await.kinds(), whole.kinds());
     let until = format!("startingVersion=0&endingTimestamp={}", commit_time_text(5, 0));
     assert_eq!(feed(&until).await.kinds(), whole.kinds());
@@ -188,7 +188,7 @@ async fn everything_speaks_of_the_held_version(app: TestApp) {
     );
     let listed = app.get("/shares/insurer/objects").await.expect(200)["items"][0]["schema_hold"].clone();
     assert_eq!(listed, hold);
-    // What is disclosed is that of what is served.
+    // The disclosure describes the version that is served.
     assert_eq!(app.get(&object("steps")).await.expect(200)["disclosure"]["dropped_columns"], json!([]));
 }
 
@@ -205,13 +205,13 @@ async fn what_ends_a_hold_is_told_before_it_does(app: TestApp) {
         let columns = told["disclosure"]["objects"][0]["columns"].as_array().unwrap();
         assert!(columns.iter().any(|column| column["name"] == SECRET), "{columns:?}");
     }
-    // Nothing was kept, nor is what would be remembered as what is.
+    // Nothing was stored, and nothing of the dry run is remembered as real.
     let query = reader.query("steps", json!({})).await;
     assert_eq!(query.version(), 3);
     assert!(!query.text.contains(SECRET));
     assert_eq!(app.get(&path).await.expect(200), before);
     assert_eq!(app.events("object.accept_schema").await.len(), 0);
-    // What is accepted, or follows, newly shows nothing.
+    // Accepting what is accepted, or following it, discloses nothing new.
     app.post(&format!("{path}/accept-schema"), json!({})).await.expect(200);
     let accept = app.post(&format!("{path}/accept-schema?dry_run=true"), json!({})).await.expect(200);
     let follow = app.patch(&format!("{path}?dry_run=true"), json!({"on_schema_change": "follow"})).await.expect(200);
@@ -250,7 +250,7 @@ async fn a_new_schema_is_served_once_it_is_accepted(app: TestApp) {
         (&json!(3), &json!(5))
     );
     assert_eq!(events[0]["table"], "steps");
-    // Accepting what is accepted changes nothing.
+    // Accepting the accepted schema changes nothing.
     assert_eq!(app.post(&path, json!({})).await.expect(200), accepted);
     assert_eq!(app.events("object.accept_schema").await.len(), 1);
     // The next change is held again.
@@ -291,7 +291,7 @@ async fn a_schema_that_came_and_went_is_never_served(app: TestApp) {
     for (parameters, first) in [("startingVersion=0&endingVersion=3", 0), ("startingVersion=6", 6)] {
         assert_eq!(silent(feed(parameters).await).version(), first);
     }
-    // Who accepts the schema as it is now shares the history up to now.
+    // Accepting the current schema shares the history up to now.
     app.post(&format!("{}/accept-schema", object("steps")), json!({})).await.expect(200);
     assert_eq!(feed("startingVersion=3").await.version(), 3);
     assert_eq!(reader.query("steps", json!({"version": 4})).await.version(), 4);
@@ -309,7 +309,7 @@ async fn setting_hold_accepts_the_schema_and_setting_follow_lets_go(app: TestApp
     assert_eq!(reader.ask("steps", "/version", "").await.version(), 4);
     log.commit(&[changed(&COLUMNS)]);
     assert_eq!(reader.ask("steps", "/version", "").await.version(), 4);
-    // Saying it again accepts nothing.
+    // Setting `hold` again accepts nothing.
     let again = changed_to("hold").await;
     assert_eq!(
         (&again["schema_hold"]["serving_version"], &again["schema_hold"]["newest_version"]),
@@ -344,7 +344,7 @@ async fn a_restarted_server_holds_on(app: TestApp) {
     let token = Reader::acme(&app).await.token;
     let app = app.restarted();
     let reader = Reader { app: &app, token };
-    // Nobody has looked yet.
+    // The table has not been looked at yet.
     assert_eq!(app.get("/shares/insurer/objects").await.expect(200)["items"][0].get("schema_hold"), None);
     let query = silent(reader.query("steps", json!({})).await);
     assert_eq!((query.version(), query.of_kind("file").len()), (3, 2));

@@ -43,7 +43,7 @@ async fn check_098_a_version_has_its_files_and_says_which_it_is(app: TestApp) {
     let delta = reader.query_as("steps", DELTA, json!({"version": 1})).await;
     insta::assert_snapshot!("query_version_delta", redacted(&delta));
     assert_eq!(reader.query("steps", json!({"version": "1"})).await.version(), 1);
-    // The newest version is asked for without any.
+    // Without a version, the newest is returned.
     let newest = reader.query("steps", json!({})).await;
     assert!(newest.of_kind("file").iter().all(|file| file.get("version").is_none()), "{}", newest.text);
 }
@@ -79,7 +79,7 @@ async fn check_100_a_timestamp_follows_the_same_rules(app: TestApp) {
     query(&commit_time_text(0, -1)).await.refused(400, "MALFORMED_REQUEST", "The provided timestamp");
     query(&commit_time_text(3, 1)).await.refused(400, "MALFORMED_REQUEST", "The provided timestamp");
     query("2022-01-01").await.refused_parameter("Invalid timestamp");
-    // An end without a beginning means nothing.
+    // An end without a start is ignored.
     assert_eq!(reader.query("steps", json!({"endingVersion": 1})).await.version(), 3);
     assert_eq!(reader.query("steps", json!({"version": 2, "endingVersion": 1})).await.version(), 2);
 }
@@ -116,7 +116,7 @@ async fn check_102_a_log_that_lost_commits_is_a_4xx_that_says_so(app: TestApp) {
     }
 }
 
-/// Tokens of an earlier answer do not keep history open.
+/// Tokens of an earlier answer do not keep the history open.
 async fn history_that_is_taken_back_is_gone_at_once(app: TestApp) {
     let reader = acme_with_steps(&app).await;
     let since = json!({"startingVersion": 1, "maxFiles": 1});

@@ -35,7 +35,7 @@ async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
     Reader::acme(app).await
 }
 
-/// The path that asks for the first version since a time.
+/// The path that asks for the first version at or after a time.
 fn since(time: &str) -> String {
     format!("/version?startingTimestamp={}", time.replace('+', "%2B"))
 }
@@ -77,7 +77,7 @@ async fn check_046_without_history_even_a_nonsensical_time_is_refused_for_histor
     assert_eq!(reader.ask("steps", "/version", "").await.version(), 3);
 }
 
-/// The same for every other question about a table's past.
+/// The same for all other requests about a table's past.
 async fn without_history_whatever_else_is_wrong_is_told_later(app: TestApp) {
     steps(&app, "steps");
     share(&app, "steps", json!({})).await;
@@ -96,7 +96,7 @@ async fn without_history_whatever_else_is_wrong_is_told_later(app: TestApp) {
         let answer = reader.ask("steps", &format!("/changes{parameters}"), "").await;
         answer.refused_parameter("cdf is not enabled on table insurer.s.steps");
     }
-    // What is wrong whatever is shared comes first.
+    // Faults that do not depend on what is shared come first.
     reader.ask("steps", "/changes?maxFiles=0", "").await.refused_parameter("maxFiles must be positive");
     reader.query("steps", json!({"version": -1})).await.refused_parameter("cannot be negative");
     reader.ask("none", "/changes", "").await.refused(404, "RESOURCE_DOES_NOT_EXIST", "does not exist");
@@ -181,7 +181,7 @@ async fn check_055_a_new_commit_shows_in_the_next_call(app: TestApp) {
     assert_eq!(reader.ask("steps", &since(&commit_time_text(4, 0)), "").await.version(), 4);
 }
 
-/// A log whose commits say when they were made, while their files say another time.
+/// A log whose commits contain their own times, which differ from their files' times.
 async fn commits_that_date_themselves_are_found_by_their_own_times(app: TestApp) {
     let protocol = json!({"protocol": {
         "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["inCommitTimestamp"],

@@ -1,4 +1,4 @@
-//! Azure signatures: against Azurite with an account key, and with a delegation key from a stand-in for the service.
+//! Azure signatures: against Azurite with an account key, and against a stand-in for the service with a delegation key.
 
 use std::sync::{
     Arc,
@@ -39,13 +39,13 @@ async fn account_key_url_gives_the_bytes_until_it_is_altered_or_ends() {
     assert_eq!(reqwest::get(other_object).await.unwrap().status().as_u16(), 403);
     assert_eq!(reqwest::get(url.replace("sp=r", "sp=rd")).await.unwrap().status().as_u16(), 403);
 
-    // Azure states the end itself, so a URL of the past can be made by calling it the past.
+    // Azure URLs contain their expiry, so an expired one can be made with an earlier time.
     let past = Utc::now() - TimeDelta::hours(2);
     let ended = table.sign(&[path], past + TimeDelta::hours(1), past).await.unwrap().remove(0);
     assert_eq!(reqwest::get(ended).await.unwrap().status().as_u16(), 403);
 }
 
-/// A stand-in for the one request of Azure's that Azurite only answers over TLS: a user-delegation key, or a refusal.
+/// Stands in for the one Azure request that Azurite answers only over TLS: a user-delegation key, or a refusal.
 async fn delegation_service(is_allowed: bool) -> (String, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
@@ -96,7 +96,7 @@ async fn delegation_key_is_fetched_once_however_many_sign() {
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 
-    // A URL that would outlive the key gets a new one.
+    // A URL that would outlive the key gets a new key.
     table.sign(&path, now + TimeDelta::days(3), now).await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     table.sign(&path, ends_at, now).await.unwrap();

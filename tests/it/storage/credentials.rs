@@ -1,4 +1,4 @@
-//! AWS credentials that end: fetched once, renewed in time, kept through an outage of their source.
+//! AWS credentials that expire: fetched once, renewed in time, kept through an outage of their source.
 
 use std::sync::{
     Arc, Mutex,
@@ -20,7 +20,7 @@ use weir::storage::s3::{CredentialSource, S3Credentials, SourceError};
 
 use super::{open, options, settings};
 
-/// What AWS runs beside a workload, with sessions that live for an hour from its own clock's present.
+/// The credential services of AWS beside a workload, with sessions that last an hour by their own clock.
 #[derive(Clone)]
 struct Platform {
     now: Arc<Mutex<DateTime<Utc>>>,

@@ -1,4 +1,4 @@
-//! GCS V4 signatures, verified by OpenSSL over a canonical request that is put together here.
+//! GCS V4 signatures, verified by OpenSSL over a canonical request built here.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ fn openssl(arguments: &[&str]) -> bool {
     Command::new("openssl").args(arguments).output().expect("openssl is installed").status.success()
 }
 
-/// A throw-away service account, as Google's console writes it to a file.
+/// A temporary service account, in the format of Google's console.
 fn service_account(directory: &FilePath) -> (PathBuf, PathBuf) {
     let (private, public) = (directory.join("key.pem"), directory.join("public.pem"));
     let (private_name, public_name) = (private.to_str().unwrap(), public.to_str().unwrap());
@@ -34,7 +34,7 @@ fn service_account(directory: &FilePath) -> (PathBuf, PathBuf) {
     (file, public)
 }
 
-/// What RFC 3986 leaves as it is; everything else is percent-encoded in a canonical request.
+/// Percent-encodes everything but the unreserved characters of RFC 3986, as in a canonical request.
 fn encode(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -109,7 +109,7 @@ fn credential_without_a_private_key_cannot_sign() {
     fs::write(&user, text).unwrap();
     let user_options = options(&[("google_application_credentials", user.to_str().unwrap())]);
     assert!(!open(settings("lake", "gs://lake", user_options)).locate("gs://lake/t").unwrap().can_sign());
-    // The metadata server's identity, which has no file at all.
+    // The identity from the metadata server, which has no file.
     assert!(!open(settings("lake", "gs://lake", options(&[]))).locate("gs://lake/t").unwrap().can_sign());
 }
 

@@ -1,4 +1,4 @@
-//! Local directories: what stands in them is readable, what does not is not.
+//! Local directories: only what is inside them can be read.
 
 use std::{fs, os::unix::fs::symlink, path::Path as FilePath};
 
@@ -53,7 +53,7 @@ async fn links_lead_nowhere() {
     assert_eq!(listed, ["other/_delta_log/0.json", "t/inside"]);
     assert!(store.list_with_delimiter(Some(&Path::from("t/directory"))).await.is_err());
 
-    // The table's directory is swapped for a link after it was opened: the race that checks before opening lose.
+    // The table's directory is replaced by a link after it was opened: the race that a check before opening loses.
     fs::rename(lake.join("t"), lake.join("old")).unwrap();
     symlink(&outside, lake.join("t")).unwrap();
     assert!(store.get(&Path::from("t/secret")).await.is_err());
@@ -160,7 +160,7 @@ async fn local_table_is_proxied_and_read_by_its_url() {
     let object = table.open(&table.resolve("x=A%252FA/p").unwrap()).await.unwrap();
     let chunks: Vec<_> = object.read(2..4).await.unwrap().try_collect().await.unwrap();
     assert_eq!(chunks.concat(), b"23");
-    // The storage's own root can be a table, too.
+    // The root of the storage can be a table too.
     assert_eq!(storages.locate(&url(&lake)).unwrap().path(), &Path::ROOT);
     assert!(ObjectStoreScheme::parse(&table.url().parse().unwrap()).is_ok());
 }
@@ -183,7 +183,7 @@ fn root_that_holds_a_secret_is_refused_whatever_name_it_has() {
         ("lake", "link/weir.key"),
         ("lake", "lake/weir.toml"),
         ("etc", "lake/weir.toml"),
-        // A database that will be made later.
+        // A database that will be created later.
         ("lake", "lake/new/weir.db"),
         ("link", "link/weir.db"),
         ("", "weir.db"),
@@ -196,7 +196,7 @@ fn root_that_holds_a_secret_is_refused_whatever_name_it_has() {
     }
 }
 
-/// The tables that Delta implementations test with, where the machine has them.
+/// The test tables of Delta implementations, if this machine has them.
 #[tokio::test]
 async fn files_of_specially_named_partitions_are_found() {
     let Some(tables) = std::env::var_os("WEIR_TEST_TABLES") else {

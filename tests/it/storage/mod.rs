@@ -1,4 +1,4 @@
-//! Storages against real servers and real directories: what is reachable, what is not, and how long a URL lives.
+//! Storages against real servers and directories: what can be reached, what cannot, and how long URLs are valid.
 
 mod azure;
 mod credentials;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use weir::{config::StorageSettings, storage::Storages};
 
-/// One storage of any kind, presigned.
+/// A presigned storage of any kind.
 fn settings(name: &str, url: &str, options: BTreeMap<String, String>) -> StorageSettings {
     StorageSettings {
         name: name.into(),
@@ -22,7 +22,7 @@ fn settings(name: &str, url: &str, options: BTreeMap<String, String>) -> Storage
     }
 }
 
-/// Opens it with nothing in the environment.
+/// Opens it with an empty environment.
 fn open(settings: StorageSettings) -> Storages {
     Storages::open_in(&[settings], &[], &|_| None).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Which storage a location belongs to, and what a configuration may not say.
+//! Which storage a location belongs to, and which configurations are refused.
 
 use weir::storage::{StorageError, Storages};
 

@@ -1,4 +1,4 @@
-//! What decisions are made from, one by one and in batches.
+//! The facts for decisions, looked up one by one and in batches.
 
 use uuid::Uuid;
 use weir::{
@@ -18,13 +18,13 @@ use crate::support::postgres::TestDatabase;
 
 use super::samples::{days, grant, insert_pair, now, object, recipient, share, table, token};
 
-/// What is sought by a caller, by the keys of a share and of a schema and a table in it.
+/// A lookup for a caller, by the keys of a share and of a schema and a table in it.
 fn sought(by: Seeker, share: Option<&str>, table: Option<(&str, &str)>) -> Sought {
     let text = |text: &str| text.to_owned();
     Sought { by, share: share.map(text), table: table.map(|(schema, table)| (text(schema), text(table))) }
 }
 
-/// The token with this hash and its recipient.
+/// The token with this hash, with its recipient.
 pub(super) async fn bearer(db: &Db, hash: TokenHash) -> Option<Bearer> {
     let sought = sought(Seeker::Token(hash), None, None);
     let reached = db.find_reached(std::slice::from_ref(&sought)).await.unwrap().remove(&sought)?;
@@ -32,7 +32,7 @@ pub(super) async fn bearer(db: &Db, hash: TokenHash) -> Option<Bearer> {
     reached.bearer
 }
 
-/// The share with this key, with what the recipient may do with it.
+/// The share with this key, with the recipient's access to it.
 async fn share_access(db: &Db, recipient_id: Uuid, key: &str) -> Option<ShareAccess> {
     let sought = sought(Seeker::Recipient(recipient_id), Some(key), None);
     let reached = db.find_reached(std::slice::from_ref(&sought)).await.unwrap().remove(&sought)?;
@@ -44,7 +44,7 @@ fn ids(token: &Token, share_id: Option<Uuid>, object_id: Option<Uuid>) -> Access
     AccessBasisIds { credential: Credential::Token(token.id), recipient_id: token.recipient_id, share_id, object_id }
 }
 
-/// The token, as it is now.
+/// The token in its current state.
 pub(super) async fn token_now(tx: &mut Tx, token: &Token) -> Bearer {
     let ids = ids(token, None, None);
     let facts = tx.find_access_facts(&[ids]).await.unwrap().remove(&ids).unwrap();
@@ -187,7 +187,7 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
             (bearer(&tokens[2], &acme), None, None),
             (None, granted.clone(), found),
         ];
-        // Of lengths that are padded and not, the last one with several grants, too.
+        // Batches with and without padding; the last one with several grants too.
         for asked in [&all[..1], &all[..6], &all[..], &with_nobodys] {
             let reached = db.find_reached(asked).await.unwrap();
             let known = asked.len().min(expected.len());

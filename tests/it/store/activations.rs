@@ -1,4 +1,4 @@
-//! Links, and what is counted of recipients with limits.
+//! Activation links, and usage counted for recipients' limits.
 
 use weir::{
     domain::access::{

@@ -1,9 +1,10 @@
-//! The audit trail: one chain without gaps, however many append; append-only; searchable; its personal parts erasable.
+//! The audit trail: one chain without gaps, however many servers append; append-only, searchable, with erasable
+//! personal parts.
 
 use chrono::TimeDelta;
 use uuid::Uuid;
 use weir::{
-    domain::audit::{Actor, ActorKind, Event, GENESIS, Head, Outcome, commitment, link_hash},
+    domain::audit::{Actor, ActorKind, Event, GENESIS, Head, Outcome, action::Action, commitment, link_hash},
     store::{AuditFilter, Constraint, Db, Order, Outstanding, StoreError},
 };
 
@@ -17,7 +18,7 @@ async fn append(db: &Db, events: &[Event]) {
     tx.commit().await.unwrap();
 }
 
-/// Follows the whole chain, a page at a time; answers how long it is.
+/// Verifies the whole chain page by page and returns its length.
 async fn verify(db: &Db) -> i64 {
     let mut head = Head { seq: 0, hash: GENESIS };
     loop {
@@ -44,7 +45,7 @@ async fn an_event_is_kept_byte_by_byte() {
     for db in TestDatabase::each().await {
         assert_eq!(db.find_audit_head().await.unwrap(), Head { seq: 0, hash: GENESIS });
         let strange = Event { purpose: Some("\u{0}\u{2028} \"ü\" 索".into()), ..event() };
-        let plain = Event::new(Actor { kind: ActorKind::System, ..Actor::ANONYMOUS }, "server.start");
+        let plain = Event::new(Actor { kind: ActorKind::System, ..Actor::ANONYMOUS }, Action::AdminRead);
         let mut tx = db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();
         let links = tx.append_audit(&mut head, &[strange, plain], now()).await.unwrap();
@@ -131,7 +132,7 @@ async fn no_read_under_the_lock_misses_a_revocation_that_came_before_it() {
         revoking.append_audit(&mut head, &[event()], now()).await.unwrap();
         revoking.commit().await.unwrap();
         let (seq, revoked_at) = reading.await.unwrap();
-        // The reader came either wholly before the revocation or wholly after it.
+        // The read came entirely before or entirely after the revocation.
         assert_eq!(revoked_at.is_some(), seq == 1);
         assert_eq!(db.find_token(token_id).await.unwrap().unwrap().revoked_at, Some(now()));
     }
@@ -170,11 +171,13 @@ async fn events_are_never_changed_but_their_personal_parts_are_erased() {
 #[tokio::test]
 async fn events_are_found_by_what_they_are_about() {
     for db in TestDatabase::each().await {
-        let [recipient, share, table] = [(); 3].map(|()| Some(Uuid::now_v7()));
+        let [recipient, share, object, table] = [(); 4].map(|()| Some(Uuid::now_v7()));
+        // The second one is as earlier releases wrote them: they called a shared object a table.
         let events = [
             Event { recipient_id: recipient, share_id: share, ..event() },
-            Event { share_id: share, table_id: table, decision: Outcome::Deny, ..event() },
-            Event { recipient_id: recipient, action: "grant.create".into(), ..event() },
+            Event { share_id: share, table_id: object, decision: Outcome::Deny, ..event() },
+            Event { recipient_id: recipient, action: Action::GrantCreate, ..event() },
+            Event { object_id: object, table_id: table, registered_table: Some("t".into()), ..event() },
         ];
         for (hours, event) in events.iter().enumerate() {
             let mut tx = db.begin().await.unwrap();
@@ -186,16 +189,20 @@ async fn events_are_found_by_what_they_are_about() {
         let hour = |hours| Some(now() + TimeDelta::hours(hours));
         let all = AuditFilter::default;
         let cases = [
-            (all(), vec![1, 2, 3]),
-            (AuditFilter { order: Order::Descending, ..all() }, vec![3, 2, 1]),
+            (all(), vec![1, 2, 3, 4]),
+            (AuditFilter { order: Order::Descending, ..all() }, vec![4, 3, 2, 1]),
             (AuditFilter { order: Order::Descending, after_seq: Some(3), ..all() }, vec![2, 1]),
-            (AuditFilter { after_seq: Some(1), ..all() }, vec![2, 3]),
+            (AuditFilter { after_seq: Some(1), ..all() }, vec![2, 3, 4]),
             (AuditFilter { recipient_id: recipient, ..all() }, vec![1, 3]),
             (AuditFilter { share_id: share, ..all() }, vec![1, 2]),
-            (AuditFilter { table_id: table, ..all() }, vec![2]),
+            (AuditFilter { about: object, ..all() }, vec![2, 4]),
+            (AuditFilter { about: object, order: Order::Descending, ..all() }, vec![4, 2]),
+            (AuditFilter { about: object, after_seq: Some(2), ..all() }, vec![4]),
+            (AuditFilter { about: object, decision: Some(Outcome::Deny), ..all() }, vec![2]),
+            (AuditFilter { about: table, ..all() }, vec![4]),
             (AuditFilter { action: Some("grant.create".into()), ..all() }, vec![3]),
             (AuditFilter { decision: Some(Outcome::Deny), ..all() }, vec![2]),
-            (AuditFilter { since: hour(1), ..all() }, vec![2, 3]),
+            (AuditFilter { since: hour(1), ..all() }, vec![2, 3, 4]),
             (AuditFilter { until: hour(1), ..all() }, vec![1]),
             (
                 AuditFilter { recipient_id: recipient, share_id: share, since: hour(0), until: hour(9), ..all() },

@@ -1,14 +1,14 @@
-//! What servers claim for a while: leases, and files that they make. Whoever died, or had a clock that was ahead, keeps
+//! What servers claim for a while: leases, jobs, and files that they make. Whoever died, or had a clock that was ahead, keeps
 //! nobody.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use weir::{
     domain::{
-        insight::report::Month,
+        core::job::{JobKind, JobState},
         materialize::copy::{Copy, CopyKind, CopyState, RulesId, UnitId},
     },
-    store::{CopyFilter, Db, ReportState, StoreError, StoredReport, is_held},
+    store::{CopyFilter, Db, Job, JobFilter, StoreError, is_held},
 };
 
 use crate::support::postgres::TestDatabase;
@@ -56,7 +56,7 @@ async fn claim(db: &Db, holder: Uuid, at: DateTime<Utc>) -> bool {
     claimed
 }
 
-/// Whether what is being made is still left to its maker.
+/// Whether the copy still belongs to its maker.
 async fn is_left(db: &Db, at: DateTime<Utc>) -> bool {
     let making = CopyFilter { state: Some(CopyState::Making), ..CopyFilter::default() };
     db.list_copies(&making, None, 10).await.unwrap().iter().any(|copy| is_held(copy, at))
@@ -72,10 +72,10 @@ async fn a_lease_of_a_clock_that_was_ahead_keeps_nobody() {
         let (ahead, right) = servers();
         assert!(lease(&db, ahead, now() + TimeDelta::days(3)).await);
         assert!(lease(&db, right, now()).await);
-        // Clocks that differ as clocks do leave each other alone.
+        // Normal differences between clocks do no harm.
         assert!(!lease(&db, ahead, now() - TimeDelta::seconds(3)).await);
         assert!(!lease(&db, ahead, now() + TimeDelta::seconds(3)).await);
-        // The worst is a clock that was ahead by a little: a minute at most.
+        // The worst case is a clock that was slightly ahead: the lease lasts a minute at most.
         assert!(lease(&db, right, now() + TimeDelta::seconds(9)).await);
         assert!(lease(&db, ahead, now() + TimeDelta::seconds(54)).await);
     }
@@ -105,7 +105,7 @@ async fn what_a_server_is_at_is_left_to_it_for_as_long_as_it_is_heard_of() {
             tx.keep_server_alive(maker, at).await.unwrap();
             tx.commit().await.unwrap();
         }
-        // Killed.
+        // The maker is killed.
         let at = now() + TimeDelta::seconds(29);
         assert!(!is_left(&db, at).await && claim(&db, other, at).await);
     }
@@ -125,47 +125,51 @@ async fn the_one_server_of_a_sqlite_file_ends_what_was_claimed_before_it_started
     for db in TestDatabase::each().await {
         let (killed, next) = servers();
         assert!(claim(&db, killed, now()).await && lease(&db, killed, now()).await);
-        db.end_claims_of_the_dead(now()).await.unwrap();
+        queue(&db, "1", now()).await;
+        take(&db, killed, now()).await.unwrap();
+        db.end_claims_of_the_dead().await.unwrap();
         // On PostgreSQL it may be alive.
         let is_alone = db.locks_at_begin();
         assert_eq!((is_left(&db, now()).await, claim(&db, next, now()).await), (!is_alone, is_alone));
         assert_eq!(lease(&db, next, now()).await, is_alone);
+        assert_eq!(take(&db, next, now()).await.map(|job| job.attempts), is_alone.then_some(2));
     }
 }
 
-/// A report that is to be made, asked for at this moment.
-async fn report(db: &Db, requested_at: DateTime<Utc>) -> Uuid {
-    let report = StoredReport {
-        id: Uuid::now_v7(),
-        month: Month::parse("2026-08").unwrap(),
-        recipient_id: None,
-        recipient: None,
-        state: ReportState::Making,
-        requested_by: "ann".into(),
-        requested_at,
-        ready_at: None,
-        failure: None,
-        checkpoint_seq: None,
-    };
+const KIND: JobKind = JobKind::Report;
+
+async fn queue(db: &Db, key: &str, at: DateTime<Utc>) {
     let mut tx = db.begin().await.unwrap();
-    tx.insert_report(&report).await.unwrap();
+    tx.enqueue_job(KIND, key, at).await.unwrap();
     tx.commit().await.unwrap();
-    report.id
 }
 
-async fn make(db: &Db, report: Uuid, holder: Uuid, at: DateTime<Utc>) -> bool {
+async fn take(db: &Db, holder: Uuid, at: DateTime<Utc>) -> Option<Job> {
     let mut tx = db.begin().await.unwrap();
-    let is_claimed = tx.claim_report(report, holder, at).await.unwrap();
+    let job = tx.claim_job(KIND, None, holder, at).await.unwrap();
     tx.commit().await.unwrap();
-    is_claimed
+    job
 }
 
-async fn goes_on(db: &Db, report: Uuid, holder: Uuid, at: DateTime<Utc>) -> bool {
+async fn goes_on(db: &Db, job: &Job, holder: Uuid, at: DateTime<Utc>) -> bool {
     let mut tx = db.begin().await.unwrap();
-    let held = tx.hold_report(report, holder, at).await;
+    let held = tx.hold_job(job, holder, at).await;
     tx.commit().await.unwrap();
     assert!(matches!(held, Ok(()) | Err(StoreError::Stale)), "{held:?}");
     held.is_ok()
+}
+
+async fn fail(db: &Db, job: &Job, holder: Uuid, again_at: Option<DateTime<Utc>>) {
+    let mut tx = db.begin().await.unwrap();
+    tx.fail_job(job, holder, "a test", now(), again_at).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// The only job that there is.
+async fn only(db: &Db) -> Job {
+    let mut jobs = db.list_jobs(JobFilter::default(), None, 10).await.unwrap();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    jobs.remove(0)
 }
 
 #[tokio::test]
@@ -174,48 +178,114 @@ async fn clocks_that_differ_as_they_may_leave_claims_alone_and_what_is_dead_ends
         for db in TestDatabase::each().await {
             let (maker, other) = servers();
             let of_maker = |seconds| now() + TimeDelta::seconds(seconds + skew);
-            let report = report(&db, of_maker(0)).await;
+            queue(&db, "1", of_maker(0)).await;
             assert!(claim(&db, maker, of_maker(0)).await && lease(&db, maker, of_maker(0)).await);
-            assert!(make(&db, report, maker, of_maker(0)).await);
+            let job = take(&db, maker, of_maker(0)).await.unwrap();
             for seconds in [2, 4, 6] {
-                // A moment before it is heard of again.
+                // Just before the claim is renewed.
                 let at = now() + TimeDelta::seconds(seconds);
                 assert!(is_left(&db, at).await && !claim(&db, other, at).await, "{skew} {seconds}");
-                assert!(!lease(&db, other, at).await && !make(&db, report, other, at).await, "{skew} {seconds}");
-                assert!(goes_on(&db, report, maker, of_maker(seconds)).await);
+                assert!(!lease(&db, other, at).await && take(&db, other, at).await.is_none(), "{skew} {seconds}");
+                assert!(!db.has_free_job(KIND, at).await.unwrap(), "{skew} {seconds}");
+                assert!(goes_on(&db, &job, maker, of_maker(seconds)).await);
                 let mut tx = db.begin().await.unwrap();
                 tx.keep_server_alive(maker, of_maker(seconds)).await.unwrap();
                 tx.commit().await.unwrap();
             }
-            // Killed.
+            // The maker is killed.
             let at = now() + TimeDelta::seconds(59);
             assert!(!is_left(&db, at).await && claim(&db, other, at).await, "{skew}");
             assert!(lease(&db, other, at).await, "{skew}");
-            assert_eq!(db.list_unmade_reports(at, 1).await.unwrap(), [report], "{skew}");
-            assert!(make(&db, report, other, at).await, "{skew}");
-            assert!(!goes_on(&db, report, maker, at).await, "it is another's");
+            assert!(db.has_free_job(KIND, at).await.unwrap(), "{skew}");
+            assert_eq!(take(&db, other, at).await.unwrap().attempts, 2, "{skew}");
+            assert!(!goes_on(&db, &job, maker, at).await, "it is another's");
+            let mut tx = db.begin().await.unwrap();
+            assert!(matches!(tx.complete_job(&job, maker).await, Err(StoreError::Stale)));
+            let failed = tx.fail_job(&job, maker, "late", at, None).await;
+            assert!(matches!(failed, Err(StoreError::Stale)), "{failed:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_report_in_the_making_is_given_back_at_a_stop() {
+async fn a_job_is_given_back_at_a_stop_and_that_attempt_does_not_count() {
     for db in TestDatabase::each().await {
         let (stopping, other) = servers();
-        let report = report(&db, now()).await;
-        assert!(make(&db, report, stopping, now()).await && !make(&db, report, other, now()).await);
-        assert_eq!(db.list_unmade_reports(now(), 1).await.unwrap(), Vec::<Uuid>::new());
+        queue(&db, "1", now()).await;
+        let job = take(&db, stopping, now()).await.unwrap();
+        assert!(take(&db, other, now()).await.is_none());
         let mut tx = db.begin().await.unwrap();
         tx.release_server(stopping).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(db.list_unmade_reports(now(), 1).await.unwrap(), [report]);
         // What still runs of it ends by itself.
-        assert!(!goes_on(&db, report, stopping, now()).await && make(&db, report, other, now()).await);
-        // Who cannot finish one gives that alone back.
+        assert!(!goes_on(&db, &job, stopping, now()).await);
+        let job = take(&db, other, now()).await.unwrap();
+        assert_eq!(job.attempts, 1);
+        assert!(!goes_on(&db, &job, stopping, now()).await && goes_on(&db, &job, other, now()).await);
         let mut tx = db.begin().await.unwrap();
-        tx.release_report(report, stopping).await.unwrap();
-        tx.release_report(report, other).await.unwrap();
+        tx.complete_job(&job, other).await.unwrap();
         tx.commit().await.unwrap();
-        assert!(make(&db, report, stopping, now()).await);
+        assert_eq!(db.count_jobs().await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_failed_rests_unless_it_is_asked_for_and_one_that_was_given_up_is_left_until_it_is_queued_anew() {
+    for db in TestDatabase::each().await {
+        let (server, later) = (Uuid::now_v7(), now() + TimeDelta::seconds(10));
+        queue(&db, "1", now()).await;
+        let job = take(&db, server, now()).await.unwrap();
+        fail(&db, &job, server, Some(later)).await;
+        // Queued again it is the same job, which rests.
+        queue(&db, "1", now()).await;
+        let resting = only(&db).await;
+        assert_eq!((resting.state, resting.due_at, resting.failure.as_deref()), (JobState::Due, later, Some("a test")));
+        assert!(take(&db, server, later - TimeDelta::seconds(1)).await.is_none());
+        let mut tx = db.begin().await.unwrap();
+        assert_eq!(tx.claim_job(KIND, Some("2"), server, now()).await.unwrap(), None);
+        let asked_for = tx.claim_job(KIND, Some("1"), server, now()).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!((asked_for.attempts, asked_for.id), (2, job.id));
+        fail(&db, &asked_for, server, None).await;
+        assert_eq!(db.count_jobs().await.unwrap(), [("report".to_owned(), "dead".to_owned(), 1)]);
+        let far = now() + TimeDelta::days(30);
+        assert!(take(&db, server, far).await.is_none() && !db.has_free_job(KIND, far).await.unwrap());
+        queue(&db, "1", far).await;
+        let again = take(&db, server, far).await.unwrap();
+        assert_eq!((again.id, again.attempts, again.ended_at), (job.id, 1, None));
+    }
+}
+
+#[tokio::test]
+async fn a_job_of_a_clock_that_was_ahead_waits_for_nobody() {
+    for db in TestDatabase::each().await {
+        let (ahead, right) = servers();
+        queue(&db, "1", now() + TimeDelta::days(3)).await;
+        assert!(take(&db, ahead, now() + TimeDelta::days(3)).await.is_some());
+        assert!(take(&db, right, now()).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn servers_that_take_jobs_at_once_take_each_of_them_once() {
+    for db in TestDatabase::each().await {
+        for key in 0..20 {
+            queue(&db, &key.to_string(), now()).await;
+        }
+        let work = async |holder: Uuid| {
+            let mut taken = Vec::new();
+            while db.has_free_job(KIND, now()).await.unwrap() {
+                taken.extend(take(&db, holder, now()).await.map(|job| job.key));
+            }
+            taken
+        };
+        let (one, other) = servers();
+        let (mine, theirs) = tokio::join!(work(one), work(other));
+        let mut all = [mine, theirs].concat();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 20, "{all:?}");
+        let jobs = db.list_jobs(JobFilter { state: Some(JobState::Running), ..JobFilter::default() }, None, 50).await;
+        assert!(jobs.unwrap().iter().all(|job| job.attempts == 1));
     }
 }

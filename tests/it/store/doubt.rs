@@ -1,4 +1,4 @@
-//! Connections whose state nobody can be sure of, and what is said of a database that cannot do its work.
+//! Connections in an unknown state, and the errors of a database that cannot work.
 
 use sqlx::Executor;
 use weir::store::{Cause, Db, StoreError};
@@ -13,7 +13,7 @@ async fn append(db: &Db, events: usize) -> Result<(), StoreError> {
     tx.commit().await
 }
 
-/// Leaves the writer no page more than it has.
+/// Lets the writer allocate no further page.
 async fn fill(db: &Db) {
     let Db::Sqlite { writer, .. } = db else { unreachable!() };
     writer.execute("PRAGMA max_page_count = 1").await.unwrap();
@@ -27,7 +27,7 @@ async fn a_disk_that_was_full_once_is_written_again_when_it_has_room() {
         fill(&db).await;
         let full = append(&db, 400).await.unwrap_err();
         assert!(full.is_outage() && full.cause() == Cause::Full, "{full:?}");
-        // The room that the next connection finds.
+        // The next connection has room.
         append(&db, 1).await.unwrap();
         assert_eq!(db.find_audit_head().await.unwrap().seq, round + 1, "nothing of the failed batch is there");
     }

@@ -1,4 +1,4 @@
-//! Grants: append-only, listed as of any moment, never overlapping however many ask at once.
+//! Grants: append-only, listed as of any time, never overlapping however many requests race.
 
 use chrono::TimeDelta;
 use uuid::Uuid;
@@ -148,7 +148,7 @@ async fn grants_page_by_creation() {
     }
 }
 
-/// What the service does: lock, look, insert where nothing overlaps.
+/// What the service does: lock, look, and insert unless there is an overlap.
 async fn grant_unless_overlapping(db: Db, grant: Grant) -> bool {
     let mut tx = db.begin().await.unwrap();
     tx.lock_audit_head().await.unwrap();
@@ -167,7 +167,7 @@ async fn of_overlapping_grants_made_at_once_one_wins() {
     for db in TestDatabase::each().await {
         let (share, recipient) = insert_pair(&db).await;
         let replica = Db::connect(db.url(), 4).await.unwrap();
-        // The first rounds also open the connections, so that the later ones race more closely.
+        // The first rounds also open the connections, so the later ones race more closely.
         for round in 1..=5 {
             let from = days(400 * round);
             let wanted =

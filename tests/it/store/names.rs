@@ -1,4 +1,4 @@
-//! Names without case, their conflicts, and listings that neither skip nor repeat.
+//! Case-insensitive names, their conflicts, and listings that neither skip nor repeat.
 
 use weir::{
     domain::core::name::name_key,
@@ -74,7 +74,8 @@ async fn pages_neither_skip_nor_repeat_while_names_are_inserted() {
                 tx.commit().await.unwrap();
             }
         }
-        // By the bytes of the keys, whatever the database's collation is; what came in behind the page is there.
+        // Ordered by the bytes of the keys, whatever the database's collation; rows added after the first page are
+        // included.
         assert_eq!(seen, ["_x", "a.b", "b", "c", "D", "f", "Z", "É"]);
     }
 }

@@ -1,4 +1,4 @@
-//! How a database is opened, migrated, locked and refused.
+//! Opening, migrating, locking and refusing a database.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -144,7 +144,7 @@ async fn fingerprints_are_remembered_in_the_order_of_their_first_sight() {
 const END_CONNECTIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
      WHERE datname = current_database() ORDER BY pid = pg_backend_pid()";
 
-/// Asks until the database answers; each dead connection costs one question at most.
+/// Pings until the database answers; each dead connection fails at most one ping.
 async fn recover(db: &Db) {
     for _ in 0..20 {
         match db.ping().await {

@@ -1,4 +1,4 @@
-//! Operators and their tokens, and recipients that are found by their identity.
+//! Operators and their tokens, and recipients found by their identity.
 
 use uuid::Uuid;
 use weir::{
@@ -23,7 +23,7 @@ fn operator(name: &str, role: Role) -> Operator {
     Operator {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Operator, name).unwrap(),
-        spec: OperatorSpec { role, description: Some("night shift".into()) },
+        spec: OperatorSpec { description: Some("night shift".into()), ..OperatorSpec::of(role.into()) },
         disabled_at: None,
         created_at: now(),
         updated_at: now(),
@@ -55,11 +55,8 @@ async fn operators_are_kept_changed_and_go_with_their_tokens() {
         assert_eq!(listed.concat(), [ann.clone(), bob]);
 
         let mut tx = db.begin().await.unwrap();
-        let disabled = Operator {
-            disabled_at: Some(days(1)),
-            spec: OperatorSpec { role: Role::Auditor, description: None },
-            ..ann.clone()
-        };
+        let disabled =
+            Operator { disabled_at: Some(days(1)), spec: OperatorSpec::of(Role::Auditor.into()), ..ann.clone() };
         let after = tx.update_operator(disabled.clone()).await.unwrap();
         assert_eq!(after.revision, 2);
         assert!(matches!(tx.update_operator(disabled).await, Err(StoreError::Stale)));
@@ -78,7 +75,7 @@ async fn operators_are_kept_changed_and_go_with_their_tokens() {
 #[tokio::test]
 async fn an_admin_counts_who_is_enabled_and_holds_a_token_that_works() {
     for db in TestDatabase::each().await {
-        let (ann, other) = (operator("ann", Role::Admin), operator("other", Role::ShareOwner));
+        let (ann, other) = (operator("ann", Role::Admin), operator("other", Role::Owner));
         let own = token(&ann);
         let mut tx = db.begin().await.unwrap();
         tx.insert_operator(&other).await.unwrap();

@@ -1,4 +1,4 @@
-//! Values to keep.
+//! Sample values to store.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use weir::{
             recipient::{Recipient, RecipientSpec, RecipientState},
             token::Token,
         },
-        audit::{Actor, ActorKind, Event, Personal},
+        audit::{Actor, ActorKind, Event, Personal, action::Action},
         catalog::{
             raw_disclosure::DisclosureItem,
             shape::AcceptedShape,
@@ -26,12 +26,12 @@ use weir::{
     store::Db,
 };
 
-/// A moment with microseconds.
+/// A time with microseconds.
 pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(1_790_000_000_123_456).unwrap()
 }
 
-/// [`now`], later by days.
+/// [`now`] plus a number of days.
 pub fn days(days: i64) -> DateTime<Utc> {
     now() + TimeDelta::days(days)
 }
@@ -44,6 +44,7 @@ pub fn table(name: &str) -> Table {
             location: "s3://lake/warehouse/claims".into(),
             description: Some("Ansprüche, 索赔".into()),
             owner: Some("claims team".into()),
+            domain: Some("claims".into()),
         },
         delta_id: "5f0f2c1e".into(),
         created_at: now(),
@@ -60,6 +61,7 @@ pub fn share(name: &str) -> Share {
             display_name: Some("Claims".into()),
             description: Some("said \"so\"\n".into()),
             properties: BTreeMap::from([("contact".into(), "a@example.org".into()), ("\u{0}".into(), "ü".into())]),
+            domain: None,
         },
         created_at: now(),
         updated_at: now(),
@@ -155,7 +157,7 @@ pub fn grant(share: &Share, recipient: &Recipient) -> Grant {
     }
 }
 
-/// A query that was allowed, from somewhere.
+/// An allowed query with an address.
 pub fn event() -> Event {
     let id = Some(Uuid::now_v7());
     let actor = Actor { kind: ActorKind::Recipient, id, name: Some("acme".into()), ..Actor::ANONYMOUS };
@@ -164,10 +166,10 @@ pub fn event() -> Event {
         user_agent: Some("delta-sharing".into()),
         ..Personal::default()
     };
-    Event { personal, ..Event::new(actor, "table.query") }
+    Event { personal, ..Event::new(actor, Action::TableQuery) }
 }
 
-/// A share and a recipient that are kept.
+/// Stores a share and a recipient.
 pub async fn insert_pair(db: &Db) -> (Share, Recipient) {
     let (share, recipient) = (share("claims"), recipient("acme"));
     let mut tx = db.begin().await.unwrap();

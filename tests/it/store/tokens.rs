@@ -1,4 +1,4 @@
-//! Tokens through their life.
+//! The life of a token.
 
 use chrono::TimeDelta;
 use weir::{

@@ -1,4 +1,4 @@
-//! What is kept is what comes back, and changes are made only to what was read.
+//! What is stored is read back unchanged, and updates apply only to the state that was read.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The whole server without a socket: its router, driven request by request, on its own database, lake and clock.
+//! The whole server without a socket: tests call its router directly. It has its own database, lake and clock.
 
 use std::{
     path::PathBuf,
@@ -47,7 +47,7 @@ use weir::{
         operators::sign_in::SignIn,
         sharing::{first_reads::FirstReads, stream::Preparers},
     },
-    storage::{CopyRoot, Storages},
+    storage::{Archive, CopyRoot, Storages},
     store::Db,
     telemetry::Metrics,
 };
@@ -61,7 +61,7 @@ use super::{
 
 /// The operator token of every [`TestApp`].
 pub const OPERATOR_TOKEN: &str = "test-bootstrap-token-0123456789abcdef";
-/// The url of a storage that never answers.
+/// The URL of a storage that never answers.
 pub const AWAY: &str = "s3://away";
 const PUBLIC_URL: &str = "http://weir.test";
 const PREFIX: &str = "/delta-sharing";
@@ -89,15 +89,15 @@ pub(crate) use on_both_databases;
 
 /// The server under test.
 pub struct TestApp {
-    /// The use cases, for what no route does.
+    /// The use cases, for what no route offers.
     pub service: Service,
-    /// Where copies live.
+    /// The place of copies.
     pub copies: CopyRoot,
     router: Router,
     ground: Ground,
 }
 
-/// What a server under test stands on. Several may share one.
+/// The resources that a server under test uses. Several servers may share them.
 #[derive(Clone)]
 struct Ground {
     database: Arc<TestDatabase>,
@@ -107,44 +107,44 @@ struct Ground {
     bucket: Option<StorageSettings>,
 }
 
-/// How a server under test differs from the usual one.
+/// The differences between a server under test and the default one.
 #[derive(Default)]
 pub struct Setup {
-    /// Where copies live; a folder beside the lake where nothing is said.
+    /// The place of copies; by default a folder beside the lake.
     pub copies: Option<StorageSettings>,
     /// A storage besides the lake.
     pub bucket: Option<StorageSettings>,
-    /// The time that it begins at. What object stores sign is true at the time of their own clock alone.
+    /// The time at which the server's clock starts. Object stores check signatures by their own clock.
     pub starts_at: Option<DateTime<Utc>>,
-    /// Other settings of views.
+    /// A change of the settings of views.
     pub views: Option<fn(&mut ViewSettings)>,
 }
 
-/// An answer, read to its end.
+/// An answer, read completely.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body as text.
+    /// The body as text.
     pub text: String,
 }
 
 impl Answer {
-    /// Its body as JSON; null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
-    /// The body, after the status was checked.
+    /// Checks the status and returns the body.
     #[track_caller]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         self.json()
     }
 
-    /// The problem, after its status and code were checked.
+    /// Checks the status and the code of a problem and returns it.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
@@ -157,7 +157,7 @@ impl Answer {
     }
 }
 
-/// The fields that a problem complains about, sorted.
+/// The fields that a problem names, sorted.
 pub fn fields(problem: &Value) -> Vec<String> {
     let errors = problem["errors"].as_array().into_iter().flatten();
     let mut fields: Vec<String> = errors.map(|error| error["field"].as_str().unwrap().to_owned()).collect();
@@ -165,24 +165,24 @@ pub fn fields(problem: &Value) -> Vec<String> {
     fields
 }
 
-/// The room of every [`TestApp`].
+/// The place limits of every [`TestApp`].
 pub const ROOM: PlaceLimits =
     PlaceLimits { requests: 100, per_address: 100, per_recipient: 100, patience: Duration::from_secs(20) };
 
-/// How long an answer may take, and a body.
+/// How long an answer or a request's body may take.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// The limits of a face with so much room, whose requests' bodies arrive within `body_within`.
+/// Limits with these places, for requests whose bodies arrive within `body_within`.
 fn limits(room: PlaceLimits, body_within: Duration) -> Limits {
     Limits { places: Places::new(room), answer_within: WITHIN, body_within }
 }
 
-/// Every face of a server, which believes `proxies`.
+/// All faces of a server, which trusts `proxies`.
 fn router(service: &Service, proxies: Proxies) -> Router {
     router_within(service, proxies, limits(ROOM, WITHIN), limits(ROOM, WITHIN))
 }
 
-/// The same within other limits, for recipients and for operators.
+/// Does the same with other limits for recipients and for operators.
 fn router_within(service: &Service, proxies: Proxies, limits: Limits, admin_limits: Limits) -> Router {
     let faces = Faces {
         service: service.clone(),
@@ -243,8 +243,10 @@ impl Ground {
             settings: settings.views,
             cache_bytes: 64 << 20,
         });
+        let archive = settings.audit.export.target().map(|target| Archive::open(&target).unwrap());
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let (vitals, db) = (Vitals::default(), &**self.database);
+        let audit_sealer = AuditSealer::new(db.clone(), clock.clone(), &keys, archive, settings.audit.clone()).unwrap();
         let service = Service::from(Parts {
             lookups: LookupBatcher::of(db, &vitals),
             materializer,
@@ -266,19 +268,13 @@ impl Ground {
             rate_limiter: Arc::new(RateLimiter::default()),
             identities: Identities::new(&settings.identity, longest).unwrap(),
             schema_holds: Arc::new(SchemaHolds::default()),
-            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
+            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators, &settings.governance)),
             signals,
             settings: Arc::new(settings.sharing),
             usage: settings.usage,
             reports: settings.reports,
-            audit_sealer: AuditSealer::new(
-                (**self.database).clone(),
-                clock.clone(),
-                &keys,
-                None,
-                settings.audit.clone(),
-            )
-            .unwrap(),
+            leases: audit_sealer.leases().clone(),
+            audit_sealer,
             public_url: PUBLIC_URL.into(),
             clock,
             metrics,
@@ -296,38 +292,38 @@ fn change_views(change: Option<fn(&mut ViewSettings)>) -> impl FnOnce(&mut Setti
 }
 
 impl TestApp {
-    /// On SQLite.
+    /// A server on SQLite.
     pub async fn sqlite() -> Self {
         Self::set_up(TestDatabase::sqlite().await, Setup::default())
     }
 
-    /// On SQLite, with other settings of sharing.
+    /// A server on SQLite with changed sharing settings.
     pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
         Self::sqlite_set(|settings| settings.sharing = change(settings.sharing.clone())).await
     }
 
-    /// On SQLite, with other settings.
+    /// A server on SQLite with changed settings.
     pub async fn sqlite_set(change: impl FnOnce(&mut Settings)) -> Self {
         Ground::new(TestDatabase::sqlite().await, &mut Setup::default()).build(change)
     }
 
-    /// On PostgreSQL; nothing where no server is named.
+    /// A server on PostgreSQL; `None` if no PostgreSQL server is configured.
     pub async fn postgres() -> Option<Self> {
         Some(Self::set_up(TestDatabase::postgres().await?, Setup::default()))
     }
 
-    /// On every database that can be had, with other settings of sharing.
+    /// A server on each available database, with changed sharing settings.
     pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
         Self::each(|settings| settings.sharing = change(settings.sharing.clone())).await
     }
 
-    /// On every database that can be had, with other settings.
+    /// A server on each available database, with changed settings.
     pub async fn each(change: impl Fn(&mut Settings)) -> Vec<Self> {
         let ground = |database| Ground::new(database, &mut Setup::default());
         TestDatabase::each().await.into_iter().map(|database| ground(database).build(&change)).collect()
     }
 
-    /// The server after a restart: what it kept is there, what it remembered is not.
+    /// The server after a restart: it keeps what is stored and loses what was in memory.
     pub fn restarted(self) -> Self {
         let service = Service::from(Parts {
             lake: Lake::new(LakeSettings::default()),
@@ -339,27 +335,27 @@ impl TestApp {
         Self { router: router(&service, Proxies::default()), service, ..self }
     }
 
-    /// On a database, with the whole bucket of `server` as a storage besides. It begins at the real time, because those
-    /// who sign look at the real clock, too.
+    /// A server on `database` with the whole bucket of `server` as a further storage. Its clock starts at the real
+    /// time, by which the S3 server checks signatures.
     pub fn with_bucket(database: TestDatabase, server: &S3Server) -> Self {
         let bucket = json!({"name": "bucket", "url": format!("s3://{BUCKET}"), "options": server.options()});
         let bucket = Some(serde_json::from_value(bucket).unwrap());
         Self::set_up(database, Setup { bucket, starts_at: Some(Utc::now().trunc_subsecs(0)), ..Setup::default() })
     }
 
-    /// On a database, behind a proxy on this machine whose word about addresses counts.
+    /// A server on `database` behind a trusted proxy on this machine.
     pub fn behind_proxy(database: TestDatabase) -> Self {
         Self::set_up(database, Setup::default()).trusting_proxy()
     }
 
-    /// The same behind a proxy on this machine whose word about addresses counts.
+    /// Puts the server behind a trusted proxy on this machine.
     pub fn trusting_proxy(self) -> Self {
         let proxies = Proxies(vec!["127.0.0.0/8".parse().unwrap()]);
         Self { router: router(&self.service, proxies), ..self }
     }
 
-    /// The same server with other room for recipients' requests and for operators', and bodies that arrive within `body_within`;
-    /// also answers the places of recipients.
+    /// The same server with other place limits for recipients and operators, and `body_within` for bodies. Also returns
+    /// the places of recipients.
     pub fn with_room(&self, room: PlaceLimits, admin_room: PlaceLimits, body_within: Duration) -> (Self, Places) {
         let limits = limits(room, body_within);
         let places = limits.places.clone();
@@ -369,7 +365,7 @@ impl TestApp {
         (Self { service, copies, router, ground }, places)
     }
 
-    /// On `database`, as `setup` says.
+    /// A server on `database`, changed by `setup`.
     pub fn set_up(database: TestDatabase, mut setup: Setup) -> Self {
         Ground::new(database, &mut setup).build(change_views(setup.views))
     }
@@ -384,12 +380,12 @@ impl TestApp {
         self.ground.clone().build(change)
     }
 
-    /// The time that the server believes it is.
+    /// The server's current time.
     pub fn now(&self) -> DateTime<Utc> {
         *self.ground.now.lock().unwrap()
     }
 
-    /// Appends events to the audit trail, at the server's time.
+    /// Appends events to the audit trail at the server's time.
     pub async fn append(&self, events: &[Event]) {
         let mut tx = self.service.db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();
@@ -397,22 +393,22 @@ impl TestApp {
         tx.commit().await.unwrap();
     }
 
-    /// Lets `seconds` pass.
+    /// Advances the server's clock by `seconds`.
     pub fn pass(&self, seconds: i64) {
         *self.ground.now.lock().unwrap() += TimeDelta::seconds(seconds);
     }
 
-    /// A folder in the lake.
+    /// The path of a folder in the lake.
     pub fn folder(&self, name: &str) -> PathBuf {
         self.ground.folder.path().join("lake").join(name)
     }
 
-    /// The folder of the copies, where they are in one.
+    /// The default folder of copies.
     pub fn copies_folder(&self) -> PathBuf {
         self.ground.folder.path().join("copies")
     }
 
-    /// Runs a statement past the store.
+    /// Runs a statement without the store.
     pub async fn execute(&self, sql: impl Into<String>) {
         let sql = sqlx::AssertSqlSafe(sql.into());
         match &self.service.db {
@@ -421,7 +417,7 @@ impl TestApp {
         }
     }
 
-    /// Has every registered table lie at `location`, past the store.
+    /// Sets the location of every registered table, without the store.
     pub async fn move_tables(&self, location: &str) {
         let moved = match &self.service.db {
             Db::Sqlite { .. } => format!("json_set(spec, '$.location', '{location}')"),
@@ -435,18 +431,18 @@ impl TestApp {
         Url::from_file_path(self.folder(name)).unwrap().to_string()
     }
 
-    /// Makes the table `name` in the lake, with a log of one commit, and answers its location.
+    /// Creates the table `name` in the lake with a log of one commit, and returns its location.
     pub fn plain_log(&self, name: &str) -> String {
         HandWrittenLog::plain(&self.folder(name));
         self.location(name)
     }
 
-    /// Answers `request`, its body yet to be read.
+    /// Sends `request` and returns the answer with its body unread.
     pub async fn respond(&self, request: Request<Body>) -> Response {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
-    /// Answers `request` as it is.
+    /// Sends `request` and reads the answer.
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.respond(request).await;
         let (parts, body) = response.into_parts();
@@ -455,7 +451,7 @@ impl TestApp {
         Answer { status: parts.status, headers: parts.headers, text }
     }
 
-    /// Answers an operator's request under `/api/v1`, with further headers.
+    /// Sends an operator's request under `/api/v1` with further headers.
     pub async fn admin_with(
         &self,
         method: Method,
@@ -466,7 +462,7 @@ impl TestApp {
         self.admin_by(OPERATOR_TOKEN, method, path, headers, body).await
     }
 
-    /// Answers the request of whoever holds `token`.
+    /// Sends a request under `/api/v1` with `token`.
     pub async fn admin_as(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
         self.admin_by(token, method, path, &[], body).await
     }
@@ -497,32 +493,32 @@ impl TestApp {
         self.send(request.body(body).unwrap()).await
     }
 
-    /// Reads as an operator.
+    /// Sends a GET as an operator.
     pub async fn get(&self, path: &str) -> Answer {
         self.admin_with(Method::GET, path, &[], None).await
     }
 
-    /// Puts as an operator.
+    /// Sends a PUT as an operator.
     pub async fn put(&self, path: &str, body: Value) -> Answer {
         self.admin_with(Method::PUT, path, &[], Some(&body)).await
     }
 
-    /// Patches as an operator.
+    /// Sends a PATCH as an operator.
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.admin_with(Method::PATCH, path, &[], Some(&body)).await
     }
 
-    /// Posts as an operator.
+    /// Sends a POST as an operator.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.admin_with(Method::POST, path, &[], Some(&body)).await
     }
 
-    /// Deletes as an operator.
+    /// Sends a DELETE as an operator.
     pub async fn delete(&self, path: &str) -> Answer {
         self.admin_with(Method::DELETE, path, &[], None).await
     }
 
-    /// Answers what a recipient reads with `token`.
+    /// Sends a recipient's GET with `token`.
     pub async fn shared(&self, token: &str, path: &str) -> Answer {
         let request = Request::get(format!("{PREFIX}{path}")).header(header::AUTHORIZATION, format!("Bearer {token}"));
         self.send(request.body(Body::empty()).unwrap()).await
@@ -537,7 +533,7 @@ impl TestApp {
         self.put("/shares/insurer/objects/claims/claims", source).await.expect(201);
     }
 
-    /// Creates the recipient `acme`, grants it `insurer`, and answers the grant's id.
+    /// Creates the recipient `acme`, grants it `insurer`, and returns the grant's id.
     pub async fn grant_acme(&self) -> String {
         self.put("/recipients/acme", json!({})).await.expect(201);
         let grant = self.post("/grants", json!({"share": "insurer", "recipient": "acme"})).await.expect(201);
@@ -549,7 +545,7 @@ impl TestApp {
         self.post("/recipients/acme/tokens", json!({"reveal": true})).await.expect(201)
     }
 
-    /// Makes an operator, and answers a token of its own. Once there is an admin, the bootstrap token works no more.
+    /// Creates an operator and returns a token for it. Once there is an admin, the bootstrap token is refused.
     pub async fn operator(&self, name: &str, role: &str) -> String {
         self.put(&format!("/operators/{name}"), json!({"role": role})).await.expect(201);
         let issued = self.post(&format!("/operators/{name}/tokens"), json!({})).await.expect(201);

@@ -1,4 +1,4 @@
-//! Azurite, Microsoft's emulator of Azure Blob Storage (npm `azurite`), started for one test.
+//! Azurite, Microsoft's emulator of Azure Blob Storage (npm `azurite`), started per test.
 
 use std::{
     collections::BTreeMap,
@@ -16,13 +16,13 @@ use object_store::{
 };
 use sha2::Sha256;
 
-/// The one account.
+/// The only account.
 pub const ACCOUNT: &str = "weirtest";
-/// The one container.
+/// The only container.
 pub const CONTAINER: &str = "lake";
 const KEY: &str = "d2VpciB0ZXN0cyBzaWduIHdpdGggdGhpcyBhY2NvdW50IGtleQ==";
 
-/// A running Azurite with the container [`CONTAINER`]; it stops when dropped.
+/// A running Azurite with the container [`CONTAINER`]. Stops when dropped.
 pub struct Azurite {
     process: Child,
     endpoint: String,
@@ -30,8 +30,8 @@ pub struct Azurite {
 }
 
 impl Azurite {
-    /// Starts the executable that `WEIR_TEST_AZURITE` names (`…/node_modules/.bin/azurite-blob`). Without it, the test is
-    /// skipped with a word about it, except under `CI=true`, where that is a failure.
+    /// Starts the executable in `WEIR_TEST_AZURITE` (`…/node_modules/.bin/azurite-blob`). If it is not set, the test is
+    /// skipped with a message, or fails under `CI=true`.
     pub async fn start() -> Option<Self> {
         let Some(command) = std::env::var_os("WEIR_TEST_AZURITE") else {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "WEIR_TEST_AZURITE is not set");
@@ -51,7 +51,7 @@ impl Azurite {
         let address = lines.find_map(|line| {
             line.unwrap().split_once("successfully listens on ").map(|(_, address)| address.trim().to_owned())
         });
-        // Whoever stops reading its output would stop Azurite at its next line.
+        // If its output is not read, Azurite blocks on its next line.
         std::thread::spawn(move || lines.for_each(drop));
         let endpoint = format!("{}/{ACCOUNT}", address.expect("azurite says where it listens"));
         let azurite = Self { process, endpoint, _directory: directory };
@@ -59,7 +59,7 @@ impl Azurite {
         Some(azurite)
     }
 
-    /// The options of a `[[storage]]` whose url is `az://lake/…`.
+    /// The options of a `[[storage]]` with a URL `az://lake/…`.
     pub fn options(&self) -> BTreeMap<String, String> {
         let options = [
             ("azure_storage_endpoint", self.endpoint.as_str()),
@@ -70,7 +70,7 @@ impl Azurite {
         options.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
 
-    /// A client of the container that may write.
+    /// A client of the container with write access.
     pub fn store(&self) -> MicrosoftAzure {
         let options = self.options().into_iter().map(|(name, value)| (name.parse().unwrap(), value));
         let builder =
@@ -78,12 +78,12 @@ impl Azurite {
         builder.with_container_name(CONTAINER).build().unwrap()
     }
 
-    /// Writes one blob; `name` is taken as it is, nothing in it is decoded.
+    /// Writes one blob. Nothing in `name` is decoded.
     pub async fn put(&self, name: &str, bytes: &'static [u8]) {
         self.store().put(&Path::parse(name).unwrap(), bytes.into()).await.unwrap();
     }
 
-    /// object_store cannot create containers, so this one request is signed by hand (Shared Key).
+    /// Creates the container. object_store cannot, so the request is signed by hand (Shared Key).
     async fn create_container(&self) {
         let date = Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let text = format!(

@@ -1,5 +1,4 @@
-//! An issuer of OpenID Connect, over real HTTP on this machine: its discovery document, its keys, and tokens of every
-//! kind, honest and forged.
+//! An OpenID Connect issuer over HTTP on this machine: its discovery document, its keys, and genuine and forged tokens.
 
 use std::{
     net::TcpListener,
@@ -29,26 +28,26 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use weir::config::{IssuerSettings, Settings};
 
-/// What recipients' tokens of the test issuers are made out to.
+/// The audience of recipients' tokens.
 pub const AUDIENCE: &str = "weir-recipients";
-/// What operators' are.
+/// The audience of operators' tokens.
 pub const OPERATORS: &str = "weir-operators";
 
-/// How an issuer answers.
+/// How the issuer answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mood {
     Well,
-    /// With an error.
+    /// With an error status.
     Failing,
-    /// Never.
+    /// It never answers.
     Silent,
-    /// With what is no document of its kind.
+    /// With HTML instead of JSON.
     Rubbish,
-    /// With a document that does not end.
+    /// With a document that never ends.
     Endless,
-    /// In the name of somebody else.
+    /// With the name of another issuer.
     Impostor,
-    /// By leading elsewhere.
+    /// With a redirect.
     Redirecting,
 }
 
@@ -59,7 +58,7 @@ pub enum Signer {
     Ed(Ed25519KeyPair),
 }
 
-/// The RSA keys that tests share, since making one takes a while.
+/// RSA keys that tests share, since generating one is slow.
 pub fn rsa(index: usize) -> &'static Signer {
     static KEYS: [OnceLock<Signer>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
     KEYS[index].get_or_init(|| Signer::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()))
@@ -78,7 +77,7 @@ impl Signer {
         Self::Ed(Ed25519KeyPair::generate().unwrap())
     }
 
-    /// The modulus of an RSA key, out of its DER: a sequence of two integers.
+    /// The modulus of an RSA key, taken from its DER: a sequence of two integers.
     pub fn modulus(&self) -> &[u8] {
         let Self::Rsa(key) = self else { panic!("no RSA key") };
         &key.public_key().as_ref()[9..9 + 256]
@@ -90,7 +89,7 @@ impl Signer {
         key.public_key().as_ref()
     }
 
-    /// The public key as issuers publish it.
+    /// The public key as a JWK.
     pub fn jwk(&self, kid: &str) -> Value {
         match self {
             Self::Rsa(_) => {
@@ -124,7 +123,7 @@ impl Signer {
         }
     }
 
-    /// A token with this header and these claims, as texts, so that they may be anything.
+    /// Signs a token with this header and these claims, given as text so that they may be malformed.
     pub fn token(&self, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", base64(header.as_bytes()), base64(claims.as_bytes()));
         let header: Value = serde_json::from_str(header).unwrap_or_default();
@@ -133,7 +132,7 @@ impl Signer {
     }
 }
 
-/// What the server of an issuer shares with the test.
+/// The state that the issuer's server shares with the test.
 struct Shared {
     url: String,
     keys: Mutex<Vec<Value>>,
@@ -141,7 +140,7 @@ struct Shared {
     looks: AtomicUsize,
 }
 
-/// An issuer whose server runs as long as it lives.
+/// An issuer. Its server stops when it is dropped.
 pub struct TestIssuer {
     shared: Arc<Shared>,
     server: tokio::task::JoinHandle<()>,
@@ -154,7 +153,7 @@ impl Drop for TestIssuer {
 }
 
 impl TestIssuer {
-    /// An issuer that publishes the first RSA key as `k1`.
+    /// Starts an issuer that publishes the first RSA key as `k1`.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -177,22 +176,22 @@ impl TestIssuer {
         &self.shared.url
     }
 
-    /// Answers otherwise from now on.
+    /// Sets how it answers.
     pub fn is(&self, mood: Mood) {
         *self.shared.mood.lock().unwrap() = mood;
     }
 
-    /// Publishes these keys from now on.
+    /// Sets the published keys.
     pub fn publishes(&self, keys: &[Value]) {
         *self.shared.keys.lock().unwrap() = keys.to_vec();
     }
 
-    /// How often its keys were asked for.
+    /// How many times its keys were fetched.
     pub fn looks(&self) -> usize {
         self.shared.looks.load(Ordering::SeqCst)
     }
 
-    /// The settings of this issuer.
+    /// The settings that name this issuer.
     pub fn settings(&self) -> IssuerSettings {
         IssuerSettings {
             url: self.url().to_owned(),
@@ -203,7 +202,7 @@ impl TestIssuer {
         }
     }
 
-    /// Has a server believe it, for recipients and for operators.
+    /// Adds it to the trusted issuers of a server's settings, for recipients and for operators.
     pub fn introduce(&self, settings: &mut Settings) {
         settings.identity.allow_http_loopback = true;
         settings.identity.fetch_timeout_seconds = 1;
@@ -218,7 +217,7 @@ impl TestIssuer {
         .unwrap();
     }
 
-    /// The claims of a token of this issuer that lives for an hour, with others instead or beside.
+    /// The claims of a token of this issuer that is valid for an hour, replaced or extended by `more`.
     pub fn claims(&self, now: DateTime<Utc>, more: Value) -> Value {
         let now = now.timestamp();
         let mut claims = json!({"iss": self.url(), "aud": AUDIENCE, "sub": "machine-7", "iat": now, "exp": now + 3600});
@@ -229,13 +228,13 @@ impl TestIssuer {
         claims
     }
 
-    /// A token of this issuer, by its first key, with other claims instead or beside.
+    /// A token of this issuer signed with its first key, with the claims replaced or extended by `more`.
     pub fn token(&self, now: DateTime<Utc>, more: Value) -> String {
         rsa(0).token(HEADER, &self.claims(now, more).to_string())
     }
 }
 
-/// The header of an honest token.
+/// The header of a genuine token.
 pub const HEADER: &str = r#"{"alg": "RS256", "typ": "JWT", "kid": "k1"}"#;
 
 async fn discovery(State(shared): State<Arc<Shared>>) -> Response {

@@ -1,4 +1,4 @@
-//! What tests of several areas need: nothing here asserts anything.
+//! Helpers for the tests of several areas. No test is here.
 
 pub mod app;
 pub mod azurite;

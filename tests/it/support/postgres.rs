@@ -1,4 +1,4 @@
-//! Databases of tests: each test has its own, migrated, on SQLite and, where `WEIR_TEST_POSTGRES` names a server to a
+//! Databases for tests. Each test has its own migrated database, on SQLite and, if `WEIR_TEST_POSTGRES` is the URL of a
 //! superuser, on PostgreSQL.
 
 use std::{env, ops::Deref, path::PathBuf};
@@ -8,13 +8,13 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use weir::store::Db;
 
-/// A superuser's URL of the PostgreSQL server on which tests make their databases.
+/// A superuser's URL of the PostgreSQL server on which tests create their databases.
 pub const SERVER_VARIABLE: &str = "WEIR_TEST_POSTGRES";
 
-/// The advisory lock under which the template is made, by one of several test processes.
+/// The advisory lock that lets one of several test processes create the template.
 const TEMPLATE_LOCK: i64 = 0x7765_6972;
 
-/// A migrated database of a test's own; dropped with the value.
+/// A test's own migrated database. Dropped with the value.
 pub struct TestDatabase {
     db: Db,
     url: String,
@@ -35,7 +35,7 @@ impl Deref for TestDatabase {
 }
 
 impl TestDatabase {
-    /// A SQLite file in a directory of its own.
+    /// Creates a SQLite file in its own directory.
     pub async fn sqlite() -> Self {
         let directory = TempDir::new().unwrap();
         let url = format!("sqlite://{}", directory.path().join("weir.db").display());
@@ -44,8 +44,8 @@ impl TestDatabase {
         Self { db, url, place: Place::Sqlite(directory) }
     }
 
-    /// A database on the PostgreSQL server of `WEIR_TEST_POSTGRES`; none, with a message, where that is not set, which
-    /// is a failure in CI.
+    /// Creates a database on the PostgreSQL server of `WEIR_TEST_POSTGRES`. If that is not set, returns `None` with a
+    /// message, or fails in CI.
     pub async fn postgres() -> Option<Self> {
         let Ok(server) = env::var(SERVER_VARIABLE) else {
             assert!(env::var("CI").as_deref() != Ok("true"), "{SERVER_VARIABLE} must be set in CI");
@@ -61,12 +61,12 @@ impl TestDatabase {
         Some(Self { db, url, place: Place::Postgres { server, name } })
     }
 
-    /// One database of each kind that can be had.
+    /// Creates one database of each available kind.
     pub async fn each() -> Vec<Self> {
         [Some(Self::sqlite().await), Self::postgres().await].into_iter().flatten().collect()
     }
 
-    /// The URL under which others may open it, as further replicas do.
+    /// The URL of the database, for further connections such as those of replicas.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -79,7 +79,7 @@ impl TestDatabase {
         }
     }
 
-    /// Runs a statement past the store, as somebody with the database's password could.
+    /// Runs a statement without the store, like a person who has the database's password.
     pub async fn execute(&self, sql: &'static str) -> Result<(), sqlx::Error> {
         match &self.db {
             Db::Sqlite { writer, .. } => writer.execute(sql).await.map(|_| ()),
@@ -92,7 +92,7 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let Place::Postgres { server, name } = &self.place else { return };
         let (server, name) = (server.clone(), name.clone());
-        // The test's runtime may be ending, and cannot be waited for here.
+        // The test's runtime may be shutting down, so it cannot be used here.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -100,12 +100,12 @@ impl Drop for TestDatabase {
                 execute(&mut admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
             });
         });
-        // A failed test's own message must not be buried under a second panic.
+        // A second panic would hide the message of a failed test.
         let _ = dropped.join();
     }
 }
 
-/// Makes the migrated database that the others are copies of, once for every set of migrations.
+/// Creates the migrated template that the databases are copied from, once per set of migrations.
 async fn make_template(server: &str, admin: &mut PgConnection) -> String {
     let migrations = sqlx::migrate!("migrations/postgres");
     let digest: Vec<u8> = migrations.iter().flat_map(|migration| migration.checksum.iter().copied()).collect();
@@ -113,7 +113,7 @@ async fn make_template(server: &str, admin: &mut PgConnection) -> String {
     sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut *admin).await.unwrap();
     let found = sqlx::query("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)").bind(&template);
     if !found.fetch_one(&mut *admin).await.unwrap().get::<bool, _>(0) {
-        // Under another name until it is whole, should the making of it be broken off.
+        // Renamed only when complete, in case this is interrupted.
         let draft = format!("weir_draft_{}", Uuid::new_v4().simple());
         execute(admin, format!("CREATE DATABASE {draft}")).await;
         let db = Db::connect(&url_of(server, &draft), 1).await.unwrap();

@@ -1,4 +1,4 @@
-//! The built `weir`, as processes: an installation with its lake, and servers and commands on it.
+//! Runs the built `weir` as processes: an installation with its lake, and servers and commands on it.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use super::tables::{HandWrittenLog, add};
 
 /// The operator token of every [`Installation`].
 pub const OPERATOR_TOKEN: &str = "test-bootstrap-token-0123456789abcdef";
-/// The longest wait for anything that ought to happen soon; a condition is waited for, never a time.
+/// The longest wait for a condition. Tests wait for conditions, never for a fixed time.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many files the shared table has.
+/// The number of files of the shared table.
 pub const FILES: usize = 10;
 
 /// A lake, a root key and a configuration for servers on one database.
@@ -38,14 +38,14 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// On a SQLite file of its own.
+    /// An installation on its own SQLite file.
     pub fn sqlite() -> Self {
         let folder = TempDir::new().unwrap();
         let url = format!("sqlite://{}", folder.path().join("weir.db").display());
         Self::new(folder, url, "")
     }
 
-    /// On the database at `url`, with further lines of its `[database]` section.
+    /// An installation on the database at `url`, with further lines in its `[database]` section.
     pub fn on(url: &str, settings: &str) -> Self {
         Self::new(TempDir::new().unwrap(), url.to_owned(), settings)
     }
@@ -64,29 +64,29 @@ impl Installation {
         Self { folder, database_url, settings, export, keys, drain_seconds: 0, public_url: None }
     }
 
-    /// The same with its trail exported to an object store.
+    /// Exports the trail to an object store instead.
     pub fn exporting_to(self, url: &str, options: &BTreeMap<String, String>) -> Self {
         let options: Vec<String> = options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
         let export = format!("url = \"{url}\"\noptions = {{ {} }}\n", options.join(", "));
         Self { export, ..self }
     }
 
-    /// Has servers that start from now on go on for so long after they were asked to stop.
+    /// Sets how long servers started from now on drain when they are told to stop.
     pub fn drain_for(&mut self, seconds: u64) {
         self.drain_seconds = seconds;
     }
 
-    /// Has what starts from now on be known to clients by this URL.
+    /// Sets the public URL of servers started from now on.
     pub fn known_as(&mut self, url: &'static str) {
         self.public_url = Some(url);
     }
 
-    /// Has what starts from now on use these root keys, files of the folder.
+    /// Sets the root keys of servers started from now on, as file names in the folder.
     pub fn use_keys(&mut self, names: &[&str]) {
         self.keys = names.iter().map(|name| (*name).to_owned()).collect();
     }
 
-    /// Adds lines to the configuration of what starts from now on.
+    /// Adds lines to the configuration of servers started from now on.
     pub fn configure(&mut self, lines: &str) {
         self.settings = format!("{}\n{lines}", self.settings);
     }
@@ -96,12 +96,12 @@ impl Installation {
         self.folder.path().join("export")
     }
 
-    /// The database of its servers.
+    /// The URL of the database.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
 
-    /// The log of the shared table.
+    /// The folder of the shared table.
     pub fn table(&self) -> PathBuf {
         self.folder.path().join("lake/claims")
     }
@@ -126,7 +126,7 @@ impl Installation {
         path
     }
 
-    /// Runs a command to its end; `{config}` stands for a configuration file.
+    /// Runs a command to its end, with the configuration in `WEIR_CONFIG`.
     pub fn run(&self, arguments: &[&str]) -> Output {
         let config = self.write_config(1);
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
@@ -134,7 +134,7 @@ impl Installation {
         command.output().unwrap()
     }
 
-    /// Runs a command that must succeed, and answers its output.
+    /// Runs a command that must succeed and returns its output.
     #[track_caller]
     pub fn run_well(&self, arguments: &[&str]) -> String {
         succeeded(arguments, self.run(arguments))
@@ -152,14 +152,14 @@ impl Installation {
         weir
     }
 
-    /// Starts a server that logs to a file of the system, and waits until it is ready.
+    /// Starts a server that logs to the file `log`, such as a device, and waits until it is ready.
     pub async fn start_logging_to(&self, log: &str) -> Weir {
         let weir = self.spawn(Some(log), Stdio::null(), Stdio::null(), &[]);
         weir.wait_until_ready().await;
         weir
     }
 
-    /// Starts a server whose time is driven by what it is told, and waits until it is ready.
+    /// Starts a server with a simulated clock and waits until it is ready.
     pub async fn start_simulated(&self) -> (Weir, Time) {
         let mut weir = self.spawn(None, Stdio::piped(), Stdio::piped(), &["--simulate"]);
         let time =
@@ -187,8 +187,8 @@ impl Installation {
     }
 }
 
-/// A port where nobody listens, and that no other test of this process is given: below those that the system hands out
-/// by itself, so that no server takes another's.
+/// Finds a free port that no other test of this process uses. The range lies below the ports that the system assigns,
+/// so that servers do not take each other's.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -199,7 +199,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// Waits until `probe` finds `what`.
+/// Waits until `probe` finds something; `what` names it in the failure.
 pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -229,7 +229,7 @@ fn spawn(config: &Path, log: &Path, arguments: &[&str], told: Stdio, answers: St
         .unwrap()
 }
 
-/// A server that runs; killed when dropped.
+/// A running server. Killed when dropped.
 pub struct Weir {
     child: Child,
     pub url: String,
@@ -238,14 +238,14 @@ pub struct Weir {
     log: PathBuf,
 }
 
-/// What drives a server's time.
+/// Controls the simulated clock of a server.
 pub struct Time {
     told: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Time {
-    /// Says a line, and answers what comes of it.
+    /// Sends a line and returns the answer.
     pub fn say(&mut self, line: &str) -> Value {
         writeln!(self.told, "{line}").unwrap();
         let mut answer = String::new();
@@ -254,19 +254,19 @@ impl Time {
     }
 }
 
-/// What a recipient's query brought.
+/// The result of a recipient's query.
 #[derive(Debug)]
 pub struct Read {
-    /// Its status; `None` where the server went away.
+    /// The status; `None` if the connection failed.
     pub status: Option<StatusCode>,
-    /// The request's id, as far as it was heard.
+    /// The request's id, if it was received.
     pub request_id: Option<String>,
-    /// How many URLs were received, even if the answer was cut after them.
+    /// How many URLs were received, even if the answer was cut off after them.
     pub urls: usize,
 }
 
 impl Weir {
-    /// Waits until it answers that it is ready.
+    /// Waits until the server reports that it is ready.
     pub async fn wait_until_ready(&self) {
         let began = Instant::now();
         loop {
@@ -280,18 +280,18 @@ impl Weir {
         }
     }
 
-    /// Kills the process as a power cut would.
+    /// Kills the process, like a power cut.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks the process to stop.
+    /// Tells the process to stop.
     pub fn ask_to_stop(&self) {
         assert!(Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap().success());
     }
 
-    /// Waits until the process has ended, and answers how long that took.
+    /// Waits until the process has ended and returns how long that took.
     pub async fn wait_for_end(&mut self) -> Duration {
         let began = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
@@ -301,24 +301,24 @@ impl Weir {
         began.elapsed()
     }
 
-    /// What it has logged.
+    /// The server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Asks the process to stop, and waits until it has.
+    /// Tells the process to stop and waits until it has.
     pub fn stop(&mut self) {
         self.ask_to_stop();
         assert!(self.child.wait().unwrap().success(), "{}", fs::read_to_string(&self.log).unwrap());
     }
 
-    /// Starts the process again, where it was.
+    /// Starts the process again with the same configuration.
     pub async fn start_again(&mut self) {
         self.child = spawn(&self.config, &self.log, &[], Stdio::null(), Stdio::null());
         self.wait_until_ready().await;
     }
 
-    /// An operator's request; answers whatever comes.
+    /// Sends an operator's request and returns any answer.
     pub async fn ask(&self, method: Method, path: &str, body: &Value) -> reqwest::Result<(StatusCode, Value)> {
         let request = self.client.request(method, format!("{}/api/v1{path}", self.url)).bearer_auth(OPERATOR_TOKEN);
         let request = if body.is_null() { request } else { request.json(body) };
@@ -326,7 +326,7 @@ impl Weir {
         Ok((answer.status(), answer.json().await.unwrap_or_default()))
     }
 
-    /// An operator's request that succeeds.
+    /// Sends an operator's request that must succeed.
     pub async fn admin(&self, method: Method, path: &str, body: Value) -> Value {
         let (status, answer) = self.ask(method, path, &body).await.unwrap();
         assert!(status.is_success(), "{path}: {status} {answer}");
@@ -339,32 +339,32 @@ impl Weir {
         self.admin(Method::PUT, "/shares/insurer/objects/claims/claims", source).await;
     }
 
-    /// The id of the grant that allows now.
+    /// The id of the grant in force now.
     pub async fn grant_id(&self) -> String {
         let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         let grants = self.admin(Method::GET, &format!("/grants?share=insurer&at={now}"), Value::Null).await;
         grants["items"][0]["id"].as_str().unwrap().to_owned()
     }
 
-    /// Grants the share to `acme`, and answers the grant's id.
+    /// Grants the share to `acme` and returns the grant's id.
     pub async fn grant(&self) -> String {
         let grant = json!({"share": "insurer", "recipient": "acme"});
         self.admin(Method::POST, "/grants", grant).await["id"].as_str().unwrap().to_owned()
     }
 
-    /// Issues a token of a credential; answers its id and the token.
+    /// Issues a token of a credential and returns its id and its text.
     pub async fn issue(&self, credential: &str) -> (String, String) {
         let body = json!({"reveal": true, "credential": credential});
         let issued = self.admin(Method::POST, "/recipients/acme/tokens", body).await;
         (issued["id"].as_str().unwrap().to_owned(), issued["token"].as_str().unwrap().to_owned())
     }
 
-    /// Queries the table as a recipient.
+    /// Queries the table with a recipient's token.
     pub async fn query(&self, token: &str) -> Read {
         self.reader().query(token).await
     }
 
-    /// A recipient's client of this server, which outlives the process.
+    /// A recipient's client of this server, usable after the process ends.
     pub fn reader(&self) -> Reader {
         let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/claims/query", self.url);
         Reader { url, client: self.client.clone() }
@@ -375,7 +375,7 @@ impl Weir {
         self.child.id()
     }
 
-    /// Every event of the trail, the oldest first, by the feed that a SIEM reads.
+    /// Reads every event of the trail, oldest first, from the feed for SIEMs.
     pub async fn feed(&self) -> Vec<Value> {
         let mut events: Vec<Value> = Vec::new();
         loop {
@@ -424,7 +424,7 @@ impl Drop for Weir {
     }
 }
 
-/// What a command that must have succeeded printed.
+/// Checks that a command succeeded and returns its output.
 #[track_caller]
 pub fn succeeded(arguments: &[&str], output: Output) -> String {
     let text = String::from_utf8(output.stdout).unwrap();

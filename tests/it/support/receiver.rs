@@ -1,4 +1,4 @@
-//! A receiver of webhooks, over real HTTP on this machine, which verifies what it gets as receivers' libraries do.
+//! A receiver of webhooks over HTTP on this machine, which verifies messages as receivers' libraries do.
 
 use std::{
     net::TcpListener,
@@ -18,26 +18,26 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// How a receiver answers.
+/// How the receiver answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mood {
     Well,
-    /// With this status, and these headers.
+    /// With this status and this header.
     Status(u16, &'static str, String),
-    /// Never.
+    /// It never answers.
     Silent,
-    /// With this status, and a body that does not end.
+    /// With this status and a body that never ends.
     Endless(u16),
 }
 
 impl Mood {
-    /// With this status alone.
+    /// With this status only.
     pub fn status(status: u16) -> Self {
         Self::Status(status, "x-nothing", String::new())
     }
 }
 
-/// A message as it came in.
+/// A received message.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub headers: HeaderMap,
@@ -49,12 +49,13 @@ impl Received {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// What receivers tell messages apart by.
+    /// The id by which receivers recognise a message.
     pub fn id(&self) -> &str {
         self.header("webhook-id")
     }
 
-    /// Whether this secret signed it: HMAC-SHA256 over `id.timestamp.body`, in base64, as one of those listed.
+    /// Whether this secret signed the message: HMAC-SHA256 over `id.timestamp.body` in base64, among the listed
+    /// signatures.
     pub fn is_signed_by(&self, secret: &str) -> bool {
         let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
@@ -74,7 +75,7 @@ struct Shared {
     received: Mutex<Vec<Received>>,
 }
 
-/// A receiver whose server runs as long as it lives.
+/// A receiver. Its server stops when it is dropped.
 pub struct TestReceiver {
     shared: Arc<Shared>,
     pub url: String,
@@ -99,23 +100,23 @@ impl TestReceiver {
         Self { shared, url, server }
     }
 
-    /// Answers otherwise from now on.
+    /// Sets how it answers.
     pub fn is(&self, mood: Mood) {
         *self.shared.mood.lock().unwrap() = mood;
     }
 
-    /// Everything that came in so far.
+    /// The messages received so far.
     pub fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap().clone()
     }
 
-    /// The `data` of the messages of a type.
+    /// The `data` of the messages with a `type`.
     pub fn told(&self, kind: &str) -> Vec<Value> {
         let messages = self.received().into_iter().map(|message| message.json());
         messages.filter(|message| message["type"] == kind).map(|message| message["data"].clone()).collect()
     }
 
-    /// The settings of a webhook that it is.
+    /// The settings of a webhook to this receiver.
     pub fn webhook(&self, name: &str, secret: &str) -> Value {
         json!({"name": name, "url": self.url, "secret": secret, "timeout_seconds": 1})
     }

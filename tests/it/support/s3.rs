@@ -1,5 +1,5 @@
-//! An S3 server in this process that checks every signature and its expiry, and who may do what, over a directory that
-//! vanishes with it.
+//! An S3 server in this process, over a temporary directory. It checks every signature and its expiry, and the rights
+//! of each key.
 
 use std::{
     collections::BTreeMap,
@@ -35,22 +35,22 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// The bucket of tables.
+/// The bucket of the tables.
 pub const BUCKET: &str = "lake";
 /// The bucket that the audit trail is exported to.
 pub const AUDIT_BUCKET: &str = "audit";
-/// The bucket that copies of views live in.
+/// The bucket of the copies of views.
 pub const COPIES_BUCKET: &str = "copies";
 const SECRET: &str = "test-secret-key-that-signs";
 
-/// Whose credentials sign.
+/// The credentials that sign a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Key {
-    /// May do everything.
+    /// May do anything.
     Owner,
     /// May read tables.
     Lake,
-    /// May read and add what is exported, and not delete.
+    /// May read and add exported files, but not delete.
     Audit,
     /// May read, write and delete copies.
     Copies,
@@ -73,10 +73,10 @@ impl Key {
     }
 }
 
-/// Who may do what, and a gate at which requests can be held.
+/// The rights of each key, and a gate that can hold requests.
 #[derive(Clone, Debug)]
 struct Rules {
-    /// Whether nobody but the owner may write at the moment.
+    /// Whether only the owner may write now.
     is_read_only: Arc<AtomicBool>,
     is_closed: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
@@ -98,7 +98,7 @@ impl S3Access for Rules {
         let (operation, may_write) = (context.s3_op().name(), !self.is_read_only.load(Ordering::Relaxed));
         let reads = matches!(operation, "GetObject" | "HeadObject" | "ListObjectsV2");
         let puts = operation == "PutObject" && may_write;
-        // A bucket whose objects are locked takes nothing without a checksum.
+        // A bucket with object lock accepts no upload without a checksum.
         let adds = puts && context.headers().contains_key("x-amz-checksum-sha256");
         let in_parts = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"];
         let deletes = ["DeleteObject", "DeleteObjects"].contains(&operation) && may_write;
@@ -115,7 +115,7 @@ impl S3Access for Rules {
     }
 }
 
-/// A running server with these buckets; it stops when dropped.
+/// A running server with these buckets. Stops when dropped.
 pub struct S3Server {
     address: SocketAddr,
     directory: tempfile::TempDir,
@@ -124,7 +124,7 @@ pub struct S3Server {
 }
 
 impl S3Server {
-    /// Starts on a free port of the loopback address.
+    /// Starts on a free port of the loopback interface.
     pub async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         for bucket in [BUCKET, AUDIT_BUCKET, COPIES_BUCKET] {
@@ -140,7 +140,7 @@ impl S3Server {
         server
     }
 
-    /// Ends the server and its connections, as an outage does; its objects stay.
+    /// Stops the server and its connections, like an outage. Its objects remain.
     pub async fn stop(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
@@ -148,7 +148,7 @@ impl S3Server {
         }
     }
 
-    /// Serves again, on the same port.
+    /// Serves again on the same port.
     pub async fn resume(&mut self) {
         let files = s3s_fs::FileSystem::new(self.directory.path()).unwrap();
         let mut builder = S3ServiceBuilder::new(files);
@@ -173,12 +173,12 @@ impl S3Server {
         }));
     }
 
-    /// Lets nobody but the owner write, or everybody whom the rules allow.
+    /// Refuses or allows writes by any key but the owner's.
     pub fn set_read_only(&self, is_read_only: bool) {
         self.rules.is_read_only.store(is_read_only, Ordering::Relaxed);
     }
 
-    /// Holds every request but the owner's from now on.
+    /// Holds every request that the owner did not sign.
     pub fn hold(&self) {
         self.rules.is_closed.send_replace(true);
     }
@@ -188,7 +188,7 @@ impl S3Server {
         self.rules.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.unwrap();
     }
 
-    /// Lets the requests that are held go on, and others pass.
+    /// Releases the held requests and lets others pass.
     pub fn release(&self) {
         self.rules.is_closed.send_replace(false);
     }
@@ -198,12 +198,12 @@ impl S3Server {
         format!("http://{}", self.address)
     }
 
-    /// The options of a `[[storage]]` whose url is `s3://lake/…`.
+    /// The options of a `[[storage]]` with a URL `s3://lake/…`.
     pub fn options(&self) -> BTreeMap<String, String> {
         self.options_of(Key::Lake)
     }
 
-    /// The options by which requests are signed with `key`.
+    /// The options for signing with `key`.
     pub fn options_of(&self, key: Key) -> BTreeMap<String, String> {
         let options = [
             ("aws_endpoint", self.endpoint()),
@@ -222,7 +222,7 @@ impl S3Server {
         builder.with_bucket_name(bucket).build().unwrap()
     }
 
-    /// Writes one object of the lake; `key` is its name as it is, nothing in it is decoded.
+    /// Writes one object of the lake. Nothing in `key` is decoded.
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         self.store(BUCKET).put(&Path::parse(key).unwrap(), bytes.into().into()).await.unwrap();
     }
@@ -232,7 +232,7 @@ impl S3Server {
         self.put_all(BUCKET, directory, &format!("{prefix}/")).await;
     }
 
-    /// Writes every file below `directory` into a bucket.
+    /// Writes every file below `directory` to a bucket.
     pub async fn put_files(&self, bucket: &str, directory: &FilePath) {
         self.put_all(bucket, directory, "").await;
     }

@@ -1,4 +1,4 @@
-//! Delta tables for tests: real ones, written with deltalake, and logs written by hand where no writer would.
+//! Delta tables for tests: real ones written with deltalake, and handwritten logs that no writer would produce.
 
 use std::{
     fs,
@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use url::Url;
 use weir::storage::TableLocation;
 
-/// The folder of tables nobody here wrote, from `WEIR_TEST_TABLES`. Where it is not set, the caller's test is skipped
-/// and says so, except in CI, where a silent skip would be a lie.
+/// The folder of tables by other writers, from `WEIR_TEST_TABLES`. If it is not set, the test is skipped with a
+/// message, or fails in CI.
 pub fn foreign_tables() -> Option<PathBuf> {
     let folder = std::env::var_os("WEIR_TEST_TABLES").map(PathBuf::from);
     if folder.is_none() {
@@ -34,14 +34,14 @@ pub fn foreign_tables() -> Option<PathBuf> {
     folder
 }
 
-/// The folder as a location, in a local store that is rooted at its parent.
+/// The location of a folder, in a local store rooted at its parent.
 pub fn location(table: &Path) -> TableLocation {
     let parent = table.parent().expect("a table has a parent folder");
     let store = LocalFileSystem::new_with_prefix(parent).expect("the parent folder exists");
     location_in(Arc::new(store), table)
 }
 
-/// The folder as a location in `store`, which must be rooted at the folder's parent.
+/// The location of a folder in `store`, which must be rooted at the folder's parent.
 pub fn location_in(store: Arc<dyn ObjectStore>, table: &Path) -> TableLocation {
     let name = table.file_name().expect("a table has a name").to_str().expect("in UTF-8");
     TableLocation::new(store, object_store::path::Path::parse(name).expect("that is a path"), folder_url(table))
@@ -51,18 +51,18 @@ fn folder_url(folder: &Path) -> String {
     Url::from_file_path(folder).expect("the path is absolute").to_string()
 }
 
-/// Opens a table the way deltalake does.
+/// Opens a table with deltalake.
 pub async fn open(folder: &Path) -> Result<DeltaTable, deltalake::DeltaTableError> {
     deltalake::open_table(Url::from_directory_path(folder).expect("the path is absolute")).await
 }
 
-/// Creates a table `id long, name string` with one file of `rows` rows, ids counted from 0.
+/// Creates a table `id long, name string` with one file of `rows` rows; ids count from 0.
 pub async fn plain_table(folder: &Path, rows: i64) -> DeltaTable {
     create(folder, &[]).await;
     append(folder, 0, rows).await
 }
 
-/// Creates a table `id long, name string` that is partitioned by name, with two partitions.
+/// Creates a table `id long, name string` that is partitioned by name into two partitions.
 pub async fn partitioned_table(folder: &Path, rows: i64) -> DeltaTable {
     create(folder, &["name"]).await;
     append(folder, 0, rows).await
@@ -79,7 +79,7 @@ async fn create(folder: &Path, partition_columns: &[&str]) {
         .expect("the table can be created");
 }
 
-/// Appends `rows` rows to a table that was made here, ids counted from `first_id`, in one commit.
+/// Appends `rows` rows in one commit to a table created here; ids count from `first_id`.
 pub async fn append(folder: &Path, first_id: i64, rows: i64) -> DeltaTable {
     let mut table = open(folder).await.expect("the table is there");
     let schema = Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]);
@@ -99,7 +99,7 @@ pub async fn checkpoint(folder: &Path) {
     create_checkpoint(&table, None).await.expect("the checkpoint can be written");
 }
 
-/// A log written by hand: commits of whatever actions the test wants, with no data files behind them.
+/// A handwritten log: commits of any actions, without data files.
 #[derive(Debug)]
 pub struct HandWrittenLog {
     folder: PathBuf,
@@ -107,7 +107,7 @@ pub struct HandWrittenLog {
 }
 
 impl HandWrittenLog {
-    /// A log whose commit 0 holds `protocol` and `metadata`.
+    /// Creates a log whose commit 0 holds `protocol` and `metadata`.
     pub fn create(folder: &Path, protocol: Value, metadata: Value) -> Self {
         fs::create_dir_all(folder.join("_delta_log")).expect("the folder can be made");
         let mut log = Self { folder: folder.to_owned(), next: 0 };
@@ -115,18 +115,18 @@ impl HandWrittenLog {
         log
     }
 
-    /// A log of a table `id long` that anything can read.
+    /// Creates a log of a table `id long` that any reader supports.
     pub fn plain(folder: &Path) -> Self {
         Self::create(folder, protocol(1, 2), metadata("a-table", &[("id", "long")], &[]))
     }
 
-    /// Writes the next commit and answers its version.
+    /// Writes the next commit and returns its version.
     pub fn commit(&mut self, actions: &[Value]) -> u64 {
         let text: String = actions.iter().map(|action| format!("{action}\n")).collect();
         self.commit_text(&text)
     }
 
-    /// Writes the next commit, whatever it says.
+    /// Writes the next commit with any text.
     pub fn commit_text(&mut self, text: &str) -> u64 {
         let version = self.next;
         fs::write(self.commit_path(version), text).expect("the commit can be written");
@@ -141,7 +141,7 @@ impl HandWrittenLog {
         file.set_modified(at).expect("its time can be set");
     }
 
-    /// Where the commit of `version` is kept.
+    /// The path of the commit of `version`.
     pub fn commit_path(&self, version: u64) -> PathBuf {
         self.log_folder().join(format!("{version:020}.json"))
     }

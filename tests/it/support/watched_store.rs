@@ -1,4 +1,4 @@
-//! An object store that counts what it is asked for and can be told to fail: it stands where a cloud would.
+//! An object store that counts its requests and can be told to fail. It stands in for a cloud store.
 
 use std::{
     fmt,
@@ -44,27 +44,27 @@ impl WatchedStore {
         *self.watch.listings.lock().unwrap()
     }
 
-    /// The number of names that listings have shown so far.
+    /// The number of names listed so far.
     pub fn names_listed(&self) -> usize {
         self.watch.names.load(Ordering::SeqCst)
     }
 
-    /// The paths read so far, one for each request.
+    /// The paths read so far, one per request.
     pub fn reads(&self) -> Vec<String> {
         self.watch.reads.lock().unwrap().clone()
     }
 
-    /// From now on, every request fails, or none does.
+    /// Makes every request fail from now on, or none.
     pub fn set_down(&self, is_down: bool) {
         self.watch.is_down.store(is_down, Ordering::SeqCst);
     }
 
-    /// From now on, the last byte of every body is missing, or none is.
+    /// Drops the last byte of every body from now on, or of none.
     pub fn set_cut(&self, cuts: bool) {
         self.watch.cuts.store(cuts, Ordering::SeqCst);
     }
 
-    /// The bodies as they are sent.
+    /// The bodies as sent.
     fn cut(&self, mut bodies: Vec<Bytes>) -> Vec<Bytes> {
         if self.watch.cuts.load(Ordering::SeqCst) {
             bodies.iter_mut().for_each(|body| body.truncate(body.len().saturating_sub(1)));
@@ -84,7 +84,7 @@ impl WatchedStore {
         self.check()
     }
 
-    /// The same listing, whose names are counted.
+    /// Counts the names of a listing.
     fn counted(&self, listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
         let watch = self.watch.clone();
         listing.inspect(move |_| _ = watch.names.fetch_add(1, Ordering::SeqCst)).boxed()

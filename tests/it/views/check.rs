@@ -23,51 +23,51 @@ use super::{
     value::{Named, Row, Value, arrow_type, sorted},
 };
 
-/// Texts and numbers that somebody must not see.
+/// Texts and numbers that must not be seen.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     texts: HashMap<Vec<u8>, Vec<String>>,
     numbers: BTreeSet<u64>,
-    /// By which byte a text may begin, and by which two a number: most bytes are passed over by them.
+    /// The first byte of each text and the low two bytes of each number, to skip most of the input.
     first: BTreeSet<u8>,
     low: BTreeSet<u16>,
 }
 
-/// Something that should not have left.
+/// Something that should not have left the server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     pub kind: Kind,
     pub what: String,
 }
 
-/// What rule it breaks.
+/// The rule that a finding breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A secret stands in an answer, a header, a URL, an error or a log line.
+    /// A secret is in an answer, a header, a URL, an error or a log line.
     SecretInText,
-    /// A secret stands in a file's bytes, as they are or decompressed.
+    /// A secret is in a file's bytes, compressed or decompressed.
     SecretInFile,
-    /// A line says more than lines say, or something else.
+    /// A line has too much or something wrong.
     Line,
-    /// The table's description is not the view's.
+    /// The table's description is not that of the view.
     Description,
-    /// A file's footer says more than it has to.
+    /// A file's footer contains more than it needs.
     Footer,
-    /// A file has other columns than the view.
+    /// A file's columns are not those of the view.
     Columns,
-    /// A file has bytes that nobody needs to read it.
+    /// A file has bytes that no reader needs.
     Bytes,
-    /// Statistics speak of what they must not, or wrongly.
+    /// Statistics are wrong, or cover what they must not.
     Statistics,
     /// Partition values are not those of the shown partition columns.
     PartitionValues,
-    /// The rows are not those that should be seen.
+    /// The rows are not the expected ones.
     Rows,
-    /// Sizes are not those of what is shown.
+    /// A size is not that of what is shown.
     Size,
-    /// A URL is not one of the server's own, or of its copies.
+    /// A URL is neither of this server nor of its copies.
     Url,
-    /// Something has the identity that it has at the source, or for somebody else.
+    /// Something has the same identity as at the source or for another recipient.
     Identity,
 }
 
@@ -77,18 +77,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Fails where anything was found.
+/// Fails if there are findings.
 #[track_caller]
 pub fn nothing(findings: &[Finding]) {
     let lines: Vec<String> = findings.iter().take(20).map(ToString::to_string).collect();
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), lines.join("\n"));
 }
 
-/// Bytes that a secret is first looked for by.
+/// How many bytes of a text the first search compares.
 const KEY: usize = 6;
 
 impl Secrets {
-    /// All that `table` ever had and `expected` does not show.
+    /// The contents that `table` ever had and `expected` does not show.
     pub fn of<'a>(table: &Table, expected: impl IntoIterator<Item = &'a Expected> + Clone) -> Self {
         let shown = Shown::of(expected.clone());
         let mut names = BTreeSet::new();
@@ -102,7 +102,7 @@ impl Secrets {
         secrets
     }
 
-    /// The values alone: what no log line holds, whoever reads it.
+    /// Only the values: no log line may contain them, whoever reads it.
     pub fn of_values<'a>(table: &Table, expected: impl IntoIterator<Item = &'a Expected>) -> Self {
         Self::of_cells(table, &Shown::of(expected))
     }
@@ -117,7 +117,7 @@ impl Secrets {
         secrets
     }
 
-    /// Adds a text; too short ones stand anywhere by chance.
+    /// Adds a text; very short ones are skipped, since they occur by chance.
     pub fn add(&mut self, text: &str) {
         let text = text.to_lowercase();
         if let Some(key) = text.as_bytes().get(..KEY) {
@@ -126,12 +126,12 @@ impl Secrets {
         }
     }
 
-    /// How many there are.
+    /// The number of secrets.
     pub fn len(&self) -> usize {
         self.texts.values().map(Vec::len).sum::<usize>() + self.numbers.len()
     }
 
-    /// The first secrets that stand in `bytes`.
+    /// Finds the first secrets in `bytes`.
     fn find(&self, bytes: &[u8]) -> Vec<String> {
         let lower = bytes.to_ascii_lowercase();
         let begins: [bool; 256] = std::array::from_fn(|byte| self.first.contains(&(byte as u8)));
@@ -157,12 +157,12 @@ impl Secrets {
         found.into_iter().take(5).collect()
     }
 
-    /// [`Self::find`] in a text, in the numbers that it writes, and in what it may be the encoding of.
+    /// Does the same as [`Self::find`] in a text, in the numbers written in it, and in its possible decodings.
     fn find_in_text(&self, bytes: &[u8]) -> Vec<String> {
         let mut found = self.find(bytes);
         let is_part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'e' | b'E' | b'+');
         for number in bytes.split(|byte| !is_part(byte)) {
-            // Those that are secrets have many digits.
+            // Secret numbers have many digits.
             if number.len() < 12 {
                 continue;
             }
@@ -180,7 +180,7 @@ impl Secrets {
         found
     }
 
-    /// What of it stands in an answer: its headers and its body.
+    /// Finds secrets in an answer's headers and body.
     pub fn in_answer(&self, answer: &Received) -> Vec<Finding> {
         let mut found = Vec::new();
         for (name, value) in &answer.headers {
@@ -196,7 +196,7 @@ impl Secrets {
             .collect()
     }
 
-    /// What of it stands in a log.
+    /// Finds secrets in a log.
     pub fn in_log(&self, log: &str) -> Vec<Finding> {
         let in_line = |line: &str| {
             let found = self.find_in_text(line.as_bytes());
@@ -205,7 +205,7 @@ impl Secrets {
                 .map(|what| Kind::SecretInText.found(format!("`{what}` is logged: {line}")))
                 .collect::<Vec<_>>()
         };
-        // Few lines hold any; they are looked for in all of them at once.
+        // Lines with findings are rare, so the whole log is searched first.
         if self.find_in_text(log.as_bytes()).is_empty() { Vec::new() } else { log.lines().flat_map(in_line).collect() }
     }
 
@@ -226,7 +226,7 @@ impl Kind {
     }
 }
 
-/// Texts and numbers, by which values are told from each other.
+/// The shown texts and numbers, which are no secrets.
 #[derive(Default)]
 struct Shown {
     texts: BTreeSet<String>,
@@ -245,7 +245,7 @@ impl Shown {
     fn see(&mut self, value: &Value) {
         value.visit(&mut |value| match value {
             Value::Text(text) => drop(self.texts.insert(text.to_lowercase())),
-            // Small numbers stand anywhere.
+            // Small numbers occur everywhere.
             Value::Integer(number) | Value::Timestamp(number) if number.unsigned_abs() > 1 << 44 => {
                 self.numbers.insert(*number as u64);
             }
@@ -263,7 +263,7 @@ impl Shown {
     }
 }
 
-/// What parts of a text may be the encoding of.
+/// The possible decodings of parts of a text.
 fn decodings(text: &[u8]) -> Vec<Vec<u8>> {
     let mut decoded: Vec<Vec<u8>> = vec![percent_encoding::percent_decode(text).collect()];
     let mut each = |is_part: fn(&u8) -> bool, decode: &dyn Fn(&[u8]) -> Option<Vec<u8>>| {
@@ -279,7 +279,7 @@ fn decodings(text: &[u8]) -> Vec<Vec<u8>> {
     decoded
 }
 
-/// What is wrong with what one query gave, its files among that.
+/// Finds mistakes in the result of one query, including its files.
 pub fn read(read: &TableRead, expected: &Expected, secrets: &Secrets) -> Vec<Finding> {
     let mut findings = description(read, expected);
     let mut rows: Vec<Row> = Vec::new();
@@ -303,7 +303,7 @@ pub fn read(read: &TableRead, expected: &Expected, secrets: &Secrets) -> Vec<Fin
     findings
 }
 
-/// The first row of either that the other does not have.
+/// The first row that is in only one of the two.
 fn difference(one: &[String], other: &[String]) -> String {
     let lacks = |of: &[String], row: &String| of.binary_search(row).is_err();
     let more = one.iter().find(|row| lacks(other, row));
@@ -392,7 +392,7 @@ fn one_file(
     findings
 }
 
-/// The members of a file's line, and its URL.
+/// Checks the members of a file's line, and its URL.
 fn line(read: &TableRead, file: &FileRead) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (around, members): (&[&str], &[&str]) = match read.way.is_delta {
@@ -417,7 +417,7 @@ fn line(read: &TableRead, file: &FileRead) -> Vec<Finding> {
     findings
 }
 
-/// Whether a URL is sealed, or leads to the place of copies by a name that says nothing.
+/// Whether a URL is sealed, or leads to a copy under a random name.
 pub fn is_ours(url: &str, is_presigned: bool) -> bool {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     if !is_presigned {
@@ -508,7 +508,7 @@ fn with_partition_values(file: &FileRead, dissection: &ParquetParts, expected: &
     Ok(rows)
 }
 
-/// The value that a log spells.
+/// Parses a partition value as logs write it.
 fn partition_value(text: Option<&str>, data_type: &DataType) -> Value {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Value::Null };
     match data_type.primitive().unwrap() {
@@ -548,7 +548,7 @@ fn statistics(file: &FileRead, dissection: &ParquetParts, expected: &Expected, r
                     found(format!("{value} nulls are said of {path:?}"));
                 }
             } else if let Some(text) = value.as_str() {
-                // Long texts are cut; one that begins nowhere is somebody else's.
+                // Long texts are truncated; a prefix of none of the values belongs elsewhere.
                 let begins = |own: &Value| match own {
                     Value::Text(own) => own.chars().take(32).eq(text.chars().take(own.chars().count().min(32))),
                     _ => true,
@@ -583,7 +583,7 @@ fn told(stats: &Json, path: &mut Vec<String>, leaves: &mut BTreeMap<Vec<String>,
     }
 }
 
-/// The values at a path outside of lists and maps.
+/// The values at a path outside lists and maps.
 fn column(rows: &[Row], fields: &[Field], path: &[String]) -> Vec<Value> {
     fn at(value: &Value, data_type: &DataType, path: &[String]) -> Value {
         let (Some((first, rest)), DataType::Struct(fields)) = (path.split_first(), data_type) else {
@@ -599,11 +599,11 @@ fn column(rows: &[Row], fields: &[Field], path: &[String]) -> Vec<Value> {
     rows.iter().map(|row| at(&Value::Struct(row.clone()), &row_type, path)).collect()
 }
 
-/// What two recipients' reads, or two of the source's, have in common that they must not.
+/// Finds identities that two recipients' reads, or two reads of the source, have in common but must not.
 pub fn apart(mine: &[TableRead], theirs: &[TableRead]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let identities = |reads: &[TableRead]| -> BTreeSet<String> {
-        // Partners with equal rights read the same objects, whose presigned URLs may be equal as well.
+        // Partners with equal rights read the same objects, so their presigned URLs may be equal.
         let own = |read: &TableRead, file: &FileRead| {
             [Some(file.id.clone()), (!read.way.is_presigned).then(|| file.url.clone())].into_iter().flatten()
         };
@@ -616,7 +616,7 @@ pub fn apart(mine: &[TableRead], theirs: &[TableRead]) -> Vec<Finding> {
     findings
 }
 
-/// Ids by which files are known at the source.
+/// Finds ids that files have at the source.
 pub fn source_ids(reads: &[TableRead], table: &Table) -> Vec<Finding> {
     let paths: BTreeSet<&String> =
         table.versions.iter().flat_map(|version| version.files.iter().map(|file| &file.path)).collect();

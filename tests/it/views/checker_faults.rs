@@ -36,7 +36,7 @@ use super::{
     weir_server::{self, WeirServer},
 };
 
-/// What two partners were given, one way after the other.
+/// The answers to two partners, one way after the other.
 #[derive(Clone)]
 struct Given<'a> {
     table: &'a Table,
@@ -47,7 +47,7 @@ struct Given<'a> {
     theirs: Vec<TableRead>,
     answers: Vec<Received>,
     log: String,
-    /// What I should see, and what they should.
+    /// What I should see, and what they should see.
     due: (Expected, Expected),
 }
 
@@ -64,12 +64,12 @@ impl Given<'_> {
         findings
     }
 
-    /// The first file of the first way, which is parquet's.
+    /// The first file of the first way, in the parquet format.
     fn file(&mut self) -> &mut FileRead {
         &mut self.mine[0].files[0]
     }
 
-    /// The first file of the second way, which is delta's.
+    /// The first file of the second way, in the delta format.
     fn delta_file(&mut self) -> &mut FileRead {
         &mut self.mine[1].files[0]
     }
@@ -78,13 +78,13 @@ impl Given<'_> {
         self.mine[1].metadata.as_object_mut().unwrap()
     }
 
-    /// A value that nobody but the source has.
+    /// A value that only the source has.
     fn secret(&self) -> String {
         let text = |value: &Value| match value {
             Value::Text(text) if text.len() == 13 && text.starts_with('z') => Some(text.clone()),
             _ => None,
         };
-        // Member names stand in the second column.
+        // The second column holds member names.
         self.table.versions[1].rows().iter().find_map(|row| text(&row[1])).unwrap()
     }
 
@@ -98,7 +98,7 @@ impl Given<'_> {
         std::fs::read(self.server.app.folder("zsourcefolder").join(&self.table.state.files[at].path)).unwrap()
     }
 
-    /// Puts the rows that another view of the table, or another version, shows into the place of mine.
+    /// Replaces my rows by those that another view or version shows.
     fn show(&mut self, expected: &Expected) {
         let columns = self.visible.columns.len();
         let shown: Vec<usize> =
@@ -118,7 +118,7 @@ impl Given<'_> {
         }
     }
 
-    /// Writes the first file anew.
+    /// Writes the first file again.
     fn rewrite(&mut self, change: impl Fn(RecordBatch) -> RecordBatch) {
         let due = self.due.0.clone();
         let file = self.file();
@@ -145,7 +145,7 @@ fn rewritten(content: &[u8], due: &Expected, change: impl Fn(RecordBatch) -> Rec
     written(&change(batch_of(content)), due, |properties| properties)
 }
 
-/// A file as the server writes it, but for `change`.
+/// A file as the server writes it, apart from `change`.
 fn written(
     batch: &RecordBatch,
     due: &Expected,
@@ -174,7 +174,7 @@ fn with_column(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch
     RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns).unwrap()
 }
 
-/// A column with its values changed.
+/// A column with changed values.
 fn with_values(batch: &RecordBatch, at: usize, change: impl Fn(Value) -> Value) -> RecordBatch {
     let field = batch.schema().field(at).clone();
     let values: Vec<Value> = from_array(batch.column(at)).into_iter().map(change).collect();
@@ -187,7 +187,7 @@ fn stat(file: &mut FileRead, kind: &str, name: &str, value: Json) {
     file.stats.as_mut().unwrap()[kind][name] = value;
 }
 
-/// A mistake: what it is, what it must be found as, and how it is made.
+/// A mistake: its name, the kind of finding it must cause, and how it is made.
 type Mistake = (&'static str, Kind, fn(&mut Given<'_>));
 
 const MISTAKES: &[Mistake] = &[
@@ -274,7 +274,7 @@ const MISTAKES: &[Mistake] = &[
         given.show(&given.visible.shown(&given.table.state, &reader));
     }),
     ("partners share the key of pseudonyms", Kind::Rows, |given| {
-        // They read what is right for them, but under my key.
+        // Their rows are right, but their pseudonyms are made with my key.
         let reader =
             Reader { properties: BTreeMap::from([("plans".to_owned(), json!([PLANS[1]]))]), ..given.reader.clone() };
         let (mine, due) = (given.mine.clone(), given.visible.shown(&given.table.state, &reader));
@@ -472,7 +472,7 @@ fn every_mistake_in_an_answer_is_found() {
     });
 }
 
-/// A file of one column of texts, without compression.
+/// An uncompressed file with one column of texts.
 fn texts(values: [&str; 2]) -> (Vec<u8>, ParquetMetaData) {
     let batch =
         RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(values.to_vec())) as ArrayRef)]).unwrap();

@@ -1,4 +1,4 @@
-//! The table and the view that most tests look at, and what its partners should see.
+//! The table and the view that most tests use, and what its partners should see.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use super::{
     weir_server::WeirServer,
 };
 
-/// The plans that claims belong to; the last one nobody is entitled to.
+/// The plans of the claims; no partner is entitled to the last one.
 pub const PLANS: [&str; 3] = ["zplanhmo", "zplanppo", "zplansecret"];
 
-/// The columns of the claims, those with a `z` hidden.
+/// The columns of the claims; those with a `z` are hidden.
 pub fn columns() -> Json {
     let field =
         |name: &str, data_type: Json| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}});
@@ -83,7 +83,7 @@ pub fn visible() -> Visible {
     }
 }
 
-/// Claims, the ids counted from `first_id`.
+/// Claims with ids from `first_id`.
 pub fn claims(first_id: i64, count: usize, seed: u64) -> Vec<Row> {
     let mut random = StdRng::seed_from_u64(seed);
     (0..count).map(|at| claim(first_id + i64::try_from(at).unwrap(), &mut random)).collect()
@@ -161,7 +161,7 @@ pub async fn reader(server: &WeirServer, connector: &Connector<'_>) -> Reader {
     }
 }
 
-/// What a recipient's pseudonyms are made with.
+/// The keys of a recipient's pseudonyms.
 fn keys(recipient: Uuid, share: Uuid) -> PseudonymKeys {
     PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, recipient, share)
 }
@@ -202,7 +202,7 @@ pub async fn read_well(
     read_version_well(server, table, visible, connector, json!({}), table.version()).await
 }
 
-/// Reads what `body` asks for, which is this version of the source, in every way, and checks everything.
+/// Reads in every way what `body` requests, which is this version of the source, and checks everything.
 pub async fn read_version_well(
     server: &WeirServer,
     table: &Table,

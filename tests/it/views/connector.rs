@@ -1,4 +1,4 @@
-//! A recipient and its connector, which keeps everything that ever came out of the server.
+//! A recipient and its connector, which keeps everything that the server ever sent.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,11 +17,11 @@ use super::{
 };
 use crate::support::app::TestApp;
 
-/// How long copies are waited for, and how often it is looked.
+/// How long to wait for copies, and how often to check.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// One way of reading the view.
+/// One way to read the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
     pub object: &'static str,
@@ -40,39 +40,39 @@ pub struct Connector<'a> {
     entitled: RefCell<Vec<Expected>>,
 }
 
-/// An answer as it came.
+/// A received answer.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// What was asked.
+    /// The request.
     pub asked: String,
     pub status: u16,
-    /// Names and values.
+    /// The names and values.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-/// A table as one query gave it.
+/// A table as returned by one query.
 #[derive(Clone, Debug)]
 pub struct TableRead {
     pub way: Way,
     pub version: u64,
-    /// The object under `protocol`, in delta answers the one inside of it.
+    /// The object under `protocol`; in delta answers, the one inside it.
     pub protocol: Json,
-    /// The object under `metaData`, in delta answers the one inside of it.
+    /// The object under `metaData`; in delta answers, the one inside it.
     pub metadata: Json,
-    /// What stands beside it there.
+    /// The members beside it.
     pub beside_metadata: Map<String, Json>,
     pub files: Vec<FileRead>,
-    /// The EndStreamAction, where there is one.
+    /// The EndStreamAction, if there is one.
     pub end: Option<Json>,
 }
 
-/// A file that a query named, and its bytes.
+/// A file from a query, with its bytes.
 #[derive(Clone, Debug)]
 pub struct FileRead {
-    /// What the line says beside the action, in delta answers.
+    /// The members beside the action, in delta answers.
     pub around: Map<String, Json>,
-    /// The file's own members; in delta answers those of `add`.
+    /// The file's own members; in delta answers, those of `add`.
     pub line: Map<String, Json>,
     pub id: String,
     pub url: String,
@@ -88,19 +88,19 @@ impl Received {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header; empty where it is missing.
+    /// A header; empty if missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
     }
 
-    /// The lines, after the status was checked.
+    /// Checks the status and returns the lines.
     #[track_caller]
     pub fn lines(&self) -> Vec<Json> {
         assert_eq!(self.status, 200, "{}: {}", self.asked, self.text());
         self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The message of the protocol's error, after status and code were checked.
+    /// Checks the status and code of a protocol error and returns its message.
     #[track_caller]
     pub fn refused(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{}: {}", self.asked, self.text());
@@ -109,7 +109,7 @@ impl Received {
         body["message"].as_str().unwrap().to_owned()
     }
 
-    /// What was refused, without what differs from request to request.
+    /// The refusal without the parts that differ for each request.
     pub fn refusal(&self) -> String {
         let text = self.text();
         format!("{} {}", self.status, text.replace(self.header("x-request-id"), "…"))
@@ -129,7 +129,7 @@ impl<'a> Connector<'a> {
         }
     }
 
-    /// Notes what it may have seen.
+    /// Adds rows that it may have seen.
     pub fn is_entitled_to(&self, expected: &Expected) {
         self.entitled.borrow_mut().push(expected.clone());
     }
@@ -139,7 +139,7 @@ impl<'a> Connector<'a> {
         self.entitled.borrow().clone()
     }
 
-    /// Everything that came out since it was last asked.
+    /// Everything received since the last call.
     pub fn newly_received(&self) -> Vec<Received> {
         let from = self.looked_at.replace(self.kept.borrow().len());
         self.kept.borrow()[from..].to_vec()
@@ -149,12 +149,12 @@ impl<'a> Connector<'a> {
         self.kept.borrow_mut().push(received.clone());
     }
 
-    /// Sends anything below the protocol's prefix.
+    /// Sends any request below the protocol's prefix.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Received {
         self.send_to(&self.server.app, method, path, headers, body).await
     }
 
-    /// [`Self::send`], to another server.
+    /// Does the same as [`Self::send`] to another server.
     pub async fn send_to(
         &self,
         app: &TestApp,
@@ -174,7 +174,7 @@ impl<'a> Connector<'a> {
         received
     }
 
-    /// Asks of an object.
+    /// Sends a GET for an object.
     pub async fn ask(&self, way: Way, what: &str) -> Received {
         self.send(Method::GET, &table_path(way.object, what), &[capabilities(way)], "").await
     }
@@ -184,20 +184,20 @@ impl<'a> Connector<'a> {
         self.query_at(&self.server.app, way, body).await
     }
 
-    /// [`Self::query`], of another server.
+    /// Does the same as [`Self::query`] to another server.
     pub async fn query_at(&self, app: &TestApp, way: Way, body: Json) -> Received {
         let headers = [("content-type", "application/json"), capabilities(way)];
         self.send_to(app, Method::POST, &table_path(way.object, "/query"), &headers, &body.to_string()).await
     }
 
-    /// Fetches what a URL opens, without credentials, as connectors do.
+    /// Fetches a URL without credentials, as connectors do.
     pub async fn fetch(&self, url: &str) -> Received {
         let received = fetch(self.server, url).await;
         self.keep(&received);
         received
     }
 
-    /// Queries an object, and fetches all of its files.
+    /// Queries an object and fetches all its files.
     pub async fn read(&self, way: Way, body: Json) -> TableRead {
         let answer = self.query(way, body).await;
         let mut read = TableRead::parse(way, &answer);
@@ -209,12 +209,12 @@ impl<'a> Connector<'a> {
         read
     }
 
-    /// The first of the ways in which it may read.
+    /// The first way in which it may read.
     pub fn first_way(&self) -> Way {
         self.server.ways()[0]
     }
 
-    /// Waits until this version is the newest that is served: until the copies are there, the one before is.
+    /// Waits until this version is served as the newest; the one before is served until its copies are ready.
     pub async fn wait_for(&self, version: u64) {
         let way = self.server.ways()[0];
         let begun = Instant::now();
@@ -229,12 +229,12 @@ impl<'a> Connector<'a> {
         }
     }
 
-    /// Reads in every way, and asks for metadata and version as connectors do before.
+    /// Reads in every way, and requests metadata and version first, as connectors do.
     pub async fn read_in_all_ways(&self, body: Json) -> Vec<TableRead> {
         self.read_in(&self.server.ways(), body).await
     }
 
-    /// [`Self::read_in_all_ways`], in these.
+    /// Does the same as [`Self::read_in_all_ways`] in these ways.
     pub async fn read_in(&self, ways: &[Way], body: Json) -> Vec<TableRead> {
         let mut reads = Vec::new();
         for way in ways.iter().copied() {
@@ -247,7 +247,7 @@ impl<'a> Connector<'a> {
             let lines = metadata.lines();
             let read = self.read(way, body.clone()).await;
             assert_eq!(self.ask(way, "/version").await.status, 200);
-            // What describes the table is the same, whoever asks first.
+            // The table's description is the same in every answer.
             let (about, other) = (&lines[1]["metaData"], &read.metadata);
             let about = about.get("deltaMetadata").unwrap_or(about);
             for member in ["id", "schemaString", "partitionColumns"] {
@@ -260,7 +260,7 @@ impl<'a> Connector<'a> {
 }
 
 impl TableRead {
-    /// What a query's lines say; its files are yet to be fetched.
+    /// Parses a query's lines; the files are not fetched yet.
     pub fn parse(way: Way, answer: &Received) -> Self {
         let lines = answer.lines();
         assert_eq!(answer.header("content-type"), "application/x-ndjson; charset=utf-8");
@@ -284,7 +284,7 @@ impl TableRead {
         }
     }
 
-    /// The ids of the files, in their order.
+    /// The ids of the files, in order.
     pub fn ids(&self) -> Vec<String> {
         self.files.iter().map(|file| file.id.clone()).collect()
     }
@@ -345,7 +345,7 @@ async fn answered(app: &TestApp, asked: String, request: Request<Body>) -> Recei
     }
 }
 
-/// The path of something of an object.
+/// The path of an object, followed by `what`.
 pub fn table_path(object: &str, what: &str) -> String {
     format!("/shares/{SHARE}/schemas/{SCHEMA}/tables/{object}{what}")
 }

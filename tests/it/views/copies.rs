@@ -1,5 +1,4 @@
-//! How long copies live, who makes them, what the register says of them, and what becomes of it all when something
-//! fails.
+//! The life of copies: who makes them, how long they are kept, what the register records, and what happens on failures.
 
 use std::{
     fs,
@@ -39,7 +38,7 @@ everywhere!(
     a_source_out_of_reach_is_503_until_it_is_back,
 );
 
-/// A day and two hours: when every URL is dead, and every copy idle.
+/// 26 hours: by then all URLs have expired and all copies are idle.
 const LATER: i64 = 26 * 3_600;
 
 async fn keep(server: &WeirServer) {
@@ -128,7 +127,7 @@ async fn wait_for(connector: &Connector<'_>, server: &TestApp) {
     }
 }
 
-/// Checks an answer that connectors come back after.
+/// Checks an answer after which connectors retry.
 #[track_caller]
 fn come_back(answer: &Received) {
     answer.refused(503, "UNAVAILABLE");
@@ -179,7 +178,7 @@ async fn aged_copies_are_made_anew_under_their_ids(server: WeirServer) {
     for (before, after) in before.iter().zip(&after) {
         assert_eq!(before.ids(), after.ids(), "a reader that comes back takes them for the same");
     }
-    // What was handed out last is good until it ends, and then the old ones go.
+    // URLs that were handed out stay valid until they expire; then the old copies go.
     let last = urls.last().unwrap();
     assert_eq!(fetch(&server, last).await.status, 200);
     server.app.pass(26 * 3_600);
@@ -272,7 +271,7 @@ async fn a_column_in_another_case_is_read_and_a_missing_one_hides_the_file(serve
     let folder = server.app.folder("zsourcefolder");
     let all = [("claim_id", "long"), ("opted_out_at", "date")];
     let mut log = HandWrittenLog::create(&folder, protocol(1, 2), metadata("t", &all[..1], &[]));
-    // Three claims, of which the second is not to be shown.
+    // Three claims, the second of which is hidden.
     let write = |name: &str, opted_out: Option<&str>| {
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
         let days: ArrayRef = Arc::new(Date32Array::from(vec![None, Some(19_723), None]));
@@ -306,7 +305,7 @@ async fn a_column_in_another_case_is_read_and_a_missing_one_hides_the_file(serve
     let preview = |limit: u64| server.app.post(&preview, json!({"recipient": "acme", "limit": limit}));
     let seen = preview(10).await.expect(200)["evidence"].clone();
     assert_eq!((&seen["rows_visible"], &seen["rows_total"]), (&json!(5), &json!(6)), "{seen}");
-    // One that came later and lacks it is handed to nobody.
+    // A later file that lacks the column is refused to everyone.
     log.commit(&[write("lacking.parquet", None)]);
     acme.query(way, json!({"version": 3})).await.refused(400, "RESOURCE_DOES_NOT_EXIST");
     let failed = server.copies(Some("failed")).await;
@@ -608,7 +607,7 @@ async fn is_not_refused_for_the_other(server: WeirServer) {
     let acme = server.connector("acme", json!({"plans": [PLANS[0]]})).await;
     let rival = server.connector("rival", json!({"plans": [PLANS[0]]})).await;
     acme.query(acme.first_way(), newest()).await.lines();
-    // What they read alike from now on was made for nobody yet.
+    // What both read alike from now on has not been made yet.
     for name in ["acme", "rival"] {
         let changed = json!({"properties": {"plans": [PLANS[1]]}});
         server.app.patch(&format!("/recipients/{name}"), changed).await.expect(200);

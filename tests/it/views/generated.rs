@@ -1,8 +1,8 @@
-//! Leaks looked for in tables, views and partners that are made up at random, others every day. What is read is compared
-//! with what plain code makes of the same rows, and everything that leaves is searched.
+//! Searches for leaks in random tables, views and partners, with new seeds each day. Reads are compared with what plain
+//! code makes of the same rows, and everything that leaves the server is searched.
 //!
-//! `WEIR_TEST_LEAK_CASES` says how many cases are tried; without it they are as many as fit into a share of the suite's
-//! time. `WEIR_TEST_LEAK_SEED` says with which one it begins, as the test of another day printed it.
+//! `WEIR_TEST_LEAK_CASES` sets the number of cases; by default, as many as fit into this test's share of time.
+//! `WEIR_TEST_LEAK_SEED` sets the first seed, to repeat one that an earlier run printed.
 
 use std::{
     collections::BTreeMap,
@@ -26,18 +26,18 @@ use super::{
     weir_server::{self, Kind, WeirServer},
 };
 
-/// How many cases are tried at the least, each kind of server alike, and at the most where nothing else is said.
+/// The least number of cases, divided equally among the kinds of server, and the default for the most.
 const CASES: (u64, u64) = (9, 60);
-/// After so long no further case begins, beyond the least.
+/// After this time no further case starts, beyond the least number.
 const SHARE_OF_TIME: Duration = Duration::from_secs(45);
-/// How many seeds a day has to itself.
+/// The number of seeds per day.
 const SEEDS_A_DAY: u64 = 1000;
 
-/// The column that filters go by, and what it holds.
+/// The column that filters use, and its values.
 const GROUP: &str = "zgroup_name";
 const GROUPS: [&str; 5] = ["zgroupalpha", "zgroupbravo", "zgroupcharlie", "zgroupdelta", "zgroupecho"];
 
-/// A number that the environment sets.
+/// Reads a number from the environment.
 fn set(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
@@ -57,7 +57,7 @@ fn nothing_hidden_leaves_whatever_the_table_and_the_view() {
         if seed >= first + least && began.elapsed() > SHARE_OF_TIME {
             break;
         }
-        // Where a case fails, its number is the last that was told.
+        // If a case fails, its seed is the last one printed.
         println!("case {seed}: WEIR_TEST_LEAK_SEED={seed} WEIR_TEST_LEAK_CASES=1 tries it again");
         let kind = match seed % 3 {
             0 => Kind::Folder,
@@ -99,7 +99,7 @@ async fn one_case(server: WeirServer, seed: u64) {
     }
     nothing(&check::apart(&both[0], &both[1]));
 
-    // The past is seen as the present is, or not at all.
+    // Older versions are shown by the same view, or not at all.
     let version = random.random_range(0..=table.version());
     let expected = visible.shown(&table.at(version), &reader(&server, &mine).await);
     let way = *ways.choose(&mut random).unwrap();
@@ -113,7 +113,7 @@ async fn one_case(server: WeirServer, seed: u64) {
     }
 }
 
-/// A name that no other has.
+/// Adds a new name.
 fn name(random: &mut StdRng, names: &mut Vec<String>) -> String {
     names.push(word(random));
     names.last().unwrap().clone()
@@ -188,7 +188,7 @@ fn any_type(random: &mut StdRng, names: &mut Vec<String>, depth: usize) -> Json 
     }
 }
 
-/// Several commits: rows come and go, and so do columns.
+/// Makes several commits that add and remove rows and columns.
 fn grow(table: &mut Table, random: &mut StdRng, names: &mut Vec<String>) {
     let maps = table.state.schema.fields[0].mapped_name().is_some();
     append(table, random);
@@ -206,7 +206,7 @@ fn grow(table: &mut Table, random: &mut StdRng, names: &mut Vec<String>) {
                 let data_type = any_type(random, names, 2);
                 let new = Table::column(&name(random, names), data_type);
                 let is_local = format!("{new:?}").contains("TimestampNtz");
-                // The protocol of these tables is settled at the beginning.
+                // The protocol of these tables is fixed at creation.
                 if !is_local {
                     table.alter(|fields| fields.push(new));
                 }
@@ -228,12 +228,12 @@ fn grow(table: &mut Table, random: &mut StdRng, names: &mut Vec<String>) {
     append(table, random);
 }
 
-/// Where the row's number stands: it is the one whole number that counts from 0.
+/// The position of the row's number: the only whole number that counts from 0.
 fn number_at(row: &Row) -> usize {
     row.iter().position(|value| matches!(value, Value::Integer(id) if (0..1_000_000).contains(id))).unwrap()
 }
 
-/// A column that nothing here depends on, and the table not either.
+/// A column that nothing else depends on.
 fn free_column(table: &Table, random: &mut StdRng) -> Option<usize> {
     let fields = &table.state.schema.fields;
     let is_free = |at: &usize| {
@@ -248,7 +248,7 @@ fn append(table: &mut Table, random: &mut StdRng) {
     let first = i64::try_from(table.versions.iter().map(|version| version.files.len()).sum::<usize>()).unwrap() * 1_000;
     let partitioned = table.state.partition_columns.clone();
     let fields = table.state.schema.fields.clone();
-    // Few partitions, with several rows each.
+    // Few partition values, with several rows each.
     let pools: BTreeMap<String, Vec<Value>> = fields
         .iter()
         .filter(|field| partitioned.contains(&field.name) && field.name != GROUP)
@@ -296,7 +296,7 @@ fn any_value(data_type: &DataType, random: &mut StdRng) -> Value {
 fn any_leaf(primitive: Primitive, random: &mut StdRng) -> Value {
     match primitive {
         Primitive::Boolean => Value::Boolean(random.random()),
-        // Small numbers are the rows' own.
+        // Small numbers are reserved for the rows' numbers.
         Primitive::Byte => Value::Integer(random.random_range(-128..0)),
         Primitive::Short => Value::Integer(random.random_range(-32_768..0)),
         Primitive::Integer => Value::Integer(random.random_range(-2_000_000_000..-1)),
@@ -336,7 +336,7 @@ fn visible(table: &Table, random: &mut StdRng, names: &mut Vec<String>) -> Visib
             columns.push((shown_as, pick));
         }
     }
-    // Parts from here and there under one name.
+    // Parts from different places under one name.
     let leaves: Vec<&Field> = fields.iter().filter(|field| field.data_type.primitive().is_some()).collect();
     if random.random_bool(0.4) {
         let of = |random: &mut StdRng, names: &mut Vec<String>| {
@@ -353,7 +353,7 @@ fn visible(table: &Table, random: &mut StdRng, names: &mut Vec<String>) -> Visib
     Visible { columns, comments, filter: random.random_bool(0.75).then(|| filter(fields, random, 2)) }
 }
 
-/// A way of showing what is at a path; `None` where nothing of it can be.
+/// A way to show what is at a path; `None` if nothing there can be shown.
 fn pick(
     from: Vec<String>,
     data_type: &DataType,
@@ -371,7 +371,7 @@ fn pick(
         }
         DataType::Struct(fields) => match random.random_range(0..3) {
             0 => Some(Pick::Value { from, mask: None }),
-            // A part under a name of its own.
+            // A part under its own name.
             1 if is_named => {
                 let field = fields.choose(random)?;
                 pick([from, vec![field.name.clone()]].concat(), &field.data_type, random, names, is_named)
@@ -386,7 +386,7 @@ fn pick(
                         parts.push((name, part));
                     }
                 }
-                // Where its one part lies deeper, the struct is NULL where that one's is.
+                // If its only part lies deeper, the struct is NULL where that part's parent is.
                 let is_plain = parts.iter().all(|(_, part)| !matches!(part, Pick::Value { from, .. } if from.len() > 1)
                     && !matches!(part, Pick::List { from, .. } | Pick::Map { from, .. } | Pick::Struct { from, .. } if from.len() > 1));
                 if parts.is_empty() || !is_plain {
@@ -415,7 +415,7 @@ fn pick(
     }
 }
 
-/// A mask that fits a type.
+/// A random mask that fits a type.
 fn mask(data_type: &DataType, random: &mut StdRng) -> Option<Json> {
     let unit = |random: &mut StdRng, of: &[&'static str]| *of.choose(random).unwrap();
     let per = ["recipient", "share", "global"].choose(random).unwrap();
@@ -496,7 +496,7 @@ fn leaf_filter(fields: &[Field], random: &mut StdRng) -> String {
     }
 }
 
-/// The single values that a row has, outside of lists and maps.
+/// The scalar values of a row, outside lists and maps.
 fn leaves_of(path: &str, data_type: &DataType, leaves: &mut Vec<(String, Primitive)>) {
     match data_type {
         DataType::Primitive(primitive) => leaves.push((path.to_owned(), *primitive)),

@@ -1,4 +1,4 @@
-//! The leak tests, one by one. Each reads presigned and proxied, in the parquet and in the delta format.
+//! The leak tests, one by one. Each reads presigned and proxied, in the parquet and the delta format.
 
 use std::{collections::BTreeSet, fs};
 
@@ -173,7 +173,7 @@ async fn lt05_deleted_rows_are_gone(server: WeirServer) {
     let after = ids(&read_well(&server, &table, &visible, &acme).await);
     assert!(after.len() < before.len() && !after.is_empty());
     assert!(after.iter().all(|id| !matches!(id, Value::Integer(id) if id % 3 == 0 || id % 5 == 0)));
-    // A file that loses its last row goes.
+    // A file that loses its last row disappears.
     table.delete(|row| row[2].known() == Value::text(PLANS[0]).known());
     let gone = read_well(&server, &table, &visible, &acme).await;
     assert!(gone.iter().all(|read| read.files.is_empty()));
@@ -204,7 +204,7 @@ async fn lt05_deleted_rows_are_not_passed_through(server: WeirServer) {
     }
 }
 
-/// The rows of one way's files, as the files have them.
+/// The rows in the files of the first way.
 fn rows_of(reads: &[TableRead]) -> Vec<Row> {
     reads[0].files.iter().flat_map(|file| super::parquet_parts::take_apart(&file.bytes).rows).collect()
 }
@@ -252,7 +252,7 @@ async fn lt06_files_that_hold_more_than_the_table_are_not_passed_through(server:
     let mut table = server.table(&two_columns(), &[], Mapping::None, 3);
     table.has_notes = false;
     table.append(two_values(0..20, 1));
-    // As a writer may that does not know that columns are dropped under a mapping alone.
+    // Like a writer that does not know that dropping columns needs a mapping.
     table.alter(|fields| fields.retain(|field| field.name == "id"));
     let (visible, acme) = share_everything(&server, &table).await;
     let reads = read_well(&server, &table, &visible, &acme).await;
@@ -274,7 +274,7 @@ async fn lt07_hints_ask_nothing_of_hidden_columns(server: WeirServer) {
     for way in server.ways() {
         let ids = |answer: Received| TableRead::parse(way, &answer).ids();
         let all = ids(acme.query(way, json!({})).await);
-        // A hint on what is shown leaves files out.
+        // A hint on a shown column leaves files out.
         let some = ids(acme.query(way, sql("plan", PLANS[0])).await);
         assert!(!some.is_empty() && some.len() < all.len(), "{} of {}", some.len(), all.len());
         let some = ids(acme.query(way, tree("plan", PLANS[0])).await);
@@ -352,7 +352,7 @@ async fn lt09_what_had_a_shown_name_before_is_not_shown(server: WeirServer) {
     let mut table = server.table(&two_columns(), &[], Mapping::Name, 3);
     table.has_notes = false;
     table.append(two_values(0..20, 1));
-    // What was secret gets another name, and what may be seen the one that it had.
+    // The secret column gets another name, and a visible one gets its old name.
     table.alter(|fields| {
         fields[1].name = "zolder_name".to_owned();
         fields.push(Table::column("label", json!("string")));
@@ -484,7 +484,7 @@ async fn lt15_constraints_and_comments_stay_inside(server: WeirServer) {
             assert!(!text.contains(word), "`{word}` is in {text}");
         }
         let schema = read.metadata["schemaString"].as_str().unwrap();
-        // The view's own comment, and no other.
+        // The view's own comment and no other.
         assert!(schema.contains("In US dollars") && schema.matches("\"comment\"").count() == 1, "{schema}");
     }
 }
@@ -516,7 +516,7 @@ async fn lt16_what_was_never_granted_is_not_there(server: WeirServer) {
         }
         assert_eq!(refusals.len(), 1, "{refusals:?}");
     }
-    // Within the share, a table that is not there is all that differs.
+    // The stranger's list of shares does not contain it either.
     let listed = stranger.send(Method::GET, "/shares", &[], "").await;
     assert!(!listed.text().contains(SHARE), "{}", listed.text());
 }
@@ -580,7 +580,7 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(server: WeirServer) {
                 assert_eq!(answer.status, 400, "{}: {}", answer.asked, answer.text());
             }
         }
-        // A version that is held and one that is not there are refused alike.
+        // A version on hold and one that does not exist are refused alike.
         let refusals: BTreeSet<String> = {
             let mut refusals = BTreeSet::new();
             for version in [held, newest, newest + 1] {
@@ -590,7 +590,7 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(server: WeirServer) {
             refusals
         };
         assert_eq!(refusals.len(), 1, "{refusals:?}");
-        // At a time when it was held, it stood where it stands.
+        // A time at which a version was on hold never resolves to that version.
         for version in [held, newest] {
             let at = json!({"timestamp": table.committed_at(version)});
             let answer = acme.query(way, at).await;
@@ -601,7 +601,7 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(server: WeirServer) {
         }
         assert_eq!(acme.ask(way, "/version").await.header("delta-table-version"), fitting.to_string());
     }
-    // What fits goes on.
+    // The newest version that fits is still served.
     table.state = table.versions[usize::try_from(fitting).unwrap()].clone();
     read_version_well(&server, &table, &visible, &acme, json!({}), fitting).await;
     read_version_well(&server, &table, &visible, &acme, json!({"version": 1}), 1).await;
@@ -681,7 +681,7 @@ async fn lt21_files_do_not_tell_how_many_rows_are_hidden(server: WeirServer) {
     let mut rows = claims(0, 200, 1);
     rows.iter_mut().for_each(|row| (row[2], row[3]) = (Value::text(PLANS[0]), Value::text("zregionnorth")));
     let many = table.append(rows);
-    // The hidden rows go, and what is shown stays.
+    // The hidden rows are deleted; the shown ones stay.
     let few = table.delete(|row| !shown(row));
     let visible = super::claims_view::visible();
     server.register().await;
@@ -701,7 +701,7 @@ async fn lt22_corrupt_files_and_overflows_say_no_value(server: WeirServer) {
     let mut table = server.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
     let mut rows = claims(0, 40, 1);
     rows.iter_mut().for_each(|row| row[3] = Value::text("zregionnorth"));
-    // No year of its own: the first of January before it is no date that there is.
+    // Its year is not valid: no date exists for the first of January before it.
     let overflow = rows.iter_mut().find(|row| row[2].known() == Value::text(PLANS[1]).known()).unwrap();
     overflow[5] = Value::Date(i32::MIN);
     table.append(rows);
@@ -714,7 +714,7 @@ async fn lt22_corrupt_files_and_overflows_say_no_value(server: WeirServer) {
         filter: Some("plan_code IN recipient_list('plans')".to_owned()),
         ..Visible::default()
     };
-    // A file of the third plan is damaged in its middle.
+    // A file of the third plan is damaged in the middle.
     let damaged = table.state.files.iter().find(|file| file.path.contains(PLANS[2])).unwrap();
     let path = server.app.folder("zsourcefolder").join(&damaged.path);
     let mut content = fs::read(&path).unwrap();
@@ -731,7 +731,7 @@ async fn lt22_corrupt_files_and_overflows_say_no_value(server: WeirServer) {
             let message = answer.refused(400, "RESOURCE_DOES_NOT_EXIST");
             assert!(message.contains("register of copies"), "{message}");
         }
-        // Nothing of it is anybody's to see.
+        // None of its contents may be seen.
         let secrets = Secrets::of(&table, []);
         connector.newly_received().iter().for_each(|answer| nothing(&secrets.in_answer(answer)));
     }
@@ -766,7 +766,7 @@ async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(server: WeirServer
         let body = json!({"source": {"table": TABLE}, "columns": columns});
         server.app.put("/views/lake.other", body).await.problem(422, "invalid_input");
     }
-    // The source gains a column that readers of files may take for one that is shown.
+    // The source gains a column that readers may confuse with a shown one.
     let fitting = table.version();
     table.alter(|fields| fields.push(Table::column("PAID", json!("double"))));
     let longer = |mut row: Row| {

@@ -1,4 +1,5 @@
-//! Views whose files tell nothing of the table's: the layout `mixed`, its groups, and what the layout `source` asks for.
+//! Views whose files reveal nothing about the table's files: the layout `mixed`, its groups, and what the layout
+//! `source` requires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +33,7 @@ everywhere!(
 
 const REGIONS: [&str; 4] = ["zregioneast", "zregionnorth", "zregionsouth", "zregionwest"];
 
-/// Rows of a table of visits, each of the regions in turn, those of one plan unless there are more.
+/// Rows of a table of visits, each region in turn, all of one plan unless several are given.
 fn visits(ids: std::ops::Range<i64>, plans: &[&str]) -> Vec<Row> {
     ids.map(|id| {
         let at = usize::try_from(id).unwrap();
@@ -64,7 +65,7 @@ async fn published(server: &WeirServer, partitions: &[&str]) -> (Table, String) 
     (table, view)
 }
 
-/// What each file of the newest version holds, by its id.
+/// The row ids in each file of the newest version, by the file's id.
 fn ids(read: &TableRead) -> BTreeMap<String, Vec<i64>> {
     let ids = |bytes: &[u8]| {
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(bytes)).unwrap().build().unwrap();
@@ -88,7 +89,7 @@ fn all(files: &BTreeMap<String, Vec<i64>>) -> Vec<i64> {
     all
 }
 
-/// How many of the regions a file's rows are of.
+/// How many regions a file's rows belong to.
 fn regions(ids: &[i64]) -> usize {
     ids.iter().map(|id| id % 4).collect::<BTreeSet<_>>().len()
 }
@@ -105,10 +106,10 @@ async fn no_file_holds_rows_of_one_hidden_value_alone(server: WeirServer) {
         let rises = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
         assert!((60..140).contains(&rises), "the order tells: {ids:?}");
     }
-    // Neither the registered time nor the number of rows is that of one source file.
+    // Neither the time nor the row count is that of one source file.
     let newest = read(&acme, &table).await;
     assert!(newest.files.iter().all(|file| file.stats.as_ref().unwrap()["numRecords"] == 200));
-    // A masked partition column is as telling as a hidden one.
+    // A masked partition column reveals as much as a hidden one.
     for mask in [json!("redact"), json!({"partial": {"first": 1, "last": 0}}), json!({"hash": {"domain": "d"}})] {
         let masked = json!([{"name": "id"}, {"name": "region", "from": "zregion", "mask": mask}]);
         let view = server.publish(&masked, None).await;
@@ -146,7 +147,7 @@ async fn the_layout_of_the_source_needs_an_acknowledgement_that_names_the_column
     assert_eq!((&published["layout"], &published["version"]), (&json!("source"), &json!(2)));
     let event = server.app.events("view.publish").await.remove(0);
     assert_eq!(event["change"]["after"]["acknowledged"], json!(["zregion"]), "{event}");
-    // What was shared before stays as it was.
+    // The version shared earlier stays unchanged.
     assert_eq!(ids(&read(&acme, &table).await).len(), 1, "{view}");
     server.share(published["view"].as_str().unwrap()).await;
     let files = ids(&read(&acme, &table).await);
@@ -177,14 +178,14 @@ async fn groups_are_formed_once(server: WeirServer) {
     let acme = server.connector("acme", json!({})).await;
     let first = ids(&read(&acme, &table).await);
     assert_eq!(first.len(), 1);
-    // What is added is grouped with nothing that was there.
+    // New files are not grouped with earlier ones.
     table.append(visits(200..240, &["hmo"]));
     let second = ids(&read(&acme, &table).await);
     assert_eq!(second.len(), 2);
     assert!(first.iter().all(|(id, rows)| second.get(id) == Some(rows)), "the first file is the same");
     let made = server.copies(Some("ready")).await.len();
     assert_eq!(made, 2, "and was not made again");
-    // What is deleted leaves its group, which nothing else joins.
+    // Deleted rows leave their group, and no others join it.
     table.delete(|row| matches!(row[0], Value::Integer(id) if id < 200 && id % 10 == 0));
     let third = ids(&read(&acme, &table).await);
     assert_eq!(third.len(), 2);

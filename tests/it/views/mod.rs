@@ -1,5 +1,5 @@
-//! Governed views through the whole server: what leaves is what the view shows, and nothing else leaves, whatever way it
-//! is asked for. The number in a test's name is the leak test's in the design.
+//! Governed views through the whole server: exactly what the view shows leaves it, however it is requested. A number in
+//! a test's name is that of the leak test in the design.
 
 mod check;
 mod checker_faults;

@@ -1,4 +1,4 @@
-//! The mistakes that `make mutants` plants: each still has its place.
+//! Checks that each mistake planted by `make mutants` still has its place in the source.
 
 use std::{fs, path::Path};
 

@@ -1,5 +1,5 @@
-//! A Parquet file taken apart: its footer, every page decompressed, every dictionary, its rows, and whatever is in it
-//! beside those.
+//! Takes a Parquet file apart: its footer, every page decompressed, every dictionary, its rows, and all remaining
+//! bytes.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -21,12 +21,12 @@ use super::value::{Row, Value, from_array};
 /// A file taken apart.
 pub struct ParquetParts {
     pub metadata: ParquetMetaData,
-    /// Names of the top-level columns, and their arrow types.
+    /// The top-level columns with their arrow types.
     pub columns: arrow::datatypes::Fields,
     pub rows: Vec<Row>,
-    /// Every page as it was before it was compressed, and where it stood.
+    /// Every page decompressed, with its place.
     pub pages: Vec<(String, Vec<u8>)>,
-    /// Entries of dictionaries that no row refers to.
+    /// Dictionary entries that no row refers to.
     pub unused: Vec<(String, Vec<u8>)>,
     /// Bytes that belong to no page, index or footer.
     pub unexplained: Vec<Range<u64>>,
@@ -83,7 +83,7 @@ pub fn take_apart(content: &[u8]) -> ParquetParts {
     ParquetParts { metadata, columns, rows, pages, unused, unexplained: gaps(explained, length) }
 }
 
-/// What of a file a column's chunk and its indexes are.
+/// The bytes of the file that belong to a column chunk and its indexes.
 fn explained_by(chunk: &ColumnChunkMetaData) -> Vec<Range<u64>> {
     let (start, length) = chunk.byte_range();
     let range = |offset: Option<i64>, length: Option<i32>| {
@@ -113,7 +113,7 @@ fn gaps(mut explained: Vec<Range<u64>>, length: u64) -> Vec<Range<u64>> {
     gaps
 }
 
-/// The values of a column of a row group, as bytes.
+/// The values of a column in a row group, as bytes.
 fn values(reader: ColumnReader, rows: i64) -> BTreeSet<Vec<u8>> {
     let rows = usize::try_from(rows).unwrap();
     macro_rules! read {

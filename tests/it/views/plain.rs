@@ -1,6 +1,5 @@
-//! What a view shows, in plain code: the meaning of columns, parts of columns, masks over them and filters, told a
-//! second time and without a plan. Only what a mask makes of one value, and what a condition says of a row whose values
-//! are known, are the product's own.
+//! What a view shows, in plain code: the meaning of columns, parts, masks and filters, implemented a second time
+//! without a plan. Only a mask's effect on one value and a condition on known values are taken from the product.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,19 +18,19 @@ use super::{
     value::{Row, Value},
 };
 
-/// What is shown under a name. Paths are names of struct fields, from the row, or from the struct or element inside of
-/// which a pick stands.
+/// What is shown under a name. A path consists of struct field names, starting at the row, or at the struct or element
+/// that contains the pick.
 #[derive(Clone, Debug)]
 pub enum Pick {
-    /// The value there, as a whole; masked, a list's elements are.
+    /// The value there as a whole; a mask on a list applies to its elements.
     Value { from: Vec<String>, mask: Option<Json> },
-    /// Parts of the struct there; NULL where that is.
+    /// Parts of the struct there; NULL if the struct is.
     Struct { from: Vec<String>, fields: Vec<(String, Pick)> },
-    /// Parts of a row from here and there; never NULL.
+    /// Parts from different places of a row; never NULL.
     Gathered(Vec<(String, Pick)>),
-    /// Of every element of the list there.
+    /// Something of every element of the list there.
     List { from: Vec<String>, element: Box<Pick> },
-    /// Of every value of the map there, under its key.
+    /// Something of every value of the map there, under its key.
     Map { from: Vec<String>, value: Box<Pick> },
 }
 
@@ -39,12 +38,12 @@ pub enum Pick {
 #[derive(Clone, Debug, Default)]
 pub struct Visible {
     pub columns: Vec<(String, Pick)>,
-    /// Comments of columns that are values.
+    /// The comments of columns that are values.
     pub comments: BTreeMap<String, String>,
     pub filter: Option<String>,
 }
 
-/// Who looks, and when.
+/// Who reads, and when.
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub properties: BTreeMap<String, Json>,
@@ -52,15 +51,15 @@ pub struct Reader {
     pub today: NaiveDate,
 }
 
-/// What somebody should see of a table.
+/// What a reader should see of a table.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// The columns; whether they may be NULL does not count.
+    /// The columns; nullability is not compared.
     pub fields: Vec<Field>,
     pub partition_columns: Vec<String>,
-    /// The leaves that statistics may speak of.
+    /// The leaves that statistics may cover.
     pub spoken_of: BTreeSet<Vec<String>>,
-    /// The rows, of each source file that shows any.
+    /// The rows of each source file that shows any.
     pub files: Vec<Vec<Row>>,
 }
 
@@ -95,7 +94,7 @@ fn collect_names(field: &Field, names: &mut BTreeSet<String>) {
 }
 
 impl Pick {
-    /// The column of this name as it is.
+    /// The column of this name, unmasked.
     pub fn whole(name: &str) -> Self {
         Self::Value { from: path(name), mask: None }
     }
@@ -105,7 +104,7 @@ impl Pick {
         Self::Value { from: path(from), mask: Some(mask) }
     }
 
-    /// The columns of a definition that come to this.
+    /// Adds the columns of the equivalent definition.
     fn define(&self, name: &[String], base: &[String], columns: &mut Vec<Json>) {
         let join = |one: &[String], other: &[String]| [one, other].concat();
         let step = |path: &[String], part: &str| join(path, &[part.to_owned()]);
@@ -136,7 +135,7 @@ impl Pick {
         }
     }
 
-    /// Its type, of a row or element of type `here`.
+    /// The type shown, for a row or element of type `here`.
     fn data_type(&self, here: &DataType) -> DataType {
         match self {
             Self::Value { from, mask } => masked_type(type_at(here, from), mask.as_ref()),
@@ -157,7 +156,7 @@ impl Pick {
         }
     }
 
-    /// What it shows of a row or element.
+    /// The value shown for a row or element.
     fn show(&self, here: &Value, data_type: &DataType, reader: &Reader) -> Value {
         match self {
             Self::Value { from, mask } => {
@@ -194,7 +193,7 @@ impl Pick {
         }
     }
 
-    /// Adds the leaves that statistics may speak of: those that are shown as they are, outside of lists and maps.
+    /// Adds the leaves that statistics may cover: those shown unmasked, outside lists and maps.
     fn speak_of(&self, name: &mut Vec<String>, data_type: &DataType, leaves: &mut BTreeSet<Vec<String>>) {
         match self {
             Self::Value { mask: Some(_), .. } | Self::List { .. } | Self::Map { .. } => {}
@@ -265,7 +264,7 @@ fn shown_field(name: &str, data_type: DataType) -> Field {
     Field { name: name.to_owned(), data_type, nullable: true, metadata: Map::new() }
 }
 
-/// A type without what a writer says about it.
+/// A type without the writer's metadata.
 pub fn bare(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Struct(fields) => {
@@ -351,7 +350,7 @@ impl Visible {
                 partition_columns.push(name.clone());
             }
         }
-        // A file has to have a column.
+        // A file needs at least one column.
         if partition_columns.len() == self.columns.len() {
             partition_columns.pop();
         }
@@ -367,7 +366,7 @@ fn holds(condition: &Condition, row: &Value, row_type: &DataType) -> bool {
     condition.evaluate(&|column: &ColumnPath| value_at(row, row_type, &column.0).known()) == Some(true)
 }
 
-/// The same for a schema as a log writes it.
+/// Parses a schema as logs write it.
 pub fn schema_of(text: &str) -> Schema {
     Schema::parse(text).unwrap()
 }

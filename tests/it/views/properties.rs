@@ -1,4 +1,4 @@
-//! Recipients' properties that a row filter reads: nobody is left without a row in silence.
+//! Recipients' properties that row filters read: no recipient loses all rows without being told.
 
 use serde_json::{Value as Json, json};
 
@@ -21,7 +21,7 @@ fn hmo() -> Json {
     json!({"plans": [PLANS[0]]})
 }
 
-/// Values that leave a filter on `recipient_list('plans')` without a row.
+/// Values for which a filter on `recipient_list('plans')` shows no row.
 fn mistakes() -> Vec<Json> {
     vec![json!(null), json!(PLANS[0]), json!([1]), json!(["x", 5]), json!(true), json!([])]
 }

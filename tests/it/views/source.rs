@@ -1,5 +1,5 @@
-//! Source tables: data files and a log as Spark leaves them, written by hand, with secrets wherever a writer may leave
-//! some: in cells, names, paths, statistics, footers, properties and comments.
+//! Source tables, written by hand as Spark would: data files and a log, with secrets wherever a writer may leave them:
+//! in cells, names, paths, statistics, footers, properties and comments.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +23,11 @@ use crate::support::tables::{HandWrittenLog, protocol_with, remove};
 
 use super::value::{Named, Row, Value, arrow_field, to_array};
 
-/// When commit 0 was made, in milliseconds since the epoch; each further commit is a minute later.
+/// The time of commit 0 in milliseconds since the epoch; later commits follow a minute apart.
 const FIRST_COMMIT: u64 = 1_700_000_000_000;
 const BETWEEN_COMMITS: u64 = 60_000;
 
-/// How files call columns.
+/// How files name columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapping {
     None,
@@ -35,7 +35,7 @@ pub enum Mapping {
     Id,
 }
 
-/// A table in a folder, and everything that ever was in it.
+/// A table in a folder, with everything that was ever in it.
 pub struct Table {
     folder: PathBuf,
     log: HandWrittenLog,
@@ -44,17 +44,17 @@ pub struct Table {
     configuration: Map<String, Json>,
     random: StdRng,
     next_column_id: u32,
-    /// Whether files carry what writers note in footers.
+    /// Whether files carry the notes that writers leave in footers.
     pub has_notes: bool,
     /// The newest state.
     pub state: State,
-    /// All of them, by version.
+    /// All states, by version.
     pub versions: Vec<State>,
-    /// Texts that nobody may ever see.
+    /// Texts that must never be seen.
     pub marks: BTreeSet<String>,
-    /// Columns' names, and those of their parts.
+    /// The names of columns and their parts.
     pub names: BTreeSet<String>,
-    /// Every value that ever was in a cell.
+    /// Every value that was ever in a cell.
     pub cells: Vec<Value>,
 }
 
@@ -69,9 +69,9 @@ pub struct State {
 /// A data file.
 #[derive(Clone)]
 pub struct DataFile {
-    /// As the log spells it.
+    /// As spelled in the log.
     pub path: String,
-    /// With its deletion vector.
+    /// Includes the deletion vector.
     pub action: Json,
     schema: Schema,
     rows: Vec<Row>,
@@ -91,7 +91,7 @@ impl State {
 }
 
 impl DataFile {
-    /// Its rows without the deleted ones, as a table of this schema has them.
+    /// The rows that are not deleted, as a table with this schema has them.
     fn live_rows(&self, schema: &Schema) -> Vec<Row> {
         let physical = |field: &Field| field.physical_name(true).to_owned();
         let own: Vec<Option<usize>> = schema
@@ -105,7 +105,7 @@ impl DataFile {
 }
 
 impl Table {
-    /// A table whose commit 0 tells what it is. `columns` are fields as a log's schema writes them.
+    /// Creates a table whose commit 0 describes it. `columns` are fields as in a log's schema.
     pub fn create(folder: &Path, columns: &Json, partition_columns: &[&str], mapping: Mapping, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mark = word(&mut random);
@@ -130,7 +130,7 @@ impl Table {
         };
         let mut table = Self {
             folder: folder.to_owned(),
-            // Commit 0 is written once the schema has its marks.
+            // Commit 0 is written again once the schema has its marks.
             log: HandWrittenLog::create(folder, protocol.clone(), json!({"commitInfo": {"userMetadata": mark}})),
             id: id.clone(),
             mapping,
@@ -167,14 +167,14 @@ impl Table {
         table
     }
 
-    /// A word that nobody may ever see.
+    /// A word that must never be seen.
     fn mark(&mut self) -> String {
         let word = word(&mut self.random);
         self.marks.insert(word.clone());
         word
     }
 
-    /// A schema with what a writer adds to it: ids, physical names, and comments.
+    /// A schema with a writer's additions: ids, physical names, and comments.
     fn declared(&mut self, columns: &Json) -> Schema {
         let mut schema = Schema::from_json(&json!({"type": "struct", "fields": columns})).unwrap();
         schema.fields.iter_mut().for_each(|field| self.declare(field));
@@ -238,24 +238,24 @@ impl Table {
         self.versions.len() as u64 - 1
     }
 
-    /// The files of a version as the newest schema reads them: what was added or renamed since is found in them by its
-    /// physical name, or is NULL.
+    /// The files of a version under the newest schema: columns added or renamed since are found by their physical
+    /// names, or are NULL.
     pub fn at(&self, version: u64) -> State {
         State { files: self.versions[usize::try_from(version).unwrap()].files.clone(), ..self.state.clone() }
     }
 
-    /// Where commit `version` is written.
+    /// The path of commit `version`.
     pub fn commit_path(&self, version: u64) -> PathBuf {
         self.log.commit_path(version)
     }
 
-    /// When a version was committed, as the protocol writes times.
+    /// When a version was committed, in the protocol's format.
     pub fn committed_at(&self, version: u64) -> String {
         let millis = i64::try_from(FIRST_COMMIT + version * BETWEEN_COMMITS).unwrap();
         chrono::DateTime::from_timestamp_millis(millis).unwrap().to_rfc3339()
     }
 
-    /// Adds rows in one commit, a file for each partition. Answers the version.
+    /// Adds rows in one commit, one file per partition. Returns the version.
     pub fn append(&mut self, rows: Vec<Row>) -> u64 {
         let added = self.write(rows);
         let actions: Vec<Json> = added.iter().map(|file| file.action.clone()).collect();
@@ -263,7 +263,7 @@ impl Table {
         self.commit(&actions)
     }
 
-    /// Deletes the rows that `is_deleted` picks, under deletion vectors. Answers the version.
+    /// Deletes the rows that `is_deleted` picks, with deletion vectors. Returns the version.
     pub fn delete(&mut self, is_deleted: impl Fn(&Row) -> bool) -> u64 {
         let (mut actions, mut files) = (Vec::new(), Vec::new());
         for file in self.state.files.clone() {
@@ -290,7 +290,7 @@ impl Table {
         self.commit(&actions)
     }
 
-    /// Takes out whole files. Answers the version.
+    /// Removes whole files. Returns the version.
     pub fn remove_files(&mut self, is_removed: impl Fn(usize) -> bool) -> u64 {
         let (mut removed, mut kept) = (Vec::new(), Vec::new());
         for (at, file) in self.state.files.drain(..).enumerate() {
@@ -308,7 +308,7 @@ impl Table {
         self.commit(&actions)
     }
 
-    /// Changes the columns; those that stay keep their ids and physical names. Answers the version.
+    /// Changes the columns; those that stay keep their ids and physical names. Returns the version.
     pub fn alter(&mut self, change: impl FnOnce(&mut Vec<Field>)) -> u64 {
         change(&mut self.state.schema.fields);
         let mut schema = self.state.schema.clone();
@@ -318,13 +318,13 @@ impl Table {
         self.commit(&[action])
     }
 
-    /// A column to [`Self::alter`] by.
+    /// A column for [`Self::alter`].
     pub fn column(name: &str, data_type: Json) -> Field {
         let field = json!({"name": name, "type": data_type, "nullable": true, "metadata": {}});
         Schema::from_json(&json!({"type": "struct", "fields": [field]})).unwrap().fields.remove(0)
     }
 
-    /// Writes a file for each partition of the rows.
+    /// Writes one file per partition of the rows.
     fn write(&mut self, rows: Vec<Row>) -> Vec<Arc<DataFile>> {
         rows.iter().flatten().for_each(|value| self.cells.push(value.clone()));
         let schema = self.state.schema.clone();
@@ -380,7 +380,7 @@ impl Table {
         DataFile { path, action, schema: schema.clone(), rows, deleted: BTreeSet::new() }
     }
 
-    /// What a writer leaves in a footer, and more of it than most.
+    /// The properties that writers leave in a footer, more than most do.
     fn properties(&mut self) -> WriterProperties {
         let noted = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
         let codec = match self.random.random_range(0..3) {
@@ -402,8 +402,8 @@ impl Table {
             .build()
     }
 
-    /// Least and most of every top-level column of texts or whole numbers, as a writer without scruples leaves them, with
-    /// notes of its own among them.
+    /// Minimum and maximum of every top-level column of texts or whole numbers, as a careless writer leaves them, with
+    /// notes of its own.
     fn stats(&mut self, schema: &Schema, in_file: &[usize], rows: &[Row]) -> String {
         let (mut least, mut most, mut nulls) = (Map::new(), Map::new(), Map::new());
         for at in in_file {
@@ -455,7 +455,7 @@ impl Table {
     }
 }
 
-/// A word that no other text has in it: twelve letters and digits behind a `z`.
+/// A word that occurs in no other text: a `z` and twelve letters and digits.
 pub fn word(random: &mut StdRng) -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnopqrstuvwxy23456789";
     let letters = (0..12).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())]));
@@ -466,7 +466,7 @@ fn has_local_times(columns: &Json) -> bool {
     columns.to_string().contains("timestamp_ntz")
 }
 
-/// How a log spells a partition value; NULL is nothing.
+/// A partition value as logs spell it; `None` for NULL.
 pub fn partition_text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,

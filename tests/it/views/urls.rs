@@ -36,7 +36,7 @@ async fn keep(server: &WeirServer) {
     }
 }
 
-/// The URLs of every way's files.
+/// The URLs of the files of every way.
 fn urls(reads: &[TableRead]) -> (Vec<String>, Vec<String>) {
     let (signed, sealed): (Vec<&TableRead>, Vec<&TableRead>) = reads.iter().partition(|read| read.way.is_presigned);
     let of = |reads: Vec<&TableRead>| {
@@ -70,7 +70,7 @@ async fn lt13_what_a_partner_holds_is_of_no_use_to_another(server: WeirServer) {
         let refused = rival.query(way, json!({"maxFiles": 1, "pageToken": next})).await;
         refused.refused(400, "INVALID_PARAMETER_VALUE");
         rival.query(way, json!({"refreshToken": refresh})).await.refused(400, "INVALID_PARAMETER_VALUE");
-        // Mine they are, and of this object alone.
+        // They are mine, and only for this object.
         assert_eq!(acme.query(way, json!({"maxFiles": 1, "pageToken": next})).await.status, 200);
         assert_eq!(acme.query(way, json!({"refreshToken": refresh})).await.status, 200);
         let other =

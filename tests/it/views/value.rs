@@ -1,4 +1,4 @@
-//! Values as a test thinks of them, without arrow; and their way into arrow and out of it.
+//! Values as tests use them, independent of arrow, with conversions to and from arrow.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use weir::domain::catalog::{
     view::{mask::Cell, row_filter::Value as Known},
 };
 
-/// A value of a column, a field, an element, a key or a map's value. Two are the same if their `Debug` texts are: a NaN
-/// is a NaN, and the two zeros are two.
+/// A value of a column, field, element, key or map. Two values are equal if their `Debug` texts are: NaN equals NaN,
+/// and the two zeros differ.
 #[derive(Clone, Debug)]
 pub enum Value {
     Null,
@@ -38,7 +38,7 @@ pub enum Value {
     Map(Vec<(Value, Value)>),
 }
 
-/// A row: a value for each column.
+/// A row: one value per column.
 pub type Row = Vec<Value>;
 
 impl Value {
@@ -52,7 +52,7 @@ impl Value {
         matches!(self, Self::Null)
     }
 
-    /// It, and everything in it.
+    /// Visits the value and everything in it.
     pub fn visit(&self, see: &mut impl FnMut(&Self)) {
         see(self);
         match self {
@@ -65,7 +65,7 @@ impl Value {
         }
     }
 
-    /// As masks take it; what is built of parts is none.
+    /// The value as masks take it; composite values have none.
     pub fn cell(&self) -> Cell<'_> {
         match self {
             Self::Null => Cell::Null,
@@ -81,7 +81,7 @@ impl Value {
         }
     }
 
-    /// As filters take it.
+    /// The value as filters take it.
     pub fn known(&self) -> Option<Known> {
         Some(match self {
             Self::Null => return None,
@@ -92,7 +92,7 @@ impl Value {
             Self::Text(text) => Known::Text(text.clone()),
             Self::Date(days) => Known::Date(*days),
             Self::Timestamp(micros) => Known::Timestamp(*micros),
-            // Of these nothing can be asked but whether they are there.
+            // Filters can only ask whether these are NULL.
             Self::Binary(_) | Self::Struct(_) | Self::List(_) | Self::Map(_) => Known::Boolean(true),
         })
     }
@@ -114,17 +114,17 @@ impl From<Cell<'_>> for Value {
     }
 }
 
-/// Rows in an order of their own, as texts that compare.
+/// Rows as sorted texts, for comparison.
 pub fn sorted(rows: &[Row]) -> Vec<String> {
     let mut texts: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
     texts.sort();
     texts
 }
 
-/// How a file calls a column or field: its name, and its id where the table goes by ids.
+/// How a file names a column or field: by name, and by id if the table maps by id.
 pub type Named = fn(&schema::Field) -> (String, Option<String>);
 
-/// The arrow field that a file has for a column.
+/// The arrow field of a column in a file.
 pub fn arrow_field(field: &schema::Field, named: Named) -> FieldRef {
     let (name, id) = named(field);
     let made = Field::new(name, arrow_type(&field.data_type, named), true);
@@ -132,7 +132,7 @@ pub fn arrow_field(field: &schema::Field, named: Named) -> FieldRef {
     Arc::new(made.with_metadata(metadata.into_iter().collect()))
 }
 
-/// The arrow type that a file has for a type.
+/// The arrow type of a type in a file.
 pub fn arrow_type(data_type: &DeltaType, named: Named) -> DataType {
     match data_type {
         DeltaType::Primitive(primitive) => primitive_type(*primitive),
@@ -171,7 +171,7 @@ fn primitive_type(primitive: Primitive) -> DataType {
     }
 }
 
-/// Values as a column of an arrow type.
+/// Converts values to an arrow array.
 pub fn to_array(values: &[&Value], data_type: &DataType) -> ArrayRef {
     macro_rules! numbers {
         ($array:ty, $native:ty) => {
@@ -271,7 +271,7 @@ pub fn to_array(values: &[&Value], data_type: &DataType) -> ArrayRef {
     }
 }
 
-/// The values of an arrow column.
+/// Converts an arrow array to values.
 pub fn from_array(array: &ArrayRef) -> Vec<Value> {
     macro_rules! each {
         ($array:expr, $value:expr) => {{

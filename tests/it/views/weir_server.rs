@@ -1,4 +1,4 @@
-//! A whole server with everything that it stands on, its log among that, for tests of views.
+//! A complete server for tests of views, with its stores and its log.
 
 use std::{
     io,
@@ -21,17 +21,17 @@ use crate::support::{
     s3::{COPIES_BUCKET, Key, S3Server},
 };
 
-/// The share of all tests.
+/// The share that all tests use.
 pub const SHARE: &str = "insurer";
-/// The schema in it.
+/// Its schema.
 pub const SCHEMA: &str = "s";
-/// The object that storage and recipient decide the delivery of.
+/// The object whose delivery depends on storage and recipient.
 pub const SHOWN: &str = "shown";
-/// The object whose files always come through the server.
+/// The object whose files always pass through the server.
 pub const RELAYED: &str = "relayed";
-/// The name of the source's registered table, which recipients never see.
+/// The registered name of the source table, which recipients never see.
 pub const TABLE: &str = "lake.zsourcetable";
-/// The view's name, which they do not see either.
+/// The name of the view, which recipients never see.
 pub const VIEW: &str = "lake.zviewname";
 
 /// Runs each named test, an `async fn(WeirServer)`, on every [`Kind`].
@@ -59,23 +59,23 @@ macro_rules! everywhere {
 }
 pub(crate) use everywhere;
 
-/// What a server stands on.
+/// The database and the place of copies of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// SQLite, and copies in a folder: files always come through the server.
+    /// SQLite, with copies in a folder: files always pass through the server.
     Folder,
-    /// SQLite, and copies in S3.
+    /// SQLite, with copies in S3.
     S3,
-    /// PostgreSQL, and copies in S3.
+    /// PostgreSQL, with copies in S3.
     Postgres,
 }
 
 /// A server under test.
 pub struct WeirServer {
     pub app: TestApp,
-    /// Where copies live, unless in a folder.
+    /// The store of the copies, unless they are in a folder.
     pub s3: Option<S3Server>,
-    /// What the server logged.
+    /// The server's log.
     pub log: Log,
 }
 
@@ -84,24 +84,24 @@ pub fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(WeirServer) -> 
     run_with(kind, None, test);
 }
 
-/// [`run`] with other settings of views.
+/// Does the same as [`run`] with changed settings of views.
 pub fn run_with<F: Future<Output = ()>>(
     kind: Kind,
     views: Option<fn(&mut weir::config::ViewSettings)>,
     test: impl FnOnce(WeirServer) -> F,
 ) {
     let log = Log::default();
-    // Everything of ours, and of others what the server lets through.
+    // All logs of Weir itself, and those of other crates at the level that the server uses.
     let filter = tracing_subscriber::EnvFilter::new("warn,weir=trace");
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone()).finish();
     let dispatch = tracing::Dispatch::new(subscriber);
-    // Where there is one subscriber alone, tracing asks that of whichever thread logs first whether anybody listens.
+    // With a single subscriber, tracing caches the interest of the thread that logs first, so a second one exists.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _logging = tracing::dispatcher::set_default(&dispatch);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Files are made on threads of their own, and log there.
+        // Copies are made on separate threads, which log too.
         .on_thread_start(move || std::mem::forget(tracing::dispatcher::set_default(&dispatch)))
         .build()
         .unwrap();
@@ -135,7 +135,7 @@ impl WeirServer {
         ways.into()
     }
 
-    /// A table in the lake, in a folder whose name nobody may see.
+    /// Creates a table in the lake, in a folder whose name must never be seen.
     pub fn table(&self, columns: &Json, partition_columns: &[&str], mapping: Mapping, seed: u64) -> Table {
         Table::create(&self.app.folder("zsourcefolder"), columns, partition_columns, mapping, seed)
     }
@@ -146,12 +146,12 @@ impl WeirServer {
         self.app.put(&format!("/tables/{TABLE}"), json!({"location": location})).await.expect(201);
     }
 
-    /// Publishes the next version of the view, and answers its name, with the version.
+    /// Publishes the next version of the view and returns its name with the version.
     pub async fn publish(&self, columns: &Json, row_filter: Option<&str>) -> String {
         self.publish_as(json!({"columns": columns, "row_filter": row_filter}), &[]).await
     }
 
-    /// [`Self::publish`] in the layout of the source, although that tells of these columns.
+    /// Does the same as [`Self::publish`] in the layout of the source, acknowledging that it reveals these columns.
     pub async fn publish_as_laid_out(&self, columns: &Json, row_filter: Option<&str>, telling: &[&str]) -> String {
         self.publish_as(json!({"columns": columns, "row_filter": row_filter, "layout": "source"}), telling).await
     }
@@ -169,7 +169,7 @@ impl WeirServer {
         published.json()["view"].as_str().unwrap().to_owned()
     }
 
-    /// Puts the view into the share, or another version of it into its place, with all of its table's history.
+    /// Adds the view to the share with its table's full history, or replaces it by another version.
     pub async fn share(&self, view: &str) {
         self.app.put(&format!("/shares/{SHARE}"), json!({})).await;
         for (object, delivery) in [(SHOWN, "presigned"), (RELAYED, "proxied")] {
@@ -198,20 +198,20 @@ impl WeirServer {
         Connector::new(self, name, id, issued["token"].as_str().unwrap())
     }
 
-    /// The identity of the share.
+    /// The id of the share.
     pub async fn share_id(&self) -> Uuid {
         let share = self.app.get(&format!("/shares/{SHARE}")).await.expect(200);
         share["id"].as_str().unwrap().parse().unwrap()
     }
 
-    /// The copies in a state, as the register tells; without one, all that were not deleted.
+    /// The registered copies in a state; without one, all that are not deleted.
     pub async fn copies(&self, state: Option<&str>) -> Vec<Json> {
         let query = state.map(|state| format!("&state={state}")).unwrap_or_default();
         let page = self.app.get(&format!("/copies?max_results=1000{query}")).await.expect(200);
         page["items"].as_array().unwrap().clone()
     }
 
-    /// The keys of all objects that lie where copies live, sorted.
+    /// The keys of all objects in the place of copies, sorted.
     pub async fn objects(&self) -> Vec<String> {
         let mut keys: Vec<String> = self.app.copies.list().map_ok(|(key, _)| key).try_collect().await.unwrap();
         keys.sort();
@@ -224,7 +224,7 @@ pub fn object_path(object: &str) -> String {
     format!("/shares/{SHARE}/objects/{SCHEMA}/{object}")
 }
 
-/// Collects what is logged.
+/// Collects what the server logs.
 #[derive(Clone, Default)]
 pub struct Log {
     written: Arc<Mutex<Vec<u8>>>,
@@ -232,7 +232,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// What was logged since it was last asked, but for the paths of source files, which operators need to see.
+    /// The log since the last call, without the paths of source files, which operators need to see.
     pub fn newly_logged(&self) -> String {
         let mut looked_at = self.looked_at.lock().unwrap();
         let written = self.written.lock().unwrap();

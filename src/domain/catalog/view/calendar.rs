@@ -1,20 +1,20 @@
-//! The Gregorian calendar, for every day that a date column can hold: millions of years, where chrono ends.
+//! The Gregorian calendar for every day that a date column can hold: millions of years, far beyond the range of chrono.
 
 use super::mask::DateUnit;
 
-/// Microseconds of a day.
+/// Microseconds in a day.
 pub(super) const DAY: i64 = 86_400_000_000;
-/// Microseconds of an hour.
+/// Microseconds in an hour.
 pub(super) const HOUR: i64 = 3_600_000_000;
 
-/// Days of 400 years, after which the calendar repeats.
+/// Days in 400 years, after which the calendar repeats.
 const DAYS_OF_ERA: i64 = 146_097;
-/// From 0000-03-01, where an era begins, to 1970-01-01.
+/// Days from 0000-03-01, where an era begins, to 1970-01-01.
 const DAYS_BEFORE_1970: i64 = 719_468;
 
-/// Year, month and day of the month of a day since 1970.
+/// Converts a day since 1970 into year, month and day of the month.
 ///
-/// Years are counted from March, so that the leap day comes last and months before any day have a fixed length.
+/// Internally years start in March, so that the leap day comes last and the months before any day have a fixed length.
 pub(super) fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + DAYS_BEFORE_1970;
     let era = shifted.div_euclid(DAYS_OF_ERA);
@@ -27,7 +27,7 @@ pub(super) fn civil(days: i64) -> (i64, i64, i64) {
     (400 * era + year_of_era + i64::from(month <= 2), month, day)
 }
 
-/// The day since 1970 of a date.
+/// Converts a date into a day since 1970.
 pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let era = year.div_euclid(400);
@@ -38,7 +38,7 @@ pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
     era * DAYS_OF_ERA + day_of_era - DAYS_BEFORE_1970
 }
 
-/// The first day of the unit that a day lies in; of an hour, the day itself.
+/// The first day of the unit that contains the day; for an hour, the day itself.
 pub(super) fn first_day(of: i64, unit: DateUnit) -> i64 {
     let (year, month, _) = civil(of);
     match unit {

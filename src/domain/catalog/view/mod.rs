@@ -1,7 +1,7 @@
 //! Governed views: which columns of one table a recipient sees, under which masks, and which rows.
 //!
-//! A view is a value: [`ViewDefinition`] is what an operator wrote, [`ViewPlan`] what it comes to over a table's schema.
-//! Never here: reading a file or a database, or who may read a view.
+//! A view is a value: a [`ViewDefinition`] is what an operator wrote, a [`ViewPlan`](plan::ViewPlan) is that definition
+//! compiled over a table's schema. Never here: reading a file or a database, or who may read a view.
 
 mod calendar;
 pub mod mask;
@@ -15,28 +15,32 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, Spec},
+use crate::domain::{
+    audit::action::Kind,
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, Spec},
+    },
 };
 
 use self::mask::Mask;
 
 use super::schema::ColumnPath;
 
-/// How a view's rows lie in its files.
+/// How a view's rows are laid out in files: `source`, one file per source file, or `mixed`, rows of several source
+/// files together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
-    /// As in the source: one file for each of its files, the rows in its order.
+    /// One file per source file, with the rows in its order.
     Source,
-    /// The rows of several of the source's files in one, in an order that tells nothing.
+    /// The rows of several source files in one file, in an order that reveals nothing.
     Mixed,
 }
 
 impl Layout {
-    /// The word that is written and answered.
+    /// The word that the API reads and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
@@ -45,56 +49,57 @@ impl Layout {
     }
 }
 
-/// What a view shows, as an operator wrote it. Its JSON is kept for as long as the view is: `{"columns": [{"name",
-/// "from"?, "mask"?, "comment"?}], "row_filter"?, "layout"?}`.
+/// What a view shows, as an operator wrote it. Its JSON must stay readable for as long as the view exists: `{"columns":
+/// [{"name", "from"?, "mask"?, "comment"?}], "row_filter"?, "layout"?}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ViewDefinition {
-    /// The columns, in the order in which they are shown. There is no star: what is not named is not there.
+    /// The columns, in the order in which they are shown. There is no star: a column that is not named is not shown.
     pub columns: Vec<ViewColumn>,
-    /// Which rows are shown, in the small language of [`row_filter`]; all of them where there is none.
+    /// The condition on shown rows, in the language of [`row_filter`]; without one all rows are shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row_filter: Option<String>,
-    /// How the rows lie in files; without one, as [`plan::ViewPlan::default_layout`] has it when it is published.
+    /// The layout of rows in files; if absent, publishing picks [`plan::ViewPlan::default_layout`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
 }
 
-/// The table that a view shows.
+/// The table that a view reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ViewSource {
-    /// The name of a registered table.
+    /// The name of the registered table that the view reads. Required for a new view; it cannot change.
     #[schema(example = "claims.claims")]
     pub table: String,
 }
 
-/// What may be set of a view: its source, which never changes, and the draft of its next version.
+/// The settings of a view: its source, which cannot change, and the draft of its next version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ViewBody)]
 pub struct ViewSpec {
-    /// What is shown of; needed when the view is created, and never changed.
+    /// The table that the view reads. Required for a new view; it cannot change.
     #[schema(value_type = Option<ViewSource>)]
     pub source: ViewSource,
-    /// The columns, all of them and in this order; there is no star.
+    /// All columns of the view, in this order; a column of the table that is not named here is not shown.
     #[serde(default)]
     #[schema(value_type = Option<Vec<WrittenColumn>>)]
     pub columns: Vec<ViewColumn>,
-    /// Which rows are shown; all of them where there is none.
+    /// The condition under which a row is shown; all rows if absent.
     #[serde(default)]
     #[schema(example = "plan IN recipient_list('plans')")]
     pub row_filter: Option<String>,
-    /// How rows lie in files: `source`, as in the table's own, or `mixed`, so that files tell nothing of the table's.
-    /// Where absent, `mixed` if the table is partitioned by a column that the view hides or masks.
+    /// How rows are laid out in files: `source`, one file per source file, or `mixed`, rows of several source files in
+    /// an order that reveals nothing of the table's files. By default `mixed` if the table is partitioned by a column
+    /// that the view hides or masks, and `source` otherwise.
     #[serde(default)]
     pub layout: Option<Layout>,
-    /// Free text for operators.
+    /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
 }
 
 impl ViewSpec {
-    /// What a version of it would show.
+    /// The definition that a version published now would have.
     pub fn definition(&self) -> ViewDefinition {
         ViewDefinition { columns: self.columns.clone(), row_filter: self.row_filter.clone(), layout: self.layout }
     }
@@ -108,12 +113,12 @@ impl Spec for ViewSpec {
     }
 
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
-        // A draft discloses nothing; what publishes it is no change of the spec.
+        // A draft discloses nothing; publishing is not a change of the spec.
         matches!(field, "source" | "columns" | "row_filter" | "layout" | "description").then_some(Effect::Neutral)
     }
 }
 
-/// A view: its name, its source, and what the next version may be.
+/// A view: its name, its source, and the draft of its next version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
     /// Its identity.
@@ -122,9 +127,9 @@ pub struct View {
     pub name: Name,
     /// The registered table that it shows.
     pub table_id: Uuid,
-    /// What was set of it.
+    /// What operators set.
     pub spec: ViewSpec,
-    /// Whether the spec differs from the newest version, or there is none.
+    /// Whether the spec differs from the newest version, or there is no version yet.
     pub is_draft: bool,
     /// When it was created.
     pub created_at: DateTime<Utc>,
@@ -136,12 +141,12 @@ pub struct View {
 
 impl Resource for View {
     type Spec = ViewSpec;
-    const KIND: &'static str = "view";
+    const KIND: Kind = Kind::View;
 
     resource_fields!();
 }
 
-/// A published version, which never changes.
+/// A published version of a view, which never changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ViewVersion {
     /// The view.
@@ -152,25 +157,26 @@ pub struct ViewVersion {
     pub definition: String,
     /// Who published it.
     pub published_by: String,
-    /// When.
+    /// When it was published.
     pub published_at: DateTime<Utc>,
 }
 
-/// How a column is written.
+/// A column of a view.
 #[derive(utoipa::ToSchema)]
 #[schema(as = ViewColumnBody)]
 #[allow(dead_code, reason = "describes how columns are written")]
 pub struct WrittenColumn {
-    /// The name under which it is shown; dotted, it is a field of a column that is built of such fields.
+    /// The name under which the column is shown. A dotted name makes a field of a struct.
     #[schema(example = "member_key")]
     name: String,
-    /// Where it comes from, dotted into structs; the column of the same name where absent.
+    /// The source column, dotted for a field of a struct; by default the column of the same name.
     #[schema(example = "member_id")]
     from: Option<String>,
-    /// What is done to its values: a name (`"redact"`), or one with arguments.
+    /// The mask of its values: a name (`"redact"`), or an object with a name and its arguments. Values are shown
+    /// unchanged if absent.
     #[schema(value_type = Option<Value>, example = json!({"hash": {"domain": "member", "per": "recipient"}}))]
     mask: Option<Value>,
-    /// The comment that readers see.
+    /// The column's comment, which readers see.
     comment: Option<String>,
 }
 
@@ -178,17 +184,17 @@ pub struct WrittenColumn {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "ColumnBody", into = "ColumnBody")]
 pub struct ViewColumn {
-    /// The name under which it is shown; dotted, it is a field of a column that is built of such fields.
+    /// The name under which it is shown; a dotted name makes it a field of a struct that is built from such fields.
     pub name: ColumnPath,
-    /// Where it comes from.
+    /// The path of its source column.
     pub from: ColumnPath,
-    /// What is done to its values.
+    /// The mask on its values.
     pub mask: Option<Mask>,
     /// The comment that readers see.
     pub comment: Option<String>,
 }
 
-/// A column as JSON writes it, without `from` where that is its name.
+/// A column in JSON, without `from` if that equals the name.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ColumnBody {
@@ -215,10 +221,10 @@ impl From<ViewColumn> for ColumnBody {
     }
 }
 
-/// Something wrong with a definition, and where.
+/// A problem in a definition, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The place as a path into the request: `columns[2].mask`, `row_filter`.
+    /// The place, as a path into the request: `columns[2].mask`, `row_filter`.
     pub field: String,
     /// What is wrong, and what to do about it.
     pub message: String,

@@ -1,6 +1,6 @@
-//! Typed values: what constants, bounds and properties come to when they meet a column.
+//! Typed values: constants, bounds and properties, read as values of a column's type.
 //!
-//! A value is read for one type and exactly, or not at all: nothing is cast, cut or guessed.
+//! A value is read exactly for one type, or not at all: nothing is cast, cut or guessed.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ use crate::domain::{catalog::schema::Primitive, sharing::predicate::read_date};
 
 use super::calendar;
 
-/// From 0001-01-01, where `read_date` counts from as day 1, to 1970-01-01.
+/// Days from 0001-01-01, which `read_date` counts as day 1, to 1970-01-01.
 const DAY_OF_1970: i64 = 719_163;
 
 /// A value of a column's type.
@@ -33,8 +33,8 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value of type `primitive` that JSON writes: a boolean, a number, or a text; of dates, timestamps and long
-    /// decimals a text. `None` where it is not exactly one.
+    /// Reads JSON as a value of type `primitive`: a boolean, a number, or a text. Dates, timestamps and long decimals
+    /// are written as texts. `None` unless it is exactly of the type.
     pub fn from_json(json: &Json, primitive: Primitive) -> Option<Self> {
         match (primitive, json) {
             (Primitive::Boolean, Json::Bool(value)) => Some(Self::Boolean(*value)),
@@ -49,8 +49,8 @@ impl Value {
         }
     }
 
-    /// The value of a numeric type that `text` writes: digits with an optional sign, fraction and exponent. Of floating
-    /// point types the nearest one, but whole numbers exactly.
+    /// Reads `text` as a value of a numeric type: digits with an optional sign, fraction and exponent. Floating point
+    /// types take the nearest value, except that whole numbers must be exact.
     pub fn from_number(text: &str, primitive: Primitive) -> Option<Self> {
         match primitive {
             Primitive::Byte | Primitive::Short | Primitive::Integer | Primitive::Long => {
@@ -64,7 +64,7 @@ impl Value {
         }
     }
 
-    /// How the language of row filters writes this value of a column of type `primitive`.
+    /// Writes this value of type `primitive` in the language of row filters.
     pub fn literal(&self, primitive: Primitive) -> String {
         match self {
             Self::Boolean(true) => "TRUE".to_owned(),
@@ -89,7 +89,7 @@ impl Value {
         }
     }
 
-    /// How it compares with another of its type; NaN, which columns may hold, with nothing.
+    /// Compares two values of one type; a NaN, which columns may hold, compares with nothing.
     pub fn compare(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Boolean(one), Self::Boolean(other)) => Some(one.cmp(other)),
@@ -105,7 +105,7 @@ impl Value {
     }
 }
 
-/// The least and the most that an integer type holds.
+/// The range of an integer type.
 pub(super) fn integer_range(primitive: Primitive) -> Option<(i64, i64)> {
     Some(match primitive {
         Primitive::Byte => (i8::MIN.into(), i8::MAX.into()),
@@ -116,7 +116,7 @@ pub(super) fn integer_range(primitive: Primitive) -> Option<(i64, i64)> {
     })
 }
 
-/// Digits behind the point of a decimal type.
+/// The number of digits after the point of a decimal type.
 pub(super) fn scale_of(primitive: Primitive) -> u32 {
     match primitive {
         Primitive::Decimal { scale, .. } => u32::try_from(scale).unwrap_or(0),
@@ -124,16 +124,16 @@ pub(super) fn scale_of(primitive: Primitive) -> u32 {
     }
 }
 
-/// The day since 1970 that `YYYY-MM-DD` names.
+/// Reads `YYYY-MM-DD` as a day since 1970.
 pub(super) fn read_day(text: &str) -> Option<i32> {
     let days = read_date(text)?;
-    // Of the year 0 every engine thinks differently.
+    // Engines disagree about the year 0.
     (days >= 1).then(|| i32::try_from(days - DAY_OF_1970).ok())?
 }
 
-/// The microsecond that `YYYY-MM-DD HH:MM:SS` names, with up to six digits of a fraction behind a point, `T` for the
-/// blank as well. For an instant a zone may follow (`Z`, `+01:00`), which is UTC where there is none; a clock without a
-/// zone has none.
+/// Reads `YYYY-MM-DD HH:MM:SS` as microseconds since 1970, with up to six digits of a fraction; `T` may stand for the
+/// blank. A `timestamp` may end with a zone (`Z`, `+01:00`), and is UTC without one; a `timestamp_ntz` must not have a
+/// zone.
 pub(super) fn read_timestamp(text: &str, primitive: Primitive) -> Option<i64> {
     let (date, rest) = text.split_at_checked(10)?;
     let day = i64::from(read_day(date)?);
@@ -164,12 +164,12 @@ pub(super) fn read_timestamp(text: &str, primitive: Primitive) -> Option<i64> {
         }
     };
     let micros = day * calendar::DAY + (seconds - offset_minutes * 60) * 1_000_000 + fraction;
-    // A zone may lead out of the years that dates have.
+    // A zone may move the result out of the years that dates cover.
     let (year, _, _) = calendar::civil(micros.div_euclid(calendar::DAY));
     (1..=9999).contains(&year).then_some(micros)
 }
 
-/// The seconds since midnight that `HH:MM:SS` names.
+/// Reads `HH:MM:SS` as seconds since midnight.
 fn read_clock(text: &str) -> Option<i64> {
     let two = |at: usize| {
         let digits = text.get(at..at + 2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
@@ -181,7 +181,7 @@ fn read_clock(text: &str) -> Option<i64> {
 }
 
 fn read_float(text: &str, primitive: Primitive) -> Option<f64> {
-    // Rust, too, reads more than numbers as numbers.
+    // Rust also parses texts that are not numbers, such as `inf`.
     if text.bytes().any(|byte| !matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) {
         return None;
     }
@@ -190,13 +190,13 @@ fn read_float(text: &str, primitive: Primitive) -> Option<f64> {
         _ => text.parse::<f64>().ok()?,
     };
     let is_whole = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-'));
-    // The shortest text of a floating point number may round; with all digits there are, it cannot.
+    // The shortest text of a floating point number may be rounded; the text with all digits is not.
     let is_exact = !is_whole || format!("{value:.0}").trim_start_matches('-') == text.trim_start_matches(['-', '0']);
     let is_zero = value == 0.0;
     (value.is_finite() && (is_exact || is_zero)).then_some(if is_zero { 0.0 } else { value })
 }
 
-/// The digits of a decimal without its point, at `scale`; `None` where it has more of them than the type.
+/// Parses a decimal into its digits without the point, at `scale`; `None` if it has more digits than the type.
 fn read_decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let scale = usize::try_from(scale).ok()?;
     let (is_negative, digits) = match text.strip_prefix('-') {
@@ -216,7 +216,7 @@ fn read_decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     Some(if is_negative { -unscaled } else { unscaled })
 }
 
-/// A decimal without needless zeros: `-1.5`, `20`, `0`.
+/// Writes a decimal without unneeded zeros: `-1.5`, `20`, `0`.
 pub(super) fn decimal_text(unscaled: i128, scale: u32) -> String {
     let scale = usize::try_from(scale).unwrap_or(0);
     let sign = if unscaled < 0 { "-" } else { "" };
@@ -228,10 +228,11 @@ pub(super) fn decimal_text(unscaled: i128, scale: u32) -> String {
     }
 }
 
-/// A floating point number that is read back as it is: from where not every whole number has one, with an exponent.
+/// Writes a floating point number so that it is read back unchanged; large numbers get an exponent, from where on not
+/// every whole number can be represented.
 fn float_text(value: f64, primitive: Primitive) -> String {
     match primitive {
-        // It was made of one of 32 bits.
+        // The value was made from a 32-bit number.
         Primitive::Float if value.abs() < 1e7 => (value as f32).to_string(),
         Primitive::Float => format!("{:e}", value as f32),
         _ if value.abs() < 1e15 => value.to_string(),

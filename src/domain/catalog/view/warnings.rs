@@ -1,17 +1,18 @@
-//! What an operator should know of a view that is well formed: masks that show more of an age than they seem to.
+//! Warns of well-formed views whose masks show more about an age than they seem to.
 
 use super::{
     Problem, ViewColumn, ViewDefinition,
     mask::{DateOf, DateUnit, Mask, OLDEST_AGE},
 };
 
-/// What names of dates of birth have in them, in lower case.
+/// Substrings that mark a name as a date of birth, in lower case.
 const BIRTH: [&str; 5] = ["birth", "geburt", "naissance", "nacimiento", "nascita"];
-/// What they consist of, between anything that is no letter and where lower case becomes upper.
+/// Words that mark a name as a date of birth; words end at characters that are not letters and where camel case starts
+/// a new one.
 const BIRTH_WORDS: [&str; 4] = ["dob", "born", "bday", "geboren"];
 
 impl ViewDefinition {
-    /// What is well formed, and may still not be meant.
+    /// Lists what is well formed but may not be intended.
     pub fn warnings(&self) -> Vec<Problem> {
         let warnings = self.columns.iter().enumerate().filter_map(|(at, column)| {
             let message = warning(column)?;
@@ -62,7 +63,7 @@ fn is_birth(path: &[String]) -> bool {
     path.iter().any(is_birth)
 }
 
-/// The words of a name in camel case: `memberDOB`, `DOBDate` and `PatientDob` have two each.
+/// Splits a name in camel case into words: `memberDOB`, `DOBDate` and `PatientDob` have two each.
 fn words_of(name: &str) -> Vec<&str> {
     let letters: Vec<(usize, char)> = name.char_indices().collect();
     let begins = letters.windows(2).enumerate().filter_map(|(at, pair)| {

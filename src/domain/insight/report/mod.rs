@@ -1,13 +1,11 @@
-//! A month's report: what the audit trail says of it, by recipient and dataset, and nothing else.
+//! Defines a month's report: what the audit trail says about it, by recipient and dataset.
 //!
 //! [`Tally`] takes the month's events one by one, by the rules of [`usage`](super::usage), and comes to a [`Report`]. The
 //! same events come to the same report wherever they are read: in the database, or in the export of the trail. Never
-//! here: where events come from, or where a report is kept.
+//! here: where events come from, where a report is kept, or how it looks.
 
-mod html;
 mod manifest;
 mod month;
-mod spreadsheet;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -16,7 +14,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::audit::ActorKind;
+use crate::domain::audit::{ActorKind, action::Written};
 
 pub use self::{
     manifest::{FileEntry, MANIFEST_FORMAT, Manifest, Statement},
@@ -24,7 +22,7 @@ pub use self::{
     tally::{Tally, TooLarge},
 };
 
-/// What `format` of a report says.
+/// The `format` of a report.
 pub const REPORT_FORMAT: &str = "weir-report/1";
 
 /// The files of a report.
@@ -32,11 +30,11 @@ pub const REPORT_FORMAT: &str = "weir-report/1";
 pub enum ReportFile {
     /// For people.
     Html,
-    /// For spreadsheets: one line for each recipient and dataset.
+    /// For spreadsheets: one line per recipient and dataset.
     Csv,
-    /// For programs: everything.
+    /// For programs: the whole report.
     Json,
-    /// The hashes of these three, and the checkpoint that covers the month's events.
+    /// The hashes of these three files, and the checkpoint that covers the month's events.
     Manifest,
     /// The signature of the manifest.
     Signature,
@@ -45,10 +43,10 @@ pub enum ReportFile {
 impl ReportFile {
     /// Every file.
     pub const ALL: [Self; 5] = [Self::Html, Self::Csv, Self::Json, Self::Manifest, Self::Signature];
-    /// The files whose hashes the manifest has.
+    /// The files whose hashes are in the manifest.
     pub const LISTED: [Self; 3] = [Self::Html, Self::Csv, Self::Json];
 
-    /// Its name.
+    /// The file's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Html => "report.html",
@@ -59,158 +57,164 @@ impl ReportFile {
         }
     }
 
-    /// The file that [`Self::as_str`] named.
+    /// Parses the name of [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|file| file.as_str() == text)
     }
 }
 
-/// The recipient that a report is about.
+/// The recipient that a report covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Party {
-    /// Its identity.
+    /// Its id.
     pub id: Uuid,
-    /// Its name when the report was made; its last one, if it is gone.
+    /// Its name when the report was made; its last name if it was deleted.
     pub name: String,
 }
 
-/// Which events a report stands on.
+/// The events that a report covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRange {
-    /// How many.
+    /// The number of events.
     pub count: i64,
-    /// The first of them.
+    /// The sequence number of the first.
     pub first_seq: Option<i64>,
-    /// The last of them.
+    /// The sequence number of the last.
     pub last_seq: Option<i64>,
 }
 
-/// What events come to.
+/// The sums of a set of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
-    /// Requests of the sharing protocol, refused ones included; file reads not.
+    /// Requests of the sharing protocol, including refused ones; without file reads.
     pub requests: i64,
-    /// Times that a file was opened through the server.
+    /// File reads through the server.
     pub file_reads: i64,
-    /// Requests and file reads that were refused.
+    /// Refused requests and file reads.
     pub denials: i64,
-    /// The same by the code of their reason.
+    /// The refusals by the code of their reason.
     pub reasons: BTreeMap<String, i64>,
     /// Files whose URLs were handed out.
     pub files: i64,
-    /// Rows in these files, as far as statistics say.
+    /// Rows in these files, as far as their statistics tell.
     pub rows: i64,
-    /// Answers with files for whose rows there are no statistics.
+    /// Answers whose files lack row counts.
     pub answers_without_rows: i64,
     /// Size of the files whose URLs were handed out.
     pub bytes_issued: i64,
-    /// Bytes read through the server; `None` where everything was presigned.
+    /// Bytes read through the server; `None` if everything was presigned.
     pub bytes_delivered: Option<i64>,
-    /// From how many addresses; `None` where that is not known any more.
+    /// The number of distinct addresses; `None` if no longer known.
     pub addresses: Option<i64>,
-    /// On how many days (UTC) there was a request or a file read.
+    /// The number of days (UTC) with a request or a file read.
     pub days_active: u32,
-    /// The first of them.
+    /// The time of the first request or file read.
     pub first_at: Option<DateTime<Utc>>,
-    /// The last of them.
+    /// The time of the last request or file read.
     pub last_at: Option<DateTime<Utc>>,
 }
 
-/// One day.
+/// The sums of one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayLine {
-    /// Which (UTC).
+    /// The day (UTC).
     pub date: NaiveDate,
-    /// What it comes to.
+    /// The sums.
     #[serde(flatten)]
     pub numbers: DayNumbers,
 }
 
-/// What a day comes to.
+/// The sums of a day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayNumbers {
-    /// Requests, refused ones included.
+    /// Requests, including refused ones.
     pub requests: i64,
     /// File reads.
     pub file_reads: i64,
-    /// Those of both that were refused.
+    /// Refused requests and file reads.
     pub denials: i64,
     /// Files whose URLs were handed out.
     pub files: i64,
-    /// Their size.
+    /// The size of these files.
     pub bytes_issued: i64,
     /// Bytes read through the server.
     pub bytes_delivered: Option<i64>,
 }
 
-/// One recipient; without an id, callers who are none.
+/// The sums of one recipient; without an id, of callers that are no recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipientLine {
-    /// Its identity.
+    /// The recipient's id.
     pub recipient_id: Option<Uuid>,
-    /// The last name that the month's events have.
+    /// Its last name in the month's events.
     pub recipient: Option<String>,
-    /// What people call it, as it was known when the report was made.
+    /// Its display name when the report was made.
     pub display_name: Option<String>,
-    /// What it comes to.
+    /// The sums.
     #[serde(flatten)]
     pub numbers: Numbers,
 }
 
-/// One dataset: a shared object, or what named a share alone, or nothing.
+/// The sums of one dataset: a shared object, or requests that name only a share, or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetLine {
     /// The share.
     pub share_id: Option<Uuid>,
-    /// Its last name in the month's events.
+    /// The share's last name in the month's events.
     pub share: Option<String>,
     /// The shared object.
+    #[serde(default)]
+    pub object_id: Option<Uuid>,
+    /// The shared object, under its name of before.
     pub table_id: Option<Uuid>,
-    /// Its last name, `schema.table`.
+    /// The object's last name, `schema.table`.
     pub table: Option<String>,
-    /// How many recipients asked for it.
+    /// The number of recipients that requested it.
     pub recipients: i64,
-    /// What it comes to.
+    /// The sums.
     #[serde(flatten)]
     pub numbers: Numbers,
 }
 
-/// One recipient and one dataset.
+/// The sums of one recipient and one dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// The recipient; `None` for callers who are none.
+    /// The recipient; `None` for callers that are no recipient.
     pub recipient_id: Option<Uuid>,
-    /// Its last name in the month's events.
+    /// The recipient's last name in the month's events.
     pub recipient: Option<String>,
     /// The share.
     pub share_id: Option<Uuid>,
-    /// Its last name.
+    /// The share's last name.
     pub share: Option<String>,
     /// The shared object.
+    #[serde(default)]
+    pub object_id: Option<Uuid>,
+    /// The shared object, under its name of before.
     pub table_id: Option<Uuid>,
-    /// Its last name, `schema.table`.
+    /// The object's last name, `schema.table`.
     pub table: Option<String>,
-    /// What it comes to.
+    /// The sums.
     #[serde(flatten)]
     pub numbers: Numbers,
 }
 
-/// Under which purpose and agreement a recipient was answered.
+/// A purpose and agreement under which a recipient was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UseLine {
     /// The recipient.
     pub recipient_id: Option<Uuid>,
-    /// Its last name.
+    /// The recipient's last name.
     pub recipient: Option<String>,
     /// The share.
     pub share_id: Option<Uuid>,
-    /// Its last name.
+    /// The share's last name.
     pub share: Option<String>,
     /// The grant's purpose.
     pub purpose: Option<String>,
     /// The grant's agreement.
     pub agreement: Option<String>,
-    /// How many requests and file reads were answered so.
+    /// The number of requests and file reads answered under it.
     pub answered: i64,
 }
 
@@ -219,27 +223,27 @@ pub struct UseLine {
 pub struct ChangeLine {
     /// The event's place in the trail.
     pub seq: i64,
-    /// When it was.
+    /// When it was made.
     pub at: DateTime<Utc>,
-    /// What was done: `grant.revoke`.
+    /// The action, such as `grant.revoke`.
     pub action: String,
     /// What did it.
-    pub by_kind: ActorKind,
+    pub by_kind: Written<ActorKind>,
     /// Who; left out of a report about one recipient.
     pub by: Option<String>,
-    /// The recipient that it was about.
+    /// The recipient that the change concerns.
     pub recipient_id: Option<Uuid>,
-    /// Its name at the time.
+    /// The recipient's name at the time.
     pub recipient: Option<String>,
-    /// The share that it was about.
+    /// The share that the change concerns.
     pub share: Option<String>,
-    /// The noun of what was changed.
+    /// The kind of object that was changed.
     pub object: Option<String>,
     /// The grant's purpose.
     pub purpose: Option<String>,
     /// The grant's agreement.
     pub agreement: Option<String>,
-    /// The end that it set, as it was recorded.
+    /// The new end that the change set, as recorded.
     pub until: Option<String>,
 }
 
@@ -250,58 +254,48 @@ pub struct Report {
     pub format: String,
     /// The month.
     pub month: Month,
-    /// When it begins.
+    /// When the month begins.
     pub since: DateTime<Utc>,
-    /// When it is over.
+    /// When the month ends; exclusive.
     pub until: DateTime<Utc>,
-    /// Who shares, as the settings name it when the report is made.
+    /// The data provider's name in the settings when the report was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Until when it was counted, where the month was not over: a preview, which nobody has signed.
+    /// The time up to which a preview was counted, for a month that is not over; previews are not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview_until: Option<DateTime<Utc>>,
-    /// The recipient that it is about; `None` for all.
+    /// The recipient that it covers; `None` for all.
     pub recipient: Option<Party>,
-    /// The events that it stands on.
+    /// The events that it covers.
     pub events: EventRange,
-    /// What they come to.
+    /// The sums of all events.
     pub totals: Numbers,
-    /// Every day of the month.
+    /// The sums of every day of the month.
     pub days: Vec<DayLine>,
-    /// By recipient.
+    /// The sums by recipient.
     pub recipients: Vec<RecipientLine>,
-    /// By dataset.
+    /// The sums by dataset.
     pub datasets: Vec<DatasetLine>,
-    /// By recipient and dataset.
+    /// The sums by recipient and dataset.
     pub lines: Vec<Line>,
-    /// By purpose and agreement.
+    /// The counts by purpose and agreement.
     pub uses: Vec<UseLine>,
-    /// Changes of who may read what, in their order.
+    /// The changes of who may read what, in order.
     pub changes: Vec<ChangeLine>,
-    /// How many more changes there were than are listed.
+    /// The number of changes that are not listed.
     pub changes_left_out: i64,
 }
 
 impl Report {
-    /// Reads a report's JSON.
+    /// Reads a report from JSON.
     pub fn read(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok().filter(|report: &Self| report.format == REPORT_FORMAT)
     }
 
-    /// As JSON, in one line.
+    /// Writes the report as JSON, in one line.
     pub fn json(&self) -> String {
-        // Every key is a text, and nothing here fails to serialize.
+        // Every key is a string, so this cannot fail.
         serde_json::to_string(self).unwrap_or_default() + "\n"
-    }
-
-    /// As comma-separated values.
-    pub fn csv(&self) -> String {
-        spreadsheet::write(self)
-    }
-
-    /// As a page that needs nothing else.
-    pub fn html(&self) -> String {
-        html::write(self)
     }
 
     /// The same without what only the server knew: addresses, display names and the provider's own name are not in the
@@ -317,6 +311,12 @@ impl Report {
         }
         for line in &mut self.recipients {
             line.display_name = None;
+        }
+        // Earlier releases named objects by `table_id` alone.
+        let datasets = self.datasets.iter_mut().map(|line| (&mut line.object_id, line.table_id));
+        let lines = self.lines.iter_mut().map(|line| (&mut line.object_id, line.table_id));
+        for (object_id, table_id) in datasets.chain(lines) {
+            *object_id = object_id.or(table_id);
         }
         self
     }

@@ -1,4 +1,4 @@
-//! Months of the calendar, in UTC.
+//! Defines calendar months in UTC.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 pub struct Month(NaiveDate);
 
 impl Month {
-    /// Reads `2026-11`.
+    /// Parses a month such as `2026-11`.
     pub fn parse(text: &str) -> Option<Self> {
         let (year, month) = text.split_once('-')?;
         let is_number = |digits: &str, n| digits.len() == n && digits.bytes().all(|b| b.is_ascii_digit());
@@ -25,24 +25,24 @@ impl Month {
         at.date_naive().with_day(1)?.checked_sub_months(Months::new(1)).map(Self)
     }
 
-    /// When it begins.
+    /// When the month begins.
     pub fn start(self) -> DateTime<Utc> {
         self.0.and_time(chrono::NaiveTime::MIN).and_utc()
     }
 
-    /// When it is over; exclusive.
+    /// When the month ends; exclusive.
     pub fn end(self) -> DateTime<Utc> {
-        // The calendar goes far beyond the year 9999.
+        // The calendar reaches far beyond the year 9999.
         let next = self.0.checked_add_months(Months::new(1)).unwrap_or(self.0);
         next.and_time(chrono::NaiveTime::MIN).and_utc()
     }
 
-    /// Its days.
+    /// The days of the month.
     pub fn days(self) -> impl Iterator<Item = NaiveDate> {
         self.0.iter_days().take_while(move |day| day.month() == self.0.month())
     }
 
-    /// As people write it: `November 2026`.
+    /// Writes the month for people: `November 2026`.
     pub fn title(self) -> String {
         self.0.format("%B %Y").to_string()
     }

@@ -8,7 +8,7 @@ use super::{
     Test, ValueType, compare_constants,
 };
 
-/// The predicate that `text` spells with at most `most` comparisons; `None` where any of it is not understood.
+/// Parses `text` as a predicate of at most `most` comparisons; `None` if any part of it is not understood.
 pub(super) fn parse(text: &str, most: usize) -> Option<Predicate> {
     if text.len() > MAX_CHARACTERS && text.chars().count() > MAX_CHARACTERS {
         return None;
@@ -16,10 +16,10 @@ pub(super) fn parse(text: &str, most: usize) -> Option<Predicate> {
     Reader { leaves_left: most, nodes_left: MAX_NODES }.expression(text, 1)?.into_predicate()
 }
 
-/// The most nodes of a tree: comparisons have three each, and are joined and negated.
+/// The most nodes of a tree: a comparison has three, and comparisons are joined and negated.
 const MAX_NODES: usize = 4 * MAX_PASSES;
 
-/// One node of the tree. Its children stay text until it is known that they are not too deep.
+/// One node of the tree. Its children stay unparsed until their depth has been checked.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Node<'a> {
@@ -39,7 +39,7 @@ enum Expression {
 }
 
 impl Expression {
-    /// A column or a constant stands for itself where it is a truth value.
+    /// A boolean column or constant is a predicate by itself.
     fn into_predicate(self) -> Option<Predicate> {
         match self {
             Self::Predicate(predicate) => Some(predicate),
@@ -116,7 +116,7 @@ impl Reader {
 fn constant(value_type: ValueType, value: &RawValue) -> Option<Expression> {
     let text = match value.get() {
         quoted if quoted.starts_with('"') => serde_json::from_str(quoted).ok()?,
-        // Some clients forget the quotes.
+        // Some clients omit the quotes.
         bare if bare.starts_with(['{', '[']) || bare == "null" => return None,
         bare => bare.to_owned(),
     };
@@ -151,7 +151,7 @@ fn compare(comparison: Relation, children: Vec<Expression>) -> Option<Predicate>
             Some((left, right)) => Predicate::Known(compare_constants(comparison, &left, &right)),
             None => Predicate::Known(Outcomes::ANYTHING),
         },
-        // Two columns: their bounds may overlap whatever the rows are.
+        // The bounds of two columns may overlap whatever the rows are, so nothing is known.
         _ => Predicate::Known(Outcomes::ANYTHING),
     })
 }

@@ -1,7 +1,8 @@
-//! Which rows a client is after, as far as its hints tell, and what that means for a file of which only bounds are known.
+//! Predicates: the rows that a client's hints ask for, and whether a file may hold them if only the bounds of its
+//! values are known.
 //!
-//! Hints are best effort: whatever is not understood keeps every file (Delta Sharing protocol, JSON predicates and SQL
-//! expressions for filtering). Lives here: the tree, its two spellings ([`json`] and [`sql`]) and three-valued
+//! Hints are best effort: a hint that is not understood keeps every file (Delta Sharing protocol, JSON predicates and
+//! SQL expressions for filtering). Lives here: the tree, its two notations ([`json`] and [`sql`]) and three-valued
 //! evaluation. Never here: where bounds come from.
 
 mod json;
@@ -12,35 +13,35 @@ mod value;
 pub use outcome::Outcomes;
 pub use value::{Scalar, ValueType, read_date, read_instant};
 
-/// The longest hint that is looked at, in characters (Delta Sharing protocol, JSON predicates).
+/// The longest hint that is parsed, in characters (Delta Sharing protocol, JSON predicates).
 const MAX_CHARACTERS: usize = 1 << 20;
-/// The longest that all hints of a request are together, in bytes: characters take up to four, and connectors say the same
-/// in both spellings.
+/// The most bytes of all hints of a request together: a character takes up to four bytes, and connectors send the same
+/// hint in both notations.
 const MAX_BYTES: usize = 4 * MAX_CHARACTERS;
-/// The deepest tree that is looked at.
+/// The deepest tree that is parsed.
 const MAX_DEPTH: usize = 100;
-/// The most comparisons of all hints of a request together; each is a pass over the table's files.
+/// The most comparisons in all hints of a request together; each comparison is a pass over the table's files.
 const MAX_LEAVES: usize = 2_000;
-/// The most passes that they need, negations and constants included.
+/// The most passes over the files, including those for negations and constants.
 const MAX_PASSES: usize = 2 * MAX_LEAVES;
 
-/// What a client wants of a table's rows; by default all of them.
+/// The rows of a table that a client wants; by default all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
-    /// Only rows that match.
+    /// The condition that rows must match.
     pub predicate: Predicate,
-    /// This many rows suffice.
+    /// The number of rows that is enough.
     pub limit: Option<u64>,
 }
 
-/// A condition on rows over leaves of some kind: as a hint states them, or tied to the columns of a table.
+/// A condition on rows. Its leaves are either claims as a hint states them, or tests bound to a table's columns.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Predicate<L = Claim> {
-    /// The same for every file.
+    /// A constant, the same for every file.
     Known(Outcomes),
     /// A condition on one column.
     Leaf(L),
-    /// The opposite.
+    /// The opposite of a condition.
     Not(Box<Self>),
     /// All of them.
     All(Vec<Self>),
@@ -48,12 +49,12 @@ pub enum Predicate<L = Claim> {
     Any(Vec<Self>),
 }
 
-/// A condition on one column as a hint states it.
+/// A claim about one column, as a hint states it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     /// The column.
     pub column: ColumnName,
-    /// What is said of it.
+    /// The claim about it.
     pub test: Test,
 }
 
@@ -62,18 +63,18 @@ pub struct Claim {
 pub struct ColumnName {
     /// The logical name.
     pub name: String,
-    /// The type that the hint takes the column for; where the column has another, nothing can be said.
+    /// The type that the hint assumes. If the column has another type, the claim tells nothing.
     pub value_type: Option<ValueType>,
-    /// Whether only a partition column can be meant.
+    /// Whether the name can only mean a partition column.
     pub is_partition: bool,
 }
 
-/// What a leaf says of its column.
+/// The claim of a leaf about its column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Test {
-    /// It is null.
+    /// The value is null.
     IsNull,
-    /// It stands in this relation to a constant.
+    /// The value has this relation to a constant.
     Compare(Relation, Literal),
 }
 
@@ -88,23 +89,23 @@ pub enum Relation {
     GreaterOrEqual,
 }
 
-/// A constant, whose type may depend on what it is compared with.
+/// A constant, whose type may depend on the column that it is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Literal {
-    /// The value as the hint spells it.
+    /// The value as the hint writes it.
     pub text: String,
-    /// What the hint says about its type.
+    /// The type as far as the hint states it.
     pub kind: LiteralKind,
 }
 
-/// What a hint says about a constant's type.
+/// How far a hint states a constant's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LiteralKind {
-    /// This very type.
+    /// Exactly this type.
     Typed(ValueType),
-    /// Some number.
+    /// Some numeric type.
     Number,
-    /// A text, which SQL turns into the type that it is compared with.
+    /// A quoted text, which SQL converts to the type of the column that it is compared with.
     Quoted,
 }
 
@@ -115,15 +116,15 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// What hints come to together. SQL hints are conjuncts, each for itself; a negative limit is none. Hints beyond what
-    /// is looked at in one request tell nothing, like those that cannot be read.
+    /// Combines the hints of a request. Each SQL hint is one conjunct; a negative limit is ignored. Hints beyond the
+    /// limits of one request keep every file, like hints that cannot be read.
     pub fn from_hints(sql: &[String], json: Option<&str>, limit: Option<i64>) -> Self {
         let is_given = |hint: &&str| !hint.trim().is_empty();
         let mut left = Left { bytes: MAX_BYTES, leaves: MAX_LEAVES, passes: MAX_PASSES };
         let sql = sql.iter().map(String::as_str).filter(is_given).map(|hint| (hint, sql::parse as Parse));
         let json = json.filter(is_given).map(|hint| (hint, json::parse as Parse));
-        // A hint that cannot be read still says that the client is not after every row, which the limit must respect;
-        // one is enough for that.
+        // An unreadable hint still says that the client does not want every row, which a limit must respect. One such
+        // marker is enough.
         let (mut hints, mut is_unknown) = (Vec::new(), false);
         for (text, parse) in sql.chain(json) {
             match left.read(text, parse) {
@@ -137,12 +138,12 @@ impl Filter {
         Self { predicate: Predicate::All(hints), limit: limit.and_then(|limit| u64::try_from(limit).ok()) }
     }
 
-    /// How many passes over a table's files it takes to judge them.
+    /// The number of passes over a table's files that evaluation takes.
     pub fn passes(&self) -> usize {
         self.predicate.passes()
     }
 
-    /// The same within `most` passes: hints beyond them tell nothing.
+    /// Keeps only the hints that fit into `most` passes; the others keep every file.
     #[must_use]
     pub fn within(&self, most: usize) -> Self {
         let mut left = most;
@@ -161,7 +162,7 @@ impl Filter {
         self.limit.is_none() && matches!(&self.predicate, Predicate::All(hints) if hints.is_empty())
     }
 
-    /// The hints, each of which stands for itself.
+    /// The hints, as independent conjuncts.
     pub fn hints(&self) -> &[Predicate] {
         match &self.predicate {
             Predicate::All(hints) => hints,
@@ -170,10 +171,10 @@ impl Filter {
     }
 }
 
-/// Reads a hint of at most so many comparisons.
+/// Parses a hint with at most this many comparisons.
 type Parse = fn(&str, usize) -> Option<Predicate>;
 
-/// How much of a request's hints may still be looked at.
+/// The remaining budget for parsing a request's hints.
 struct Left {
     bytes: usize,
     leaves: usize,
@@ -181,7 +182,7 @@ struct Left {
 }
 
 impl Left {
-    /// What `text` says, if it can be read and there is enough left for it.
+    /// Parses `text`; `None` if it cannot be read or exceeds the remaining budget.
     fn read(&mut self, text: &str, parse: Parse) -> Option<Predicate> {
         self.bytes = self.bytes.checked_sub(text.len())?;
         let predicate = parse(text, self.leaves)?;
@@ -193,7 +194,7 @@ impl Left {
 }
 
 impl<L> Predicate<L> {
-    /// How many conditions it has.
+    /// The number of leaves.
     fn leaves(&self) -> usize {
         match self {
             Self::Known(_) => 0,
@@ -203,7 +204,7 @@ impl<L> Predicate<L> {
         }
     }
 
-    /// How many passes over a table's files it takes to evaluate it.
+    /// The number of passes over a table's files that evaluation takes.
     fn passes(&self) -> usize {
         match self {
             Self::Known(_) | Self::Leaf(_) => 1,
@@ -212,7 +213,7 @@ impl<L> Predicate<L> {
         }
     }
 
-    /// The same tree over other leaves; `None` as soon as one leaf has no counterpart.
+    /// Replaces every leaf; `None` as soon as `leaf` returns `None`.
     pub fn bind<M>(&self, leaf: &mut impl FnMut(&L) -> Option<Predicate<M>>) -> Option<Predicate<M>> {
         let mut all = |children: &[Self]| children.iter().map(|child| child.bind(leaf)).collect::<Option<_>>();
         Some(match self {
@@ -224,7 +225,7 @@ impl<L> Predicate<L> {
         })
     }
 
-    /// What the predicate comes to for each of `count` files, given what each leaf comes to.
+    /// Evaluates the predicate for each of `count` files, given the outcomes of each leaf.
     pub fn evaluate(&self, count: usize, leaf: &mut impl FnMut(&L) -> Vec<Outcomes>) -> Vec<Outcomes> {
         let mut fold = |children: &[Self], none: Outcomes, join: fn(Outcomes, Outcomes) -> Outcomes| {
             let mut children = children.iter().map(|child| child.evaluate(count, leaf));
@@ -249,7 +250,7 @@ impl<L> Predicate<L> {
 }
 
 impl Relation {
-    /// What `row <comparison> value` comes to for rows of which it is known that `low <= row <= high`.
+    /// The outcomes of `row <comparison> value` for rows with `low <= row <= high`.
     pub fn outcomes<T: PartialOrd + ?Sized>(self, low: &T, high: &T, value: &T) -> Outcomes {
         let (can_hold, can_fail) = match self {
             Self::Equal => (low <= value && value <= high, low != value || value != high),
@@ -261,7 +262,7 @@ impl Relation {
         Outcomes::TRUE.only_if(can_hold).union(Outcomes::FALSE.only_if(can_fail))
     }
 
-    /// The relation with its sides exchanged.
+    /// The relation with its sides swapped.
     #[must_use]
     pub fn mirrored(self) -> Self {
         match self {
@@ -275,7 +276,8 @@ impl Relation {
 }
 
 impl Literal {
-    /// The constant as a value of the type that it is compared with; `None` where engines may disagree what that is.
+    /// Reads the constant as a value of the type that it is compared with; `None` if engines may disagree about that
+    /// value.
     pub fn resolve(&self, value_type: ValueType) -> Option<Scalar> {
         use ValueType::{Bool, Date, Double, Int, Long, Text, Timestamp};
         let is_clear = match (self.kind, value_type) {
@@ -284,7 +286,7 @@ impl Literal {
             (LiteralKind::Quoted, Text | Date | Timestamp | Int | Long | Bool) => true,
             _ => false,
         };
-        // A constant beyond a column's own range still compares.
+        // A constant outside the column's own range can still be compared.
         let value_type = if self.kind == LiteralKind::Number && value_type == Int { Long } else { value_type };
         is_clear.then(|| value_type.read(&self.text))?
     }

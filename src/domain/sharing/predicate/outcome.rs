@@ -1,23 +1,23 @@
-//! What a condition can come to for the rows of one file.
+//! The possible outcomes of a condition for the rows of one file.
 
 use std::ops::Not;
 
 /// The truth values that a condition may have for some row of a file: any set of true, false and null.
 ///
-/// Sets rather than single answers, because a file's statistics tell only bounds. Every operation here answers at
-/// least what can really happen, so that "cannot match" may be believed, also after a negation.
+/// These are sets, not single answers, because a file's statistics give only bounds. Every operation here includes at
+/// least everything that can really happen, so "cannot match" is reliable even after a negation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcomes(u8);
 
 impl Outcomes {
-    /// There is no row at all.
+    /// There is no row.
     pub const NOTHING: Self = Self(0);
     /// True for every row.
     pub const TRUE: Self = Self(1);
     /// False for every row.
     pub const FALSE: Self = Self(2);
-    /// What a comparison with a null is: null in SQL, false for those who know only two truth values. A negation must
-    /// be right for both.
+    /// The outcome of comparing with a null: null in SQL, false for clients that know only two truth values. A negation
+    /// must be right for both.
     pub const NULL_COMPARED: Self = Self(2 | 4);
     /// Nothing is known.
     pub const ANYTHING: Self = Self(1 | 2 | 4);
@@ -37,13 +37,13 @@ impl Outcomes {
         self.0 == 1
     }
 
-    /// The outcomes of either.
+    /// The outcomes of both sets together.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// These outcomes where `condition` holds, else none.
+    /// These outcomes if `condition` holds, otherwise none.
     #[must_use]
     pub const fn only_if(self, condition: bool) -> Self {
         Self(self.0 * condition as u8)
@@ -53,7 +53,7 @@ impl Outcomes {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         let (a, b) = (self.0, other.0);
-        // True needs both, false needs one, null needs one that is null beside one that is not false.
+        // True needs both to be true; false needs one false; null needs one null, and the other not false.
         Self((a & b & 1) | ((a | b) & 2) | (((a & (b | (b << 2))) | (b & (a | (a << 2)))) & 4))
     }
 

@@ -1,16 +1,16 @@
-//! SQL conditions in the forms that connectors send (Delta Sharing protocol, SQL expressions for filtering).
+//! Parses SQL conditions in the forms that connectors send (Delta Sharing protocol, SQL expressions for filtering).
 //!
-//! What engines read differently (escapes within quotes, comparisons with `NULL`, casts that change a value) is not
-//! read at all.
+//! Forms that engines interpret differently (escapes within quotes, comparisons with `NULL`, casts that change a value)
+//! are not understood at all.
 
 use super::{
     Claim, ColumnName, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, Outcomes, Predicate, Relation, Test, ValueType,
 };
 
-/// How Spark qualifies a column of which it knows only the partition's value.
+/// The name with which Spark qualifies a column to mean its partition value.
 const PARTITION_VALUES: &str = "partitionValues";
 
-/// The predicate that `text` spells with at most `most` comparisons; `None` where any of it is not understood.
+/// Parses `text` as a predicate of at most `most` comparisons; `None` if any part of it is not understood.
 pub(super) fn parse(text: &str, most: usize) -> Option<Predicate> {
     if text.len() > MAX_CHARACTERS {
         return None;
@@ -64,7 +64,7 @@ impl<'a> Lexer<'a> {
         self.take(self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len()))
     }
 
-    /// What stands between two quotes. Engines disagree about backslashes and doubled quotes, so there must be none.
+    /// Takes a quoted text. Engines disagree about backslashes and doubled quotes, so the text must not contain any.
     fn quoted(&mut self, quote: char) -> Option<&'a str> {
         self.take(quote.len_utf8());
         let end = self.rest.find([quote, '\\']).filter(|&end| self.rest[end..].starts_with(quote))?;
@@ -302,7 +302,7 @@ impl<'a> Parser<'a> {
         let mut name = first;
         let is_partition = self.eat_symbol(".");
         if is_partition {
-            // Any other qualifier may as well name a struct, of whose fields nothing is known.
+            // Any other qualifier may name a struct, and nothing is known about the fields of structs.
             let (Token::Word(second) | Token::Name(second)) = self.next()? else { return None };
             if !first.eq_ignore_ascii_case(PARTITION_VALUES) || self.peek() == Some(Token::Symbol(".")) {
                 return None;
@@ -312,8 +312,8 @@ impl<'a> Parser<'a> {
         Some(Expression::Column(ColumnName { name: name.to_owned(), value_type: None, is_partition }))
     }
 
-    /// `CAST(operand AS type)`, after the word. Only casts that leave the value what it is are understood: whether one
-    /// of a column does, its own type tells later.
+    /// Parses `CAST(operand AS type)` after the word `CAST`. Only casts that keep the value are understood; whether a
+    /// cast of a column does is decided later by the column's own type.
     fn cast(&mut self) -> Option<Expression> {
         self.depth += 1;
         if self.depth > MAX_DEPTH || !self.eat_symbol("(") {
@@ -346,7 +346,7 @@ fn quoted(text: &str) -> Expression {
     Expression::Constant(Literal { text: text.to_owned(), kind: LiteralKind::Quoted })
 }
 
-/// A number with the suffix that Spark may write behind it.
+/// Parses a number with the suffix that Spark may append.
 fn constant(sign: &str, number: &str) -> Option<Expression> {
     let upper = number.to_ascii_uppercase();
     let (digits, kind) =
@@ -356,7 +356,7 @@ fn constant(sign: &str, number: &str) -> Option<Expression> {
             .find_map(|(suffix, kind)| upper.strip_suffix(suffix).map(|digits| (digits, kind)))
             .unwrap_or((upper.as_str(), LiteralKind::Number));
     let text = if sign == "-" { format!("-{digits}") } else { digits.to_owned() };
-    // Rust, too, reads more than numbers as numbers.
+    // Rust also parses texts that are not numbers, such as `inf`.
     let is_number = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'E' | b'+' | b'-'));
     (is_number && text.parse::<f64>().is_ok()).then_some(Expression::Constant(Literal { text, kind }))
 }

@@ -1,8 +1,8 @@
-//! The types that hints know, and their values in a form that compares cheaply.
+//! The types that hints use, and their values in a form that is cheap to compare.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
-/// The largest distance of a local time from UTC that any writer knows, in microseconds.
+/// The largest offset of a local time from UTC that any writer uses, in microseconds.
 const WIDEST_OFFSET: i64 = 18 * 3_600 * 1_000_000;
 
 /// The type of a value (Delta Sharing protocol, JSON predicates).
@@ -26,19 +26,19 @@ pub enum ValueType {
     Timestamp,
 }
 
-/// One value. Truth values, dates (in days) and timestamps (in microseconds) are integers.
+/// One value. Booleans, dates (in days) and timestamps (in microseconds) are integers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scalar {
-    /// Of every type that is counted.
+    /// A value of any integer-like type.
     Integer(i64),
-    /// Of `float` and `double`; never NaN.
+    /// A `float` or `double`; never NaN.
     Float(f64),
-    /// Of `string`.
+    /// A `string`.
     Text(String),
 }
 
 impl ValueType {
-    /// The type that JSON predicates call `name`.
+    /// Parses a type name of JSON predicates.
     pub fn from_json(name: &str) -> Option<Self> {
         Some(match name {
             "bool" => Self::Bool,
@@ -53,7 +53,7 @@ impl ValueType {
         })
     }
 
-    /// The type of a column that Delta calls `name`; `None` for types that no hint can speak of.
+    /// Parses a type name of Delta; `None` for types that hints cannot use.
     pub fn from_delta(name: &str) -> Option<Self> {
         Some(match name {
             "boolean" => Self::Bool,
@@ -68,7 +68,7 @@ impl ValueType {
         })
     }
 
-    /// The type that SQL calls `name`.
+    /// Parses a type name of SQL.
     pub fn from_sql(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
             "boolean" => Self::Bool,
@@ -83,7 +83,7 @@ impl ValueType {
         })
     }
 
-    /// The value that `text` spells; `None` where it spells none, is not a number, or leaves open which instant it is.
+    /// Parses `text` as a value of this type; `None` if it is not one, is NaN, or does not say which instant it means.
     pub fn read(self, text: &str) -> Option<Scalar> {
         match self {
             Self::Bool if text.eq_ignore_ascii_case("true") => Some(Scalar::Integer(1)),
@@ -102,7 +102,7 @@ impl ValueType {
     }
 }
 
-/// A date as the log and the hints write it, in days of the common era.
+/// Parses a date as logs and hints write it, into days of the common era.
 pub fn read_date(text: &str) -> Option<i64> {
     let is_plain = text.len() == 10
         && text
@@ -113,8 +113,8 @@ pub fn read_date(text: &str) -> Option<i64> {
     Some(i64::from(chrono::Datelike::num_days_from_ce(&date)))
 }
 
-/// The first and the last instant that a timestamp may mean, in microseconds since the epoch. They differ where the text
-/// names no time zone, because the log does not say in which one its writer lived.
+/// Parses a timestamp into the first and the last instant that it may mean, in microseconds since the epoch. They
+/// differ if the text names no time zone, because the log does not record its writer's zone.
 pub fn read_instant(text: &str) -> Option<(i64, i64)> {
     if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
         let first = instant.timestamp_micros();

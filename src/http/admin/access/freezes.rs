@@ -27,24 +27,24 @@ use super::recipients::ReasonBody;
 /// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
-        .merge(requiring(Permission::Tighten, OpenApiRouter::new().routes(routes!(freeze))))
+        .merge(requiring(Permission::TightenEverywhere, OpenApiRouter::new().routes(routes!(freeze))))
         .merge(requiring(Permission::LiftFreeze, OpenApiRouter::new().routes(routes!(unfreeze))))
 }
 
-/// A stretch of time in which nothing is handed out.
+/// A freeze: a time during which every recipient is refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FreezeView {
-    /// Its identity.
+    /// The freeze's id.
     pub id: Uuid,
-    /// Why.
+    /// The reason given.
     pub reason: String,
-    /// Who ordered it.
+    /// Who ordered the freeze.
     pub frozen_by: String,
-    /// From when on.
+    /// When the freeze began.
     pub frozen_at: DateTime<Utc>,
-    /// Who ended it.
+    /// Who lifted the freeze; null while it lasts.
     pub lifted_by: Option<String>,
-    /// When it ended.
+    /// When the freeze was lifted; null while it lasts.
     pub lifted_at: Option<DateTime<Utc>>,
 }
 
@@ -54,9 +54,10 @@ pub struct FrozenView {
     /// The freeze.
     #[serde(flatten)]
     pub freeze: FreezeView,
-    /// When the last presigned URL that was handed out dies.
+    /// When the last presigned URL expires that was handed out before: it still opens its file until then. The time of
+    /// the freeze if there is none.
     pub effective_by: DateTime<Utc>,
-    /// How many presigned URLs live until then.
+    /// How many presigned URLs are valid until then.
     pub outstanding_urls: i64,
 }
 
@@ -80,7 +81,9 @@ impl From<Freeze> for FreezeView {
     }
 }
 
-/// Freezes everything: every recipient is refused until it is lifted.
+/// Freezes everything: every recipient is refused until the freeze is lifted.
+///
+/// If everything is already frozen, that freeze stays in force and is returned.
 #[utoipa::path(
     post, path = "/freeze", tag = "freezes", request_body = ReasonBody, responses((status = 200, body = FrozenView))
 )]
@@ -92,16 +95,18 @@ pub async fn freeze(
     Ok(Json(admin.service.freeze(&ctx, &body.reason.0).await?.into()))
 }
 
-/// Why a freeze is lifted.
+/// Why the freeze is lifted; `{}` gives no reason.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnfreezeBody {
-    /// For the audit trail.
+    /// The reason, recorded in the audit trail.
     #[schema(value_type = Option<String>)]
     reason: Option<Text>,
 }
 
 /// Lifts the freeze.
+///
+/// 409 if nothing is frozen.
 #[utoipa::path(
     post, path = "/unfreeze", tag = "freezes", request_body = UnfreezeBody, responses((status = 200, body = FreezeView))
 )]

@@ -47,49 +47,52 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(create_grant))))
 }
 
-/// A grant that is asked for.
+/// A grant to create: the right of one recipient to read one share for a time.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrantBody {
-    /// The share's name.
+    /// The name of the share to grant.
     #[schema(value_type = String)]
     pub share: Text,
-    /// The recipient's name.
+    /// The name of the recipient that may read it.
     #[schema(value_type = String)]
     pub recipient: Text,
-    /// From when on; now where absent or past.
+    /// When access begins; now if absent or in the past.
     pub valid_from: Option<DateTime<Utc>>,
-    /// Until when; as long as is configured where absent.
+    /// When access ends. By default, and at most, `sharing.grant_max_seconds` after it begins (365 days unless
+    /// configured otherwise).
     pub valid_until: Option<DateTime<Utc>>,
-    /// What the data may be used for. Recorded with every event and reported; nothing is refused because of it.
+    /// What the data may be used for. Recorded with every event and shown in reports, but never enforced. Required if
+    /// `sharing.require_purpose` is set.
     #[schema(value_type = Option<String>)]
     pub purpose: Option<Text>,
-    /// The contract that it stands on.
+    /// The contract that permits the grant. Required if `sharing.require_agreement` is set.
     pub agreement: Option<AgreementBody>,
-    /// The live grant of the same share and recipient that it takes the place of.
+    /// The id of a live grant of the same share and recipient, which ends at the moment when this one begins.
     pub replaces: Option<Uuid>,
 }
 
-/// The contract that a grant stands on.
+/// The contract that permits a grant.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgreementBody {
-    /// The reference that both sides know the document by.
+    /// The reference by which both parties know the contract, such as its number.
     #[serde(rename = "ref")]
     #[schema(value_type = String)]
     pub reference: Text,
-    /// SHA-256 of the document, in lower-case hex. Kept and shown; no document is fetched or compared.
+    /// SHA-256 of the document, as 64 lower-case hexadecimal digits. Stored and shown; Weir neither fetches nor checks
+    /// the document.
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{64}$")]
     pub sha256: Option<Sha256Hex>,
-    /// When the agreement ends, and access with it.
+    /// When the agreement ends; access under the grant ends with it.
     pub valid_until: Option<DateTime<Utc>>,
 }
 
-/// Why access is ended.
+/// Why access is revoked; `{}` gives no reason.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeBody {
-    /// For the audit trail.
+    /// The reason, recorded in the audit trail.
     #[schema(value_type = Option<String>)]
     reason: Option<Text>,
 }
@@ -101,99 +104,101 @@ impl RevokeBody {
     }
 }
 
-/// Which grants.
+/// Filters a listing of grants.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct GrantQuery {
-    /// Only those on the share of this name or id.
+    /// Only grants on this share, by name or id.
     #[param(value_type = Option<String>)]
     pub share: Option<Text>,
-    /// Only those of the recipient of this name or id.
+    /// Only grants of this recipient, by name or id.
     #[param(value_type = Option<String>)]
     pub recipient: Option<Text>,
-    /// Only those that allowed at this moment: who could read what then.
+    /// Only grants that allowed access at this moment, to see who could read what then.
     pub at: Option<DateTime<Utc>>,
-    /// At most so many items.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub max_results: Option<u32>,
-    /// The `next_page_token` of the page before.
+    /// The `next_page_token` of the previous page; absent for the first page.
     pub page_token: Option<String>,
 }
 
-/// A grant.
+/// A grant: the right of one recipient to read one share for a time.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GrantView {
-    /// Its identity.
+    /// The grant's id.
     pub id: Uuid,
-    /// The share's name; its last one where the share is gone.
+    /// The share's name; if the share is deleted, its last name.
     pub share: String,
-    /// The share's identity.
+    /// The share's id.
     pub share_id: Uuid,
-    /// The recipient's name; its last one where the recipient is gone.
+    /// The recipient's name; if the recipient is deleted, its last name.
     pub recipient: String,
-    /// The recipient's identity.
+    /// The recipient's id.
     pub recipient_id: Uuid,
-    /// Where it stands.
+    /// The grant's state now.
     pub state: GrantState,
-    /// From when on it allows.
+    /// When access begins.
     pub valid_from: DateTime<Utc>,
-    /// Until when it allows; exclusive.
+    /// When access ends (exclusive).
     pub valid_until: DateTime<Utc>,
-    /// What the data may be used for. Recorded with every event and reported; nothing is refused because of it.
+    /// What the data may be used for. Recorded with every event and shown in reports, but never enforced.
     pub purpose: Option<String>,
-    /// The contract that it stands on.
+    /// The contract that permits the grant.
     pub agreement: Option<AgreementView>,
-    /// The operator that granted it.
+    /// The operator that created the grant.
     pub granted_by: String,
-    /// When it was granted.
+    /// When the grant was created.
     pub created_at: DateTime<Utc>,
-    /// How it was ended before its time, if it was.
+    /// How the grant was ended early; null if it was not.
     pub ending: Option<EndingView>,
-    /// Whom it would reach with which columns and rows; only of a dry run, whose `id` is all zeros unless the same request
-    /// (`Idempotency-Key`) has made the grant before.
+    /// Only in a dry run: which recipients would newly see which columns and rows. The grant's `id` is all zeros then,
+    /// unless an earlier request with the same `Idempotency-Key` has already created the grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub disclosure: Option<ReachView>,
 }
 
-/// The contract that a grant stands on.
+/// The contract that permits a grant.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AgreementView {
-    /// The reference that both sides know the document by.
+    /// The reference by which both parties know the contract, such as its number.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// SHA-256 of the document, in lower-case hex. Kept and shown; no document is fetched or compared.
+    /// SHA-256 of the document, as 64 lower-case hexadecimal digits. Stored and shown; Weir neither fetches nor checks
+    /// the document.
     pub sha256: Option<String>,
-    /// When the agreement ends, and access with it.
+    /// When the agreement ends; access under the grant ends with it.
     pub valid_until: Option<DateTime<Utc>>,
 }
 
-/// How a grant was ended before its time.
+/// How a grant was ended early.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EndingView {
-    /// From when on it no longer allows.
+    /// When access ended.
     pub at: DateTime<Utc>,
-    /// Why.
+    /// The reason given; null if there is none.
     pub reason: Option<String>,
-    /// Who ended it.
+    /// The operator that ended it.
     pub ended_by: String,
-    /// The grant that took its place, if one did.
+    /// The id of the grant that replaced it; null if none did.
     pub replaced_by: Option<Uuid>,
 }
 
-/// What came of ending access.
+/// The grants that were ended, and when that takes full effect.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RevokedView {
-    /// From when on nothing is allowed any more.
+    /// When access ended; every later request is refused.
     pub revoked_at: DateTime<Utc>,
-    /// When the last presigned URL that was handed out dies.
+    /// When the last presigned URL expires that was handed out before: it still opens its file until then. The time of
+    /// the revocation if there is none.
     pub effective_by: DateTime<Utc>,
-    /// How many presigned URLs live until then.
+    /// How many presigned URLs are valid until then.
     pub outstanding_urls: i64,
-    /// Grants that go on to open the same share to the same recipient, such as a renewal whose window has not begun.
+    /// The ids of grants that still open the same shares to the same recipients, such as a renewal that has not begun.
     pub still_granted_by: Vec<Uuid>,
-    /// The grants that were ended.
+    /// The ids of the grants that were ended.
     pub grants: Vec<Uuid>,
 }
 
@@ -259,14 +264,14 @@ impl From<GrantBody> for NewGrant {
 
 /// Grants a share to a recipient.
 ///
-/// Windows of one share and recipient never overlap: 409 names the live grant, unless `replaces` ends it in the same
-/// moment. Honours `Idempotency-Key`.
+/// Grants of one share to one recipient never overlap in time: 409 names the live grant, unless `replaces` ends it at
+/// the same moment. With an `Idempotency-Key`, a repeated request returns the grant that the first one created.
 #[utoipa::path(
     post, path = "/grants", tag = "grants", params(("Idempotency-Key" = Option<String>, Header)),
     request_body = GrantBody,
     responses(
         (status = 201, description = "Granted", body = GrantView),
-        (status = 200, description = "What would be granted, by a dry run", body = GrantView)
+        (status = 200, description = "A dry run: the grant that would be created", body = GrantView)
     )
 )]
 pub async fn create_grant(
@@ -285,12 +290,13 @@ pub async fn create_grant(
     Ok((StatusCode::CREATED, Json(GrantView::new(named, admin.service.clock.now()))))
 }
 
-/// Lists grants by their creation.
+/// Lists grants in the order of their creation.
 #[utoipa::path(
     get, path = "/grants", tag = "grants", params(GrantQuery), responses((status = 200, body = PageView<GrantView>))
 )]
 pub async fn list_grants(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminQuery(query): AdminQuery<GrantQuery>,
 ) -> Result<Json<PageView<GrantView>>, Problem> {
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
@@ -299,17 +305,21 @@ pub async fn list_grants(
         recipient: query.recipient.map(|text| text.0),
         at: query.at,
     };
-    let page = admin.service.list_grants(&filter, &page).await?;
+    let page = admin.service.list_grants(&ctx, &filter, &page).await?;
     Ok(Json(PageView::new(page, |named| GrantView::new(named, admin.service.clock.now()))))
 }
 
-/// Answers a grant.
+/// Returns a grant.
 #[utoipa::path(
     get, path = "/grants/{id}", tag = "grants", params(("id" = Uuid, Path)),
     responses((status = 200, body = GrantView))
 )]
-pub async fn get_grant(State(admin): State<Admin>, AdminPath(id): AdminPath<Uuid>) -> Result<Json<GrantView>, Problem> {
-    Ok(Json(GrantView::new(admin.service.get_grant(id).await?, admin.service.clock.now())))
+pub async fn get_grant(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(id): AdminPath<Uuid>,
+) -> Result<Json<GrantView>, Problem> {
+    Ok(Json(GrantView::new(admin.service.get_grant(&ctx, id).await?, admin.service.clock.now())))
 }
 
 /// Ends a grant now.
@@ -326,7 +336,7 @@ pub async fn revoke_grant(
     Ok(Json(admin.service.revoke_grant(&ctx, id, body.reason()).await?.into()))
 }
 
-/// Ends every current and future grant on a share.
+/// Ends every grant on a share, including grants that have not begun.
 #[utoipa::path(
     post, path = "/shares/{share}/revoke", tag = "grants", params(("share" = String, Path)),
     request_body = RevokeBody, responses((status = 200, body = RevokedView))
@@ -340,7 +350,7 @@ pub async fn revoke_share(
     Ok(Json(admin.service.revoke_share(&ctx, &share, None, body.reason()).await?.into()))
 }
 
-/// Ends every current and future grant of a recipient on a share.
+/// Ends every grant of a recipient on a share, including grants that have not begun.
 #[utoipa::path(
     post, path = "/shares/{share}/recipients/{recipient}/revoke", tag = "grants",
     params(("share" = String, Path), ("recipient" = String, Path)), request_body = RevokeBody,

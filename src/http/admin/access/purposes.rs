@@ -26,22 +26,22 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
             OpenApiRouter::new().routes(routes!(list_purposes)).routes(routes!(get_purpose)),
         ))
         .merge(requiring(
-            Permission::ManageSharing,
+            Permission::ManagePurposes,
             OpenApiRouter::new().routes(routes!(put_purpose, update_purpose, delete_purpose)),
         ))
 }
 
 declared! {
-    /// A purpose that data may be used for.
+    /// A purpose for which data may be used.
     PurposeView of PurposeSpec, tagged "purposes", listed at "/purposes", each at "/purposes/{purpose}" by "purpose";
-    /// Creates a purpose, or confirms that it is as described.
+    /// Creates a purpose, or confirms that it exists as described.
     put_purpose,
-    /// Answers a purpose.
+    /// Returns a purpose.
     get_purpose,
     /// Lists purposes by name.
     list_purposes,
     /// Changes a purpose.
     update_purpose,
-    /// Deletes a purpose that is no other one's parent.
+    /// Deletes a purpose that no other purpose has as its parent.
     delete_purpose
 }

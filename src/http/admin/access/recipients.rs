@@ -35,15 +35,15 @@ use crate::{
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(
-            Permission::ReadSharing,
+            Permission::ReadRecipients,
             OpenApiRouter::new()
                 .routes(routes!(list_recipients))
                 .routes(routes!(get_recipient))
                 .routes(routes!(get_profile)),
         ))
-        .merge(requiring(Permission::Tighten, OpenApiRouter::new().routes(routes!(suspend_recipient))))
+        .merge(requiring(Permission::TightenEverywhere, OpenApiRouter::new().routes(routes!(suspend_recipient))))
         .merge(requiring(
-            Permission::ManageSharing,
+            Permission::ManageRecipients,
             OpenApiRouter::new()
                 .routes(routes!(put_recipient, update_recipient, delete_recipient))
                 .routes(routes!(resume_recipient))
@@ -51,35 +51,35 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         ))
 }
 
-/// Why something is done.
+/// Why this is done.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
-    /// For the audit trail.
+    /// The reason, recorded in the audit trail.
     #[schema(value_type = String)]
     pub reason: Text,
 }
 
-/// A recipient.
+/// A recipient: a partner that reads shares.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RecipientView {
-    /// Its identity.
+    /// The recipient's id.
     pub id: Uuid,
-    /// Its name.
+    /// The recipient's name.
     pub name: String,
-    /// Where it stands.
+    /// `active`, `suspended` (refused until resumed) or `offboarded` (ended for good).
     #[schema(value_type = String, example = "active")]
     pub state: RecipientState,
-    /// What was set of it; of the identity also its `id`, which audit events have as `token_id` and which is another one
-    /// after every change.
+    /// The recipient's settings. `oidc` also shows its `id`, which changes with every change of the binding; audit
+    /// events have it as `token_id`.
     #[serde(flatten)]
     #[schema(value_type = RecipientSpec)]
     pub spec: Map<String, Value>,
-    /// When it was created.
+    /// When the recipient was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When the recipient was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Changes with every change; for `If-Match`.
+    /// Changes with every change of the recipient; send it as `If-Match` to change only what you have read.
     pub etag: String,
 }
 
@@ -89,15 +89,16 @@ impl Tagged for RecipientView {
     }
 }
 
-/// A recipient that is refused everything, and when that takes full effect.
+/// A recipient that was suspended or offboarded, and when that takes full effect.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StoppedView {
     /// The recipient.
     #[serde(flatten)]
     pub recipient: RecipientView,
-    /// When the last presigned URL that was handed out to it dies.
+    /// When the last presigned URL expires that was handed out to it before: it still opens its file until then. The
+    /// time of the change if there is none.
     pub effective_by: DateTime<Utc>,
-    /// How many presigned URLs live until then.
+    /// How many presigned URLs are valid until then.
     pub outstanding_urls: i64,
 }
 
@@ -132,13 +133,13 @@ impl From<Recipient> for RecipientView {
     }
 }
 
-/// Creates a recipient, active, or confirms that it is as described.
+/// Creates an active recipient, or confirms that it exists as described.
 #[utoipa::path(
     put, path = "/recipients/{recipient}", tag = "recipients", params(("recipient" = String, Path)),
     request_body = RecipientSpec,
     responses(
         (status = 201, description = "Created", body = RecipientView),
-        (status = 200, description = "As described", body = RecipientView)
+        (status = 200, description = "Exists as described", body = RecipientView)
     )
 )]
 pub async fn put_recipient(
@@ -151,7 +152,7 @@ pub async fn put_recipient(
     Ok(Resource::put(put.map(RecipientView::from)))
 }
 
-/// Answers a recipient.
+/// Returns a recipient.
 #[utoipa::path(
     get, path = "/recipients/{recipient}", tag = "recipients", params(("recipient" = String, Path)),
     responses((status = 200, body = RecipientView))
@@ -176,10 +177,11 @@ pub async fn list_recipients(
     Ok(Json(PageView::new(page, RecipientView::from)))
 }
 
-/// Answers the profile of a recipient that is bound to an issuer.
+/// Returns the profile for the connectors of a recipient that is bound to an OpenID Connect issuer.
 ///
-/// The client's secret, and its id where the recipient is bound to another claim, are placeholders to be filled in. 409
-/// where the recipient has tokens: its profile comes with each.
+/// The client's secret is a placeholder to fill in, because Weir never sees it; so is the client's id, unless the
+/// recipient is bound by a claim that holds it. 409 if the recipient is not bound to an issuer: its profile comes with
+/// each token.
 #[utoipa::path(
     get, path = "/recipients/{recipient}/profile", tag = "recipients", params(("recipient" = String, Path)),
     responses((status = 200, body = OauthProfile))
@@ -196,15 +198,15 @@ pub async fn get_profile(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UpdateQuery {
-    /// Changes properties even where the recipient then sees no row of a view that it reads.
+    /// Changes properties even if the recipient then sees no row of a view that it reads.
     #[serde(default)]
     pub force: bool,
 }
 
 /// Changes a recipient.
 ///
-/// Properties that would leave it without a row of a view that it reads are refused, with the views named, unless they
-/// are forced.
+/// A change of properties after which the recipient would see no row of a view that it reads is refused, and the answer
+/// names the views; `force=true` makes the change anyway.
 #[utoipa::path(
     patch, path = "/recipients/{recipient}", tag = "recipients",
     params(("recipient" = String, Path), UpdateQuery, ("If-Match" = Option<String>, Header)),
@@ -223,7 +225,7 @@ pub async fn update_recipient(
     Ok(Resource::found(recipient.into()))
 }
 
-/// Deletes a recipient that can read nothing any more; its past stays on record.
+/// Deletes a recipient that has no grant and no token left; its history stays in the audit trail.
 #[utoipa::path(
     delete, path = "/recipients/{recipient}", tag = "recipients",
     params(("recipient" = String, Path), ("If-Match" = Option<String>, Header)),
@@ -239,7 +241,7 @@ pub async fn delete_recipient(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Refuses a recipient everything until it is resumed.
+/// Suspends a recipient: it is refused everything until it is resumed.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/suspend", tag = "recipients", params(("recipient" = String, Path)),
     request_body = ReasonBody, responses((status = 200, body = StoppedView))
@@ -253,7 +255,7 @@ pub async fn suspend_recipient(
     Ok(Resource::found(admin.service.suspend_recipient(&ctx, &name, &body.reason.0).await?.into()))
 }
 
-/// Lets a suspended recipient read again what it is granted.
+/// Resumes a suspended recipient: it may read what it is granted again.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/resume", tag = "recipients", params(("recipient" = String, Path)),
     request_body = ReasonBody, responses((status = 200, body = RecipientView))

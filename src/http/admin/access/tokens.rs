@@ -39,80 +39,85 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
             OpenApiRouter::new().routes(routes!(list_tokens)).routes(routes!(get_token)),
         ))
         .merge(requiring(
-            Permission::Tighten,
+            Permission::TightenEverywhere,
             OpenApiRouter::new().routes(routes!(revoke_token)).routes(routes!(cancel_activation)),
         ))
         .merge(requiring(
-            Permission::ManageSharing,
+            Permission::ManageRecipients,
             OpenApiRouter::new().routes(routes!(issue_token)).routes(routes!(rotate_token)),
         ))
 }
 
-/// A token that is asked for.
+/// A token to issue.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenBody {
-    /// How long it lives; as configured where absent.
+    /// How long the token lives, counted from when it is handed out. Default `sharing.token_default_seconds` (90 days
+    /// unless configured otherwise), at most `sharing.token_max_seconds`.
     #[schema(minimum = 1)]
     pub expires_in_seconds: Option<u64>,
-    /// The credential that it belongs to, which has two live tokens at most; `default` where absent.
+    /// The credential that the token belongs to; `default` if absent. A credential has at most two live tokens: one in
+    /// use and its successor.
     #[schema(value_type = Option<String>)]
     pub credential: Option<Text>,
-    /// Only these shares; all that the recipient is granted where empty.
+    /// The names of the only shares that the token opens; all shares granted to the recipient if empty.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub shares: List<Text>,
-    /// Only from these networks, besides the recipient's own.
+    /// The only networks (CIDR) from which the token is accepted, besides the recipient's own restriction; no further
+    /// restriction if empty.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub allowed_cidrs: List<IpNet>,
-    /// Whether the answer shows the token, instead of a link by which the recipient fetches it.
+    /// Whether to return the token itself; otherwise the answer has a link where the recipient fetches it.
     #[serde(default)]
     pub reveal: bool,
 }
 
-/// How a token is rotated.
+/// How to rotate a token.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotationBody {
-    /// How long the old token goes on at most; 0 ends it at once with `reveal`, and otherwise when the new one is
-    /// fetched.
+    /// How long the old token stays valid at most. With 0 it ends at once if `reveal` or `force` is set, and otherwise
+    /// when the recipient fetches the new one.
     pub existing_token_expire_in_seconds: u64,
-    /// Whether the answer shows the new token, instead of a link by which the recipient fetches it.
+    /// Whether to return the new token itself; otherwise the answer has a link where the recipient fetches it.
     #[serde(default)]
     pub reveal: bool,
-    /// Whether 0 ends the old token now, though nobody has the new one yet.
+    /// Whether 0 ends the old token now, even though the recipient does not have the new one yet.
     #[serde(default)]
     pub force: bool,
 }
 
-/// A token, without the token itself.
+/// A recipient's token, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TokenView {
-    /// Its identity.
+    /// The token's id.
     pub id: Uuid,
-    /// The credential that it belongs to.
+    /// The credential that the token belongs to.
     pub credential: String,
-    /// Where it stands.
+    /// `pending` (not fetched yet), `active`, `unused` (fetched but not used in time, so refused), `expired` or
+    /// `revoked`.
     #[schema(value_type = String, example = "active")]
     pub state: TokenState,
-    /// Only these shares; all that the recipient is granted where empty.
+    /// The only shares that the token opens; all shares granted to the recipient if empty.
     pub shares: Vec<String>,
-    /// Only from these networks; anywhere where empty.
+    /// The only networks from which the token is accepted, besides the recipient's own restriction; no further
+    /// restriction if empty.
     #[schema(value_type = Vec<String>)]
     pub allowed_cidrs: Vec<IpNet>,
-    /// When it was issued.
+    /// When the token was issued.
     pub created_at: DateTime<Utc>,
-    /// When it was handed out.
+    /// When the token was handed out; null while it is pending.
     pub activated_at: Option<DateTime<Utc>>,
-    /// When it ends by itself; its life begins when it is fetched.
+    /// When the token expires; null while it is pending, since its life begins when it is fetched.
     pub expires_at: Option<DateTime<Utc>>,
-    /// While it is pending: when its link ends.
+    /// When the link to fetch the token expires; only while the token is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation_expires_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
+    /// When the token was revoked; null if it was not.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// When it was last used.
+    /// When the token was last used, to the minute; null if it never was.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -139,7 +144,7 @@ impl TokenView {
     }
 }
 
-/// A token that was just issued; the only answer that ever shows it, or the link to it.
+/// A token that was just issued. No other answer ever shows the token or its link.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum IssuedView {
@@ -152,49 +157,50 @@ pub enum IssuedView {
 /// A token that the recipient has yet to fetch.
 #[derive(Serialize, ToSchema)]
 pub struct PendingTokenView {
-    /// Its identity.
+    /// The token's id.
     pub id: Uuid,
-    /// The credential that it belongs to.
+    /// The credential that the token belongs to.
     pub credential: String,
-    /// Where it stands.
+    /// Always `pending`.
     #[schema(value_type = String, example = "pending")]
     pub state: TokenState,
-    /// The page where the recipient fetches it, once. Whoever has it can, so send it to nobody else.
+    /// The page where the recipient fetches the token, once. Anyone with this link can fetch it: send it to the
+    /// recipient only.
     pub activation_url: String,
-    /// When the page stops handing it out.
+    /// When the link expires.
     pub activation_expires_at: DateTime<Utc>,
 }
 
-/// A token that was just issued and is shown.
+/// A token that was just issued, with its secret.
 #[derive(Serialize, ToSchema)]
 pub struct IssuedTokenView {
-    /// Its identity.
+    /// The token's id.
     pub id: Uuid,
-    /// The credential that it belongs to.
+    /// The credential that the token belongs to.
     pub credential: String,
-    /// Where it stands.
+    /// Always `active`.
     #[schema(value_type = String, example = "active")]
     pub state: TokenState,
-    /// When it ends by itself.
+    /// When the token expires.
     pub expires_at: DateTime<Utc>,
-    /// The token itself.
+    /// The token's secret.
     pub token: String,
-    /// What connectors read: save it as a `.share` file.
+    /// The profile for connectors; save it as a `.share` file.
     pub profile: ProfileView,
 }
 
-/// A profile of the Delta Sharing protocol.
+/// A profile file of the Delta Sharing protocol, for connectors.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileView {
-    /// The format's version.
+    /// The version of the profile format.
     #[schema(example = 1)]
     pub share_credentials_version: u32,
-    /// Where the protocol is served.
+    /// The URL of the sharing protocol.
     pub endpoint: String,
-    /// The token itself.
+    /// The token's secret.
     pub bearer_token: String,
-    /// When the token ends.
+    /// When the token expires.
     pub expiration_time: String,
 }
 
@@ -232,14 +238,15 @@ impl IssuedTokenView {
     }
 }
 
-/// What came of revoking a token.
+/// A token that was revoked, and when that takes full effect.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RevokedTokenView {
-    /// From when on it authenticates nobody.
+    /// When the token ended; every later request with it is refused.
     pub revoked_at: DateTime<Utc>,
-    /// When the last presigned URL that it was given dies.
+    /// When the last presigned URL expires that was handed out to it before: it still opens its file until then. The
+    /// time of the revocation if there is none.
     pub effective_by: DateTime<Utc>,
-    /// How many presigned URLs live until then.
+    /// How many presigned URLs are valid until then.
     pub outstanding_urls: i64,
 }
 
@@ -248,11 +255,11 @@ pub struct RevokedTokenView {
 /// Without `reveal` the answer is a link to a page where the recipient fetches its profile, once; the token's life
 /// begins then, and no operator ever sees it. Pending tokens count towards the two that a credential may have.
 ///
-/// Honours `Idempotency-Key`; a replay is 409 and names the token, because a token is shown once.
+/// With an `Idempotency-Key`, a repeated request is 409 and names the token, because a token is shown only once.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/tokens", tag = "tokens",
     params(("recipient" = String, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = TokenBody,
-    responses((status = 201, description = "Issued; the token or its link is shown once", body = IssuedView))
+    responses((status = 201, description = "Issued; no other answer shows the token or its link", body = IssuedView))
 )]
 pub async fn issue_token(
     State(admin): State<Admin>,
@@ -272,7 +279,7 @@ pub async fn issue_token(
     Ok((StatusCode::CREATED, Json(IssuedView::new(issued, &admin, admin.service.clock.now()))))
 }
 
-/// Lists a recipient's tokens by their creation.
+/// Lists a recipient's tokens in the order of their creation.
 #[utoipa::path(
     get, path = "/recipients/{recipient}/tokens", tag = "tokens", params(("recipient" = String, Path), PageQuery),
     responses((status = 200, body = PageView<TokenView>))
@@ -286,7 +293,7 @@ pub async fn list_tokens(
     Ok(Json(PageView::new(page, |detail| TokenView::new(detail, admin.service.clock.now()))))
 }
 
-/// Answers a token, without the token itself.
+/// Returns a token, without its secret.
 #[utoipa::path(
     get, path = "/recipients/{recipient}/tokens/{id}", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = TokenView))
@@ -299,7 +306,7 @@ pub async fn get_token(
     Ok(Json(TokenView::new(detail, admin.service.clock.now())))
 }
 
-/// Ends a token now.
+/// Revokes a token now.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/tokens/{id}/revoke", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path)), request_body = RevokeBody,
@@ -316,13 +323,13 @@ pub async fn revoke_token(
     Ok(Json(RevokedTokenView { revoked_at, effective_by, outstanding_urls }))
 }
 
-/// Ends a link that nobody has used, and with it its token.
+/// Cancels a link that has not been used, and its token with it.
 ///
-/// 409 where the token is fetched already: revoke that instead.
+/// 409 if the token is already fetched: revoke it instead.
 #[utoipa::path(
     delete, path = "/recipients/{recipient}/tokens/{id}/activation", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path)),
-    responses((status = 204, description = "The link hands out nothing any more"))
+    responses((status = 204, description = "Cancelled"))
 )]
 pub async fn cancel_activation(
     State(admin): State<Admin>,
@@ -333,14 +340,15 @@ pub async fn cancel_activation(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Issues a token in the place of another, which goes on for a while.
+/// Issues a successor to a token; the old token stays valid for a while.
 ///
-/// It can only shorten the old token's life. Honours `Idempotency-Key` as issuing does.
+/// The successor has the old token's credential, shares, networks and length of life. The old token's life can only be
+/// shortened. `Idempotency-Key` works as for issuing.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/tokens/{id}/rotate", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = RotationBody,
-    responses((status = 201, description = "Issued; the token or its link is shown once", body = IssuedView))
+    responses((status = 201, description = "Issued; no other answer shows the token or its link", body = IssuedView))
 )]
 pub async fn rotate_token(
     State(admin): State<Admin>,

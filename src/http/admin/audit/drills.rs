@@ -24,37 +24,37 @@ use crate::{
 
 /// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
-    OpenApiRouter::new().merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(record_drill))))
+    OpenApiRouter::new().merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(record_drill))))
 }
 
-/// What came of a drill.
+/// The outcome of a drill.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrillBody {
-    /// What was rehearsed.
+    /// Which drill was run.
     pub kind: DrillKind,
-    /// Whether everything was as it should be.
+    /// Whether the drill found no fault.
     pub passed: bool,
-    /// What was measured: whole numbers by name, times in milliseconds.
+    /// Measurements: whole numbers by name, times in milliseconds.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub measured: Members<u64>,
-    /// What was wrong.
+    /// The faults that were found.
     #[schema(value_type = Option<String>)]
     pub detail: Option<Text>,
 }
 
-/// A drill that is recorded.
+/// A recorded outcome of a drill.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DrillView {
-    /// What was rehearsed.
+    /// Which drill was run.
     pub kind: DrillKind,
-    /// Whether everything was as it should be.
+    /// Whether the drill found no fault.
     pub passed: bool,
-    /// What was measured: whole numbers by name, times in milliseconds.
+    /// Measurements: whole numbers by name, times in milliseconds.
     pub measured: BTreeMap<String, u64>,
-    /// What was wrong.
+    /// The faults that were found; null if there are none.
     pub detail: Option<String>,
-    /// When it was recorded.
+    /// When the outcome was recorded.
     pub recorded_at: DateTime<Utc>,
 }
 
@@ -70,9 +70,9 @@ impl From<DrillBody> for Drill {
     }
 }
 
-/// Records what came of a drill.
+/// Records the outcome of a drill.
 ///
-/// `weir drill` does; what was recorded is listed by the audit trail, as `drill.record`.
+/// `weir drill` calls this. The audit trail lists outcomes as events with the action `drill.record`.
 #[utoipa::path(
     post, path = "/drills", tag = "drills", request_body = DrillBody,
     responses((status = 201, description = "Recorded", body = DrillView))

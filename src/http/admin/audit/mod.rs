@@ -13,9 +13,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use crate::{
-    domain::{audit::Outcome, core::seal::hex, operators::Permission},
+    domain::{
+        audit::{
+            Outcome,
+            action::{Action, Kind, Written},
+        },
+        core::seal::hex,
+        operators::Permission,
+    },
     service::{
         audit::read::{AuditPage, AuditQuery},
         core::{error::ServiceError, page::PageRequest},
@@ -38,7 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
 /// The media type of a feed with one JSON object per line.
 const NDJSON: &str = "application/x-ndjson";
 
-/// In which order events are listed.
+/// The order in which events are listed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderParameter {
@@ -59,49 +67,110 @@ pub enum DecisionParameter {
     Deny,
 }
 
-/// Which events.
+/// Filters a listing of events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditParameters {
-    /// Only those about the recipient of this name or id.
+    /// Only events about this recipient, by name or id.
     #[param(value_type = Option<String>)]
     pub recipient: Option<Text>,
-    /// Only those about the share of this name or id.
+    /// Only events about this share, by name or id.
     #[param(value_type = Option<String>)]
     pub share: Option<Text>,
-    /// Only those about this shared table: `schema.table` together with `share`, or its id.
+    /// Only those about this registered table, by its name or id, and about what shows it; together with `share`, about the
+    /// shared object that is called so, `schema.table`.
     #[param(value_type = Option<String>)]
     pub table: Option<Text>,
-    /// Only those of this action.
+    /// Only those about this shared object: `schema.name` together with `share`, or its id.
+    #[param(value_type = Option<String>)]
+    pub object: Option<Text>,
+    /// Only those of this action; any word that the trail may hold.
     #[param(value_type = Option<String>, example = "table.query")]
     pub action: Option<Text>,
-    /// Only those that were decided so.
+    /// Only events with this decision.
     #[param(inline)]
     pub decision: Option<DecisionParameter>,
-    /// Only those from this moment on.
+    /// Only events at this moment or later.
     pub since: Option<DateTime<Utc>>,
-    /// Only those before this moment.
+    /// Only events before this moment.
     pub until: Option<DateTime<Utc>>,
-    /// The order; `asc` with `after_seq` is the feed for a SIEM.
+    /// The order by sequence number: `asc` or `desc` (newest first, the default). `asc` with `after_seq` makes a feed
+    /// for a SIEM.
     #[serde(default)]
     #[param(inline, required = false)]
     pub order: OrderParameter,
-    /// Only those behind this sequence number, in the order asked for.
+    /// Only events that come after this sequence number in the chosen order. Not together with `page_token`.
     pub after_seq: Option<i64>,
-    /// At most so many items.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub max_results: Option<u32>,
-    /// The `next_page_token` of the page before.
+    /// The `next_page_token` of the previous page; absent for the first page.
     pub page_token: Option<String>,
+}
+
+/// Who acted.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct AuditActor {
+    /// `recipient`, `operator`, `system`, `anonymous`, or a word of another release.
+    kind: String,
+    /// Its identity.
+    id: Option<Uuid>,
+    /// Its name at the time.
+    name: Option<String>,
+    /// An operator's role at the time.
+    role: Option<String>,
+    /// Which of its tokens an operator used.
+    token_id: Option<Uuid>,
+}
+
+/// What was acted upon.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct AuditObject {
+    /// What kind of thing it is.
+    #[schema(value_type = Kind)]
+    kind: Written<Kind>,
+    /// Its identity, where it exists.
+    id: Option<Uuid>,
+    /// Its name at the time.
+    name: Option<String>,
+}
+
+/// An event's own members, as the document has them; nothing is read into it, so that events of every release are
+/// answered as they were written.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct AuditEventMembers {
+    /// Its place in the trail.
+    seq: i64,
+    /// When it was written.
+    at: DateTime<Utc>,
+    /// Who acted.
+    actor: AuditActor,
+    /// What was done.
+    #[schema(value_type = Action)]
+    action: Written<Action>,
+    /// What was acted upon.
+    object: Option<AuditObject>,
+    /// `allow` or `deny`.
+    decision: String,
+    /// The stable code of a refusal.
+    reason: Option<String>,
+    /// The shared object that it is about.
+    object_id: Option<Uuid>,
+    /// The registered table that it is about. Where `registered_table` is absent, the shared object: so wrote earlier releases.
+    table_id: Option<Uuid>,
+    /// The registered table's name.
+    registered_table: Option<String>,
+    /// What a change means for what anybody can read: `tightens`, `loosens` or `neutral`.
+    effect: Option<String>,
 }
 
 /// An event of the audit trail. Absent members are left out.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditEventView {
-    /// The event's own members: `seq`, `at`, `actor`, `action`, `decision`, ….
+    /// The event's own members.
     #[serde(flatten)]
-    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    #[schema(value_type = AuditEventMembers)]
     pub event: Map<String, Value>,
     /// The client's address, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,18 +178,18 @@ pub struct AuditEventView {
     /// The client's `User-Agent`, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Value>,
-    /// The contacts that a recipient's change names, `before` and `after`, until they are erased.
+    /// The contacts in a change of a recipient, `before` and `after`, until they are erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contacts: Option<Value>,
-    /// The path of an operator's request that was refused, until it is erased.
+    /// The path of an operator's refused request, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Value>,
-    /// The subject of the JWT that was presented, until it is erased.
+    /// The `sub` of the JWT that was presented, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Value>,
-    /// The hash of the event before, in hex.
+    /// The hash of the previous event, in hex.
     pub prev_hash: String,
-    /// SHA-256 over a zero byte, the hash before and the event's canonical text, in hex.
+    /// SHA-256 over a zero byte, the previous hash and the event's canonical text, in hex.
     pub hash: String,
 }
 
@@ -146,12 +215,12 @@ impl AuditEventView {
 
 /// Lists events of the audit trail.
 ///
-/// A page may hold fewer items than asked for, even none, and a `next_page_token` all the same: what no index leads to
-/// is looked for a length of the trail at a time.
+/// A page may have fewer items than requested, even none, and still a `next_page_token`: a filter without an index is
+/// searched in stretches of the trail. Continue until there is no token.
 ///
-/// With `Accept: application/x-ndjson` the answer is one event a line, without paging members; go on with the last line's
-/// `seq` as `after_seq`. A last line with nothing but `seq` is no event: it says how far was looked where that was not to
-/// the end. An empty answer means that there is no more.
+/// With `Accept: application/x-ndjson` the answer has one event per line and no paging members; continue with the `seq`
+/// of the last line as `after_seq`. A last line with only a `seq` is not an event: it says how far an unfinished search
+/// got. An empty answer means that there are no more events.
 #[utoipa::path(
     get, path = "/audit", tag = "audit", params(AuditParameters),
     responses((
@@ -169,6 +238,7 @@ pub async fn list_audit_events(
         recipient: query.recipient.map(|text| text.0),
         share: query.share.map(|text| text.0),
         table: query.table.map(|text| text.0),
+        object: query.object.map(|text| text.0),
         action: query.action.map(|text| text.0),
         decision: query.decision.map(|decision| match decision {
             DecisionParameter::Allow => Outcome::Allow,

@@ -7,51 +7,51 @@ use utoipa::ToSchema;
 
 use crate::service::catalog::disclosures::{Disclosure, Reached, ShownColumn, ShownObject};
 
-/// Whom a change newly reaches, with which columns and rows.
+/// Which recipients a change newly reaches, and what they would see.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReachView {
-    /// Whom it reaches; nobody where nothing is newly disclosed.
+    /// The recipients that the change reaches; empty if nothing is newly disclosed.
     pub recipients: Vec<ReachedView>,
-    /// What they see.
+    /// What they would see.
     pub objects: Vec<ShownObjectView>,
-    /// Whether there are more of either than are told.
+    /// Whether a list is incomplete: each names at most 200 items.
     pub truncated: bool,
 }
 
 /// A recipient that a change reaches.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReachedView {
-    /// Its name.
+    /// The recipient's name.
     pub recipient: String,
-    /// From when on.
+    /// When its access begins.
     pub valid_from: DateTime<Utc>,
-    /// Until when; exclusive.
+    /// When its access ends (exclusive).
     pub valid_until: DateTime<Utc>,
 }
 
 /// An object as recipients see it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownObjectView {
-    /// Its name: share, schema and table.
+    /// The object's name: `share.schema.table`.
     pub object: String,
-    /// The registered table or the view's version behind it.
+    /// The registered table, or the version of a view, that the object shows.
     pub source: String,
-    /// Its columns; null where the table cannot be read now.
+    /// The columns; null if the table cannot be read at the moment.
     pub columns: Option<Vec<ShownColumnView>>,
-    /// The filter that its rows pass; null for all rows.
+    /// The row filter; null if all rows are shown.
     pub rows: Option<String>,
     /// Whether older versions are shown.
     pub history: bool,
-    /// Whether the change data feed is.
+    /// Whether the change data feed is shown.
     pub cdf: bool,
 }
 
 /// A column as recipients see it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownColumnView {
-    /// Its name; dotted for a field.
+    /// The column's name; dotted for a field of a struct.
     pub name: String,
-    /// What is done to its values; absent where they are shown as they are.
+    /// The mask of its values; absent if they are shown unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub mask: Option<Value>,

@@ -53,40 +53,44 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         ))
 }
 
-/// A table as it appears in a share.
+/// An object: a table, or a version of a view, as it appears in a share.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ObjectView {
-    /// Its identity, which recipients see too.
+    /// The object's id; recipients see it as the table's id.
     pub id: Uuid,
-    /// The share that it is in.
+    /// The share that holds the object.
     pub share: String,
-    /// The schema that it appears under.
+    /// The schema under which recipients see the object.
     pub schema: String,
-    /// The name that it appears under.
+    /// The table name under which recipients see the object.
     pub name: String,
-    /// What was set of it; `delivery` is how its files get to recipients that do not ask for more.
+    /// The object's settings. Here `delivery` is how its files are delivered after storage and object are taken
+    /// together; a recipient can only make it `proxied`.
     #[serde(flatten)]
     #[schema(value_type = ObjectSpec)]
     pub spec: Map<String, Value>,
-    /// What is held back from recipients because of the table's schema, null for nothing; absent where it is not known.
+    /// What is held back from recipients because of the table's schema: it is not accepted, or the view no longer fits
+    /// it. Null if nothing is held back, absent if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<SchemaHoldView>)]
     pub schema_hold: Option<Option<SchemaHoldView>>,
-    /// What its files disclose beside what a query of them shows; only where its log was just looked at.
+    /// What the object discloses. For a raw table in every answer about a single object, if the table's log could be
+    /// read; for a view only in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub disclosure: Option<ObjectDisclosureView>,
-    /// When it was shared.
+    /// When the object was put into the share.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When the object was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Changes with every change; for `If-Match`.
+    /// Changes with every change of the object; send it as `If-Match` to change only what you have read.
     pub etag: String,
-    /// For each well-known connector `ok`, or why it cannot read the newest version; only where the log was just opened.
+    /// For each well-known connector `ok`, or why it cannot read the newest version. Only in the answer of PUT.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub clients: Option<BTreeMap<&'static str, String>>,
-    /// For each connector that needs a certain version to read it, the oldest one; where `clients` is.
+    /// The oldest version of each connector that can read the newest version, where a connector needs a certain one.
+    /// Only in the answer of PUT.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub client_versions: Option<BTreeMap<&'static str, String>>,
@@ -95,28 +99,28 @@ pub struct ObjectView {
 /// What an object discloses.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ObjectDisclosureView {
-    /// Beside what a query shows; of raw tables alone.
+    /// What its files disclose beyond the rows and columns of a query; only for raw tables.
     #[serde(flatten)]
     pub files: Option<DisclosureView>,
-    /// Newly, and to whom; of a dry run alone.
+    /// Which recipients would newly see it; only in a dry run.
     #[serde(flatten)]
     pub reach: Option<ReachView>,
 }
 
-/// What an object over a raw table discloses beside the rows and columns that a query shows, as its log tells.
+/// What the files of a raw table disclose beyond the rows and columns of a query, as far as the table's log tells.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DisclosureView {
-    /// Rows that deletion vectors hide and that are still in the files.
+    /// The number of rows that deletion vectors hide but the files still hold.
     pub deleted_rows: u64,
-    /// Columns that the log once had and that are no longer in the schema; files may still hold them.
+    /// Columns that the log once had and the schema no longer has; files may still hold them.
     pub dropped_columns: Vec<String>,
-    /// How many further columns are gone, where column ids tell.
+    /// The number of further dropped columns, known only from column ids.
     pub unnamed_dropped_columns: u64,
-    /// Partition columns whose values stand in the keys of objects, and so in URLs.
+    /// Partition columns whose values are part of the files' paths, and so of URLs.
     pub partition_values_in_paths: Vec<String>,
-    /// The oldest version that recipients may read, where history is shared.
+    /// The oldest version that recipients may read; null if history is not shared.
     pub history_from: Option<u64>,
-    /// Names of what an answer in delta format says of the table and its columns beside names and types.
+    /// The names of the table and column properties that answers in delta format carry.
     pub properties: Vec<String>,
 }
 
@@ -133,16 +137,17 @@ impl From<RawDisclosure> for DisclosureView {
     }
 }
 
-/// What is held back from an object's recipients because nobody accepted the table's schema.
+/// Versions of a table that are held back from an object's recipients, because their schema is not accepted or no
+/// longer fits the view.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SchemaHoldView {
-    /// The version that is served; null where the table's log no longer holds one with the accepted schema.
+    /// The table version that is served; null if the table's log no longer has one with a fitting schema.
     pub serving_version: Option<u64>,
     /// The table's newest version.
     pub newest_version: u64,
-    /// When the first version was committed that is held back, where the log tells.
+    /// When the first version that is held back was committed; null if the log does not tell.
     pub since: Option<DateTime<Utc>>,
-    /// How the accepted schema became the newest one.
+    /// How the newest schema differs from the accepted one, or why it no longer fits the view.
     pub changes: Vec<String>,
 }
 
@@ -153,11 +158,11 @@ impl From<SchemaHold> for SchemaHoldView {
     }
 }
 
-/// Why a schema is accepted.
+/// Why the schema is accepted; `{}` gives no reason.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptSchemaBody {
-    /// For the audit trail.
+    /// The reason, recorded in the audit trail.
     #[schema(value_type = Option<String>)]
     reason: Option<Text>,
 }
@@ -199,14 +204,14 @@ fn path((share, schema, name): &Names) -> ObjectPath<'_> {
     ObjectPath { share, schema, name }
 }
 
-/// Puts a table into a share, or confirms that it is there as described.
+/// Puts a table or a version of a view into a share, or confirms that it is shared as described.
 #[utoipa::path(
     put, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
     params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
     request_body = ObjectSpec,
     responses(
         (status = 201, description = "Shared", body = ObjectView),
-        (status = 200, description = "As described", body = ObjectView)
+        (status = 200, description = "Exists as described", body = ObjectView)
     )
 )]
 pub async fn put_object(
@@ -219,7 +224,7 @@ pub async fn put_object(
     Ok(Resource::put(put.map(ObjectView::from)))
 }
 
-/// Answers an object.
+/// Returns an object.
 #[utoipa::path(
     get, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
     params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
@@ -227,9 +232,10 @@ pub async fn put_object(
 )]
 pub async fn get_object(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    Ok(Resource::found(admin.service.get_object(path(&names)).await?.into()))
+    Ok(Resource::found(admin.service.get_object(&ctx, path(&names)).await?.into()))
 }
 
 /// Lists a share's objects by schema and name.
@@ -239,14 +245,15 @@ pub async fn get_object(
 )]
 pub async fn list_objects(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminPath(share): AdminPath<String>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<ObjectView>>, Problem> {
-    let page = admin.service.list_objects(&share, &page.into()).await?;
+    let page = admin.service.list_objects(&ctx, &share, &page.into()).await?;
     Ok(Json(PageView::new(page, ObjectView::from)))
 }
 
-/// Changes how a table is shared.
+/// Changes how an object is shared.
 #[utoipa::path(
     patch, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
     params(
@@ -267,7 +274,9 @@ pub async fn update_object(
     Ok(Resource::found(detail.into()))
 }
 
-/// Accepts the schema that the table of an object on hold has now.
+/// Accepts the current schema of a raw table whose object holds its schema.
+///
+/// Recipients are then served the table's newest version. 409 if the object does not hold its schema.
 #[utoipa::path(
     post, path = "/shares/{share}/objects/{schema}/{name}/accept-schema", tag = "objects",
     params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
@@ -283,14 +292,14 @@ pub async fn accept_schema(
     Ok(Resource::found(admin.service.accept_schema(&ctx, path(&names), reason).await?.into()))
 }
 
-/// Takes a table out of a share; recipients no longer see it.
+/// Removes an object from a share; recipients no longer see it.
 #[utoipa::path(
     delete, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
     params(
         ("share" = String, Path), ("schema" = String, Path), ("name" = String, Path),
         ("If-Match" = Option<String>, Header)
     ),
-    responses((status = 204, description = "Taken out"))
+    responses((status = 204, description = "Removed"))
 )]
 pub async fn delete_object(
     State(admin): State<Admin>,

@@ -32,16 +32,16 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
 }
 
 declared! {
-    /// A share; recipients see its identity, too.
+    /// A share: a bundle of objects that is granted as a whole. Recipients see its `id`, too.
     ShareView of ShareSpec, tagged "shares", listed at "/shares", each at "/shares/{share}" by "share";
-    /// Creates a share, or confirms that it is as described.
+    /// Creates a share, or confirms that it exists as described.
     put_share,
-    /// Answers a share.
+    /// Returns a share.
     get_share,
     /// Lists shares by name.
     list_shares,
     /// Changes a share.
     update_share,
-    /// Deletes a share that holds nothing and that nobody is granted.
+    /// Deletes a share that is empty and not granted to any recipient.
     delete_share
 }

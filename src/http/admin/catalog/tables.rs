@@ -38,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
             OpenApiRouter::new().routes(routes!(list_tables)).routes(routes!(get_table)),
         ))
         .merge(requiring(
-            Permission::ManageSharing,
+            Permission::ManageCatalog,
             OpenApiRouter::new().routes(routes!(put_table, update_table, delete_table)),
         ))
 }
@@ -46,42 +46,42 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
 /// A registered table.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TableView {
-    /// Its identity.
+    /// The table's id.
     pub id: Uuid,
-    /// Its dotted name.
+    /// The table's dotted name.
     pub name: String,
-    /// What was set of it.
+    /// The table's settings.
     #[serde(flatten)]
     pub spec: TableSpec,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Changes with every change; for `If-Match`.
+    /// Changes with every change of the table; send it as `If-Match` to change only what you have read.
     pub etag: String,
-    /// What its log says; only where the log was just opened.
+    /// What the table's Delta log says; only if the log was opened for this answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub delta: Option<DeltaView>,
 }
 
-/// What a table's log says.
+/// What a table's Delta log says.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeltaView {
-    /// The table id (`metaData.id`).
+    /// The Delta table id (`metaData.id`).
     pub id: String,
     /// The newest version.
     pub version: u64,
-    /// The reader features that its files need.
+    /// The reader features that a connector needs to read the files.
     pub reader_features: Vec<String>,
     /// The top-level columns.
     pub columns: Vec<ColumnView>,
-    /// The names of the columns that it is partitioned by.
+    /// The names of the columns by which the table is partitioned.
     pub partition_columns: Vec<String>,
     /// For each well-known connector `ok`, or why it cannot read the newest version.
     #[schema(example = json!({"pandas_parquet": "ok", "pandas_delta": "ok", "spark_parquet": "ok", "spark_delta": "ok"}))]
     pub clients: BTreeMap<&'static str, String>,
-    /// For each connector that needs a certain version to read the newest version, the oldest one.
+    /// The oldest version of each connector that can read the newest version, where a connector needs a certain one.
     #[schema(example = json!({"pandas_delta": "delta-sharing 1.1.0", "spark_delta": "delta-sharing-spark 3.1.0"}))]
     pub client_versions: BTreeMap<&'static str, String>,
 }
@@ -89,13 +89,13 @@ pub struct DeltaView {
 /// A top-level column.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ColumnView {
-    /// Its name.
+    /// The column's name.
     pub name: String,
-    /// Its type, in the notation of SQL engines.
+    /// The column's type, as SQL engines write it.
     #[serde(rename = "type")]
     #[schema(example = "decimal(10,2)")]
     pub data_type: String,
-    /// Whether it may hold nulls.
+    /// Whether the column may hold nulls.
     pub nullable: bool,
 }
 
@@ -142,14 +142,14 @@ impl From<OpenedTable> for TableView {
 
 /// Registers a table, or confirms that it is registered as described.
 ///
-/// Its log is opened once and what it says is answered. A location without a Delta log, or outside every configured
-/// storage, is 422.
+/// Opens the table's Delta log once and returns what it says. 422 if the location has no Delta log or is in no
+/// configured storage.
 #[utoipa::path(
     put, path = "/tables/{name}", tag = "tables",
-    params(("name" = String, Path, description = "A dotted name")), request_body = TableSpec,
+    params(("name" = String, Path, description = "The table's dotted name")), request_body = TableSpec,
     responses(
         (status = 201, description = "Registered", body = TableView),
-        (status = 200, description = "As described", body = TableView)
+        (status = 200, description = "Exists as described", body = TableView)
     )
 )]
 pub async fn put_table(
@@ -162,16 +162,18 @@ pub async fn put_table(
     Ok(Resource::put(put.map(TableView::from)))
 }
 
-/// Answers a registered table.
+/// Returns a registered table.
 #[utoipa::path(
-    get, path = "/tables/{name}", tag = "tables", params(("name" = String, Path, description = "A dotted name")),
+    get, path = "/tables/{name}", tag = "tables",
+    params(("name" = String, Path, description = "The table's dotted name")),
     responses((status = 200, body = TableView))
 )]
 pub async fn get_table(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<TableView>, Problem> {
-    Ok(Resource::found(admin.service.get_table(&name).await?.into()))
+    Ok(Resource::found(admin.service.get_table(&ctx, &name).await?.into()))
 }
 
 /// Lists registered tables by name.
@@ -180,18 +182,19 @@ pub async fn get_table(
 )]
 pub async fn list_tables(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<axum::Json<PageView<TableView>>, Problem> {
-    let page = admin.service.list_registered_tables(&page.into()).await?;
+    let page = admin.service.list_registered_tables(&ctx, &page.into()).await?;
     Ok(axum::Json(PageView::new(page, TableView::from)))
 }
 
 /// Changes a registered table.
 ///
-/// Another location is refused while the table is shared.
+/// 409 for another location while a share or a view uses the table.
 #[utoipa::path(
     patch, path = "/tables/{name}", tag = "tables",
-    params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
+    params(("name" = String, Path, description = "The table's dotted name"), ("If-Match" = Option<String>, Header)),
     request_body(content(
         (TableSpec = "application/merge-patch+json"),
         (TableSpec = "application/json")
@@ -209,11 +212,11 @@ pub async fn update_table(
     Ok(Resource::found(table.into()))
 }
 
-/// Forgets a registered table that is not shared; its data stays where it is.
+/// Removes the registration of a table that no share and no view uses; its data stays where it is.
 #[utoipa::path(
     delete, path = "/tables/{name}", tag = "tables",
-    params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
-    responses((status = 204, description = "Forgotten"))
+    params(("name" = String, Path, description = "The table's dotted name"), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "Removed"))
 )]
 pub async fn delete_table(
     State(admin): State<Admin>,

@@ -42,49 +42,47 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
             OpenApiRouter::new().routes(routes!(list_views)).routes(routes!(get_view)).routes(routes!(diff_view)),
         ))
         .merge(requiring(
-            Permission::ManageSharing,
-            OpenApiRouter::new()
-                .routes(routes!(put_view, update_view, delete_view))
-                .routes(routes!(publish_view))
-                .routes(routes!(preview_view)),
+            Permission::ManageCatalog,
+            OpenApiRouter::new().routes(routes!(put_view, update_view, delete_view)).routes(routes!(publish_view)),
         ))
+        .merge(requiring(Permission::PreviewData, OpenApiRouter::new().routes(routes!(preview_view))))
 }
 
-/// A view.
+/// A view: its draft and its published versions.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ViewResponse {
-    /// Its identity.
+    /// The view's id.
     pub id: Uuid,
-    /// Its dotted name.
+    /// The view's dotted name.
     pub name: String,
-    /// What was set of it; where nothing is being worked on, the columns, rows and layout of the newest version.
+    /// The view's settings: the draft, or without one the columns, rows and layout of the newest version.
     #[serde(flatten)]
     pub spec: ViewSpec,
-    /// Whether there is a draft that differs from the newest version.
+    /// Whether there is a draft: settings that differ from the newest version, or a view without any version.
     pub draft: bool,
-    /// Published versions, the newest first; at most a hundred.
+    /// The published versions, newest first; the newest hundred.
     pub versions: Vec<ViewVersionView>,
-    /// How far the copies are that recipients read; only where one view is asked for.
+    /// How many of the copies that recipients read are ready; only when one view is requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preparation: Vec<PreparationView>,
-    /// What is well formed, and may still not be meant: masks that show more of an age than HIPAA's safe harbor lets.
+    /// Masks that are valid but show more of an age than HIPAA's safe harbor allows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<ViewWarning>,
-    /// When it was created.
+    /// When the view was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When the view was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Changes with every change; for `If-Match`.
+    /// Changes with every change of the view; send it as `If-Match` to change only what you have read.
     pub etag: String,
 }
 
-/// Something about a view that an operator should know.
+/// A warning about a view.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ViewWarning {
-    /// The place as a path into the view.
+    /// The place in the view, as a path.
     #[schema(example = "columns[2].mask")]
     pub field: String,
-    /// What it is, and what to do about it.
+    /// What is wrong there, and what to do about it.
     pub message: String,
 }
 
@@ -94,35 +92,35 @@ impl From<view::Problem> for ViewWarning {
     }
 }
 
-/// A published version.
+/// A published version of a view.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ViewVersionView {
-    /// Its number; objects name it as `name@vN`.
+    /// The version's number; objects name the version as `name@vN`.
     pub version: i64,
-    /// The layout that it was published with.
+    /// The layout of its files.
     pub layout: Layout,
-    /// Who published it.
+    /// The operator that published it.
     pub published_by: String,
-    /// When.
+    /// When it was published.
     pub published_at: DateTime<Utc>,
 }
 
-/// How far the copies of some recipients are.
+/// How many copies of a version are ready for recipients with equal entitlements, who share them.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PreparationView {
     /// The view's version.
     pub version: i64,
-    /// The recipients, who have equal entitlements and share their copies.
+    /// The names of these recipients.
     pub recipients: Vec<String>,
     /// The newest version of the table that the view fits.
     pub table_version: u64,
-    /// The version that they are served; absent before the first is ready.
+    /// The version of the table that they are served now; null before the first is ready.
     pub served_version: Option<i64>,
-    /// How many files the newest version has for them.
+    /// How many files `table_version` has for them.
     pub files: usize,
-    /// How many of those are ready.
+    /// How many of these files are ready.
     pub ready: usize,
-    /// How many could not be made; `GET /copies?state=failed` says why.
+    /// How many of these files could not be made; `GET /copies?state=failed` says why.
     pub failed: usize,
 }
 
@@ -162,30 +160,30 @@ impl From<ViewDetail> for ViewResponse {
     }
 }
 
-/// How a view is published; `{}` where there is nothing to say.
+/// How to publish a view; `{}` if nothing needs acknowledging.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublishBody {
-    /// Partition columns of the table that the view hides or masks, and that the layout `source` tells of all the same:
-    /// each of its files holds the rows of one value.
+    /// Partition columns that the view hides or masks and that the layout `source` still reveals, because each file
+    /// holds the rows of one value. Publishing with that layout requires all of them here.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
     pub acknowledge: Option<List<Text>>,
 }
 
-/// What came of publishing.
+/// The version that was published.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PublishedView {
-    /// The newest version's number.
+    /// The version's number.
     pub version: i64,
-    /// How objects name it.
+    /// The name of the version, as objects use it.
     #[schema(example = "claims.claims_fraud@v1")]
     pub view: String,
-    /// How its rows lie in files.
+    /// The layout of its files.
     pub layout: Layout,
-    /// Who published it.
+    /// The operator that published it.
     pub published_by: String,
-    /// When.
+    /// When it was published.
     pub published_at: DateTime<Utc>,
 }
 
@@ -201,19 +199,20 @@ impl From<Published> for PublishedView {
     }
 }
 
-/// What is asked of a preview.
+/// What to preview.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreviewBody {
-    /// The recipient to see as.
+    /// The recipient to preview as, by name.
     #[schema(value_type = String)]
     pub recipient: Text,
-    /// The share that it would read through; only pseudonyms of a share's own depend on it.
+    /// The name of the share through which the recipient would read; matters only for pseudonyms with `per` set to
+    /// `share`.
     #[schema(value_type = Option<String>)]
     pub share: Option<Text>,
-    /// A published version; the draft where absent, or the newest version where there is no draft.
+    /// The number of a published version; by default the draft, or the newest version if there is no draft.
     pub version: Option<i64>,
-    /// At most so many rows.
+    /// The most rows to show.
     #[schema(minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<usize>,
 }
@@ -221,72 +220,75 @@ pub struct PreviewBody {
 /// What a recipient would read, as evidence.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PreviewView {
-    /// View, recipient, table and its version, the columns shown with their masks, the columns hidden, rows visible and
-    /// in all (null where counting took too long), and the rows as the recipient's connector would read them.
+    /// The view, recipient, table and table version; the columns shown with their masks, and the columns hidden; the
+    /// number of rows visible and in total (null if counting took too long); and the rows as the recipient would read
+    /// them.
     pub evidence: Map<String, Value>,
-    /// SHA-256 of the evidence in canonical JSON (RFC 8785), in hex.
+    /// SHA-256 of `evidence` as canonical JSON (RFC 8785), in hex.
     pub digest: String,
 }
 
-/// Which versions are compared.
+/// Which versions to compare.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DiffQuery {
-    /// The older version's number.
+    /// The number of the older version.
     pub from: i64,
-    /// The newer version's number.
+    /// The number of the newer version.
     pub to: i64,
-    /// The recipient whose rows are counted.
+    /// The name of a recipient whose visible rows are counted under both versions.
     pub recipient: Option<String>,
 }
 
 /// What changes for readers between two versions.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ViewDiffView {
-    /// The older version.
+    /// The number of the older version.
     pub from: i64,
-    /// The newer one.
+    /// The number of the newer version.
     pub to: i64,
-    /// Column by column, then the filter and the layout of files.
+    /// The differences: of columns, then of the row filter and of the layout.
     pub changes: Vec<ViewChangeView>,
-    /// What that means in rows for the recipient that was named; null where counting took too long.
+    /// How many rows the named recipient sees under each version; null if no recipient was named, or if counting took
+    /// too long.
     pub rows: Option<RowDiffView>,
 }
 
-/// One difference.
+/// One difference between two versions.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ViewChangeView {
-    /// `column`, `row_filter` or `layout`.
+    /// What differs: `column`, `row_filter` or `layout`.
     pub kind: &'static str,
-    /// The column's name.
+    /// The column's name; only for `column`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub column: Option<String>,
-    /// What it was; null where it is new.
+    /// The column, filter or layout of the older version; null if it has none.
     #[schema(value_type = Option<Value>)]
     pub before: Value,
-    /// What it is; null where it is gone.
+    /// The column, filter or layout of the newer version; null if it has none.
     #[schema(value_type = Option<Value>)]
     pub after: Value,
-    /// `discloses`, `hides` or `changes`.
+    /// What readers notice: `discloses` (they see more), `hides` (they see less) or `changes` (they see something
+    /// else).
     pub effect: &'static str,
 }
 
 /// How many rows a recipient sees under two versions.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RowDiffView {
-    /// The table's version that was counted.
+    /// The table version whose rows were counted.
     pub table_version: u64,
-    /// Rows in all.
+    /// All rows of the table.
     pub total: u64,
-    /// Rows seen under the older version.
+    /// Rows that the older version shows.
     pub before: u64,
-    /// Rows seen under the newer one.
+    /// Rows that the newer version shows.
     pub after: u64,
-    /// Rows seen under the newer one alone.
+    /// Rows that only the newer version shows.
     pub newly_visible: u64,
-    /// Rows seen under the older one alone.
+    /// Rows that only the older version shows.
     pub no_longer_visible: u64,
 }
 
@@ -347,14 +349,17 @@ fn word(effect: ColumnEffect) -> &'static str {
     }
 }
 
-/// Drafts a view, or confirms that it is as described.
+/// Drafts a view, or confirms that it exists as described.
 ///
-/// Everything is checked against the table's newest schema, and every problem is named with its place. A draft
-/// discloses nothing before it is published.
+/// The draft is checked against the table's newest schema, and 422 names every problem with its place. A draft
+/// discloses nothing until it is published.
 #[utoipa::path(
-    put, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "A dotted name")),
+    put, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "The view's dotted name")),
     request_body = ViewSpec,
-    responses((status = 201, description = "Drafted", body = ViewResponse), (status = 200, description = "As described", body = ViewResponse))
+    responses(
+        (status = 201, description = "Drafted", body = ViewResponse),
+        (status = 200, description = "Exists as described", body = ViewResponse)
+    )
 )]
 pub async fn put_view(
     State(admin): State<Admin>,
@@ -366,16 +371,17 @@ pub async fn put_view(
     Ok(Resource::put(put.map(ViewResponse::from)))
 }
 
-/// Answers a view, and how far the copies are that its recipients read.
+/// Returns a view, and how many of the copies that its recipients read are ready.
 #[utoipa::path(
-    get, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "A dotted name")),
+    get, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "The view's dotted name")),
     responses((status = 200, body = ViewResponse))
 )]
 pub async fn get_view(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<ViewResponse>, Problem> {
-    Ok(Resource::found(admin.service.get_view(&name).await?.into()))
+    Ok(Resource::found(admin.service.get_view(&ctx, &name).await?.into()))
 }
 
 /// Lists views by name.
@@ -384,16 +390,17 @@ pub async fn get_view(
 )]
 pub async fn list_views(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<ViewResponse>>, Problem> {
-    let page = admin.service.list_views(&page.into()).await?;
+    let page = admin.service.list_views(&ctx, &page.into()).await?;
     Ok(Json(PageView::new(page, ViewResponse::from)))
 }
 
-/// Changes the draft of a view's next version; what is published stays as it is.
+/// Changes the draft of a view's next version; published versions stay as they are.
 #[utoipa::path(
     patch, path = "/views/{name}", tag = "views",
-    params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
+    params(("name" = String, Path, description = "The view's dotted name"), ("If-Match" = Option<String>, Header)),
     request_body(content((ViewSpec = "application/merge-patch+json"), (ViewSpec = "application/json"))),
     responses((status = 200, body = ViewResponse))
 )]
@@ -408,11 +415,11 @@ pub async fn update_view(
     Ok(Resource::found(view.into()))
 }
 
-/// Forgets a view that no object shows; its copies are deleted.
+/// Deletes a view that no object shows; its copies are deleted, too.
 #[utoipa::path(
     delete, path = "/views/{name}", tag = "views",
-    params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
-    responses((status = 204, description = "Forgotten"))
+    params(("name" = String, Path, description = "The view's dotted name"), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "Deleted"))
 )]
 pub async fn delete_view(
     State(admin): State<Admin>,
@@ -426,14 +433,14 @@ pub async fn delete_view(
 
 /// Publishes the draft as the view's next version.
 ///
-/// Objects go on to show the version that they name. Where nothing has changed since the newest version, that one is
-/// answered. A layout that tells of a partition column which the view hides has to be acknowledged (422).
+/// Objects keep showing the version that they name. If nothing has changed, the newest version is returned. 422 if the
+/// layout reveals a partition column that the view hides or masks, until `acknowledge` names the column.
 #[utoipa::path(
     post, path = "/views/{name}/publish", tag = "views",
-    params(("name" = String, Path, description = "A dotted name")), request_body = PublishBody,
+    params(("name" = String, Path, description = "The view's dotted name")), request_body = PublishBody,
     responses(
         (status = 201, description = "Published", body = PublishedView),
-        (status = 200, description = "Nothing had changed", body = PublishedView)
+        (status = 200, description = "Nothing has changed; the newest version", body = PublishedView)
     )
 )]
 pub async fn publish_view(
@@ -450,10 +457,10 @@ pub async fn publish_view(
 
 /// Shows the rows that a recipient's connector would read.
 ///
-/// They are made by the same steps as the recipient's files. Recorded as an access to data.
+/// They are made in the same steps as the recipient's files. The preview is recorded as an access to data.
 #[utoipa::path(
     post, path = "/views/{name}/preview", tag = "views",
-    params(("name" = String, Path, description = "A dotted name")), request_body = PreviewBody,
+    params(("name" = String, Path, description = "The view's dotted name")), request_body = PreviewBody,
     responses((status = 200, body = PreviewView))
 )]
 pub async fn preview_view(
@@ -472,10 +479,10 @@ pub async fn preview_view(
     Ok(Json(PreviewView { evidence, digest }))
 }
 
-/// Compares two published versions: what readers newly see, and what they no longer do.
+/// Compares two published versions: what readers newly see, and what they no longer see.
 #[utoipa::path(
     get, path = "/views/{name}/diff", tag = "views",
-    params(("name" = String, Path, description = "A dotted name"), DiffQuery),
+    params(("name" = String, Path, description = "The view's dotted name"), DiffQuery),
     responses((status = 200, body = ViewDiffView))
 )]
 pub async fn diff_view(

@@ -19,8 +19,11 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     domain::{
         audit::Personal,
-        core::message::{echoed, quoted},
-        operators::{Permission, Role},
+        core::{
+            message::{echoed, quoted},
+            word::Words,
+        },
+        operators::Permission,
     },
     http::{
         admin::{Admin, unknown_method},
@@ -65,7 +68,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 
 /// Declares in the document the permission that every operation of `routes` requires; [`Routes`] are read from there.
 pub fn requiring(permission: Permission, mut routes: OpenApiRouter<Admin>) -> OpenApiRouter<Admin> {
-    let roles: Vec<&str> = permission.roles().iter().copied().map(Role::as_str).collect();
+    let roles: Vec<&str> = permission.role_words().collect();
     for item in routes.get_openapi_mut().paths.paths.values_mut() {
         for (_, operation) in operations(item) {
             let extensions = operation.extensions.get_or_insert_default();
@@ -81,8 +84,8 @@ pub fn add_dry_run(method: &Method, operation: &mut Operation) {
     if method == Method::GET {
         return;
     }
-    let description = "Whether everything is done but the keeping: all checks are made, nothing is kept, and the answer \
-                       (200 in the place of 201, with `x-weir-dry-run: true`) is what would be. A secret is never in it";
+    let description = "If true, a dry run: every check is made, but nothing is saved. The answer shows what the result \
+                       would be, with 200 instead of 201, the header `x-weir-dry-run: true`, and no secret";
     let parameter = ParameterBuilder::new()
         .name(DRY_RUN)
         .parameter_in(ParameterIn::Query)
@@ -206,9 +209,9 @@ fn marked(mut response: Response) -> Response {
     response
 }
 
-/// Lets operators pass that may do what they ask for, and records every use of their tokens as well as those who are
-/// none: what only reads leaves no event of its own, and neither does a change that was refused or that changed
-/// nothing.
+/// Lets operators pass that hold what they ask for, and records every use of their tokens as well as those who are none:
+/// what only reads leaves no event of its own, and neither does a change that was refused or that changed nothing. Whether
+/// it holds it of the thing that is asked for, the use case decides.
 pub async fn authenticate(
     State((admin, routes)): State<(Admin, Routes)>,
     mut request: Request,
@@ -244,13 +247,13 @@ pub async fn authenticate(
         Ok(context) => context,
         Err(error) => return Problem::from(error).into_response(),
     };
-    if asked.reads
-        && let Err(error) = service.record_reading(&context.actor, &asked).await
-    {
+    // Of whoever may read a part alone, it is known only afterwards whether that was asked for.
+    let is_known = asked.reads && context.sees_everything();
+    if is_known && let Err(error) = service.record_reading(&context.actor, &asked).await {
         return Problem::from(error).into_response();
     }
     request.extensions_mut().insert(context.clone());
-    let response = match (needed, queried) {
+    let mut response = match (needed, queried) {
         (Needed::NoMethod(allow), _) => {
             let mut response = unknown_method().await.into_response();
             response.headers_mut().insert(header::ALLOW, allow);
@@ -260,11 +263,19 @@ pub async fn authenticate(
         (_, Ok(Run::Dry)) => marked(next.run(request).await),
         (_, Ok(Run::Real)) => next.run(request).await,
     };
-    if asked.reads {
+    if is_known {
         return response;
     }
+    if !context.sees_everything()
+        && let Some(problem) = response.extensions_mut().get_mut::<Problem>()
+    {
+        problem.names_nothing = true;
+    }
     let recorded = match response.extensions().get::<Problem>() {
-        Some(problem) => service.record_refusal(&context.actor, &asked, problem.code.reason()).await,
+        Some(problem) if asked.reads && problem.code != ProblemCode::Forbidden => {
+            service.record_reading(&context.actor, &asked).await
+        }
+        Some(problem) => service.record_refusal(&context.actor, &asked, problem.reason()).await,
         // What was there already was shown.
         None if !context.event_flag.is_raised() => service.record_reading(&context.actor, &asked).await,
         None => Ok(()),

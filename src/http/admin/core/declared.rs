@@ -17,18 +17,18 @@ macro_rules! declared {
         $(#[$about])*
         #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
         pub struct $view {
-            /// Its identity.
+            /// Its id.
             pub id: uuid::Uuid,
             /// Its name.
             pub name: String,
-            /// What was set of it.
+            /// Its settings.
             #[serde(flatten)]
             pub spec: $spec,
             /// When it was created.
             pub created_at: chrono::DateTime<chrono::Utc>,
             /// When it was last changed.
             pub updated_at: chrono::DateTime<chrono::Utc>,
-            /// Changes with every change; for `If-Match`.
+            /// Changes with every change; send it as `If-Match` to change only what you have read.
             pub etag: String,
         }
 
@@ -56,7 +56,7 @@ macro_rules! declared {
             put, path = $one, tag = $tag, params(($parameter = String, Path)), request_body = $spec,
             responses(
                 (status = 201, description = "Created", body = $view),
-                (status = 200, description = "As described", body = $view)
+                (status = 200, description = "Exists as described", body = $view)
             )
         )]
         pub async fn $put(
@@ -75,9 +75,10 @@ macro_rules! declared {
         )]
         pub async fn $get(
             State(admin): State<Admin>,
+            Operator(ctx): Operator,
             AdminPath(name): AdminPath<String>,
         ) -> Result<Resource<$view>, Problem> {
-            Ok(Resource::found(admin.service.get_declared::<$spec>(&name).await?.into()))
+            Ok(Resource::found(admin.service.read_declared::<$spec>(&ctx, &name).await?.into()))
         }
 
         $(#[$list_about])*
@@ -86,9 +87,10 @@ macro_rules! declared {
         )]
         pub async fn $list(
             State(admin): State<Admin>,
+            Operator(ctx): Operator,
             AdminQuery(page): AdminQuery<PageQuery>,
         ) -> Result<Json<PageView<$view>>, Problem> {
-            let page = admin.service.list_declared::<$spec>(&page.into()).await?;
+            let page = admin.service.list_declared::<$spec>(&ctx, &page.into()).await?;
             Ok(Json(PageView::new(page, $view::from)))
         }
 

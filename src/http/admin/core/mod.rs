@@ -4,6 +4,7 @@ pub(super) mod auth;
 pub(super) mod declared;
 pub(super) mod docs;
 pub(super) mod extract;
+pub(super) mod jobs;
 pub(super) mod page;
 pub(super) mod problem;
 pub(super) mod resource;

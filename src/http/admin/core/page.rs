@@ -5,15 +5,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::service::core::page::{Page, PageRequest};
 
-/// Which page of a listing.
+/// Which page of a listing to return.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// At most so many items.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub max_results: Option<u32>,
-    /// The `next_page_token` of the page before.
+    /// The `next_page_token` of the previous page; absent for the first page.
     pub page_token: Option<String>,
 }
 
@@ -23,12 +23,12 @@ impl From<PageQuery> for PageRequest {
     }
 }
 
-/// One page of a listing, in its fixed order.
+/// One page of a listing, in a fixed order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PageView<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Asks for the next page; absent on the last one.
+    /// The `page_token` for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub next_page_token: Option<String>,

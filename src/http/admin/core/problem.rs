@@ -27,62 +27,62 @@ use crate::{
 /// How long a caller should wait before a retry after an outage.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
-/// The kinds of problems; scripts branch on them, so that the list is closed.
+/// The kinds of problems. The list is closed, so that scripts can rely on it.
 ///
 /// | code | status | meaning |
 /// |---|---|---|
-/// | `malformed_body` | 400 | the body is no JSON object |
+/// | `malformed_body` | 400 | the body is not a JSON object |
 /// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
 /// | `unauthenticated` | 401 | the operator token is missing or not valid |
-/// | `forbidden` | 403 | the operator's role may not do this; `detail` names the roles that may |
+/// | `forbidden` | 403 | the operator may not do this, or not to this; `detail` names the roles that may |
 /// | `not_found` | 404 | there is no such thing, or no such route |
 /// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
 /// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
 /// | `precondition_failed` | 412 | it was changed since it was read |
 /// | `body_too_slow` | 408 | the body did not arrive in time |
 /// | `body_too_large` | 413 | the body is too large |
-/// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
-/// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
-/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | what a table's files disclose is not acknowledged; `errors` names it all |
-/// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
+/// | `unsupported_media_type` | 415 | the media type of the body is not accepted here |
+/// | `invalid_input` | 422 | the input breaks a rule; `errors` names every field |
+/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | a disclosure of a table's files is not acknowledged; `errors` names each |
+/// | `table_not_servable` | 422 | the table cannot be read, or needs a feature that this server lacks |
 /// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
-/// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
+/// | `unavailable` | 503 | something that the server needs is unreachable; try again after `Retry-After` |
 /// | `internal` | 500 | a fault of the server |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
-    /// The body is no JSON.
+    /// The body is not a JSON object.
     MalformedBody,
     /// A query parameter, a header or the path cannot be accepted.
     InvalidParameter,
     /// The operator token is missing or not valid.
     Unauthenticated,
-    /// The operator's role may not do this; `detail` names the roles that may.
+    /// The operator may not do this, or not to this; `detail` names the roles that may.
     Forbidden,
-    /// There is no such thing, or no such route.
+    /// The thing or the route does not exist.
     NotFound,
-    /// The route knows other methods; `Allow` names them.
+    /// The route has other methods; `Allow` names them.
     MethodNotAllowed,
-    /// It clashes with what is there.
+    /// The request conflicts with what exists.
     Conflict,
-    /// It was changed since it was read.
+    /// The thing has changed since the etag in `If-Match`.
     PreconditionFailed,
     /// The body did not arrive in time.
     BodyTooSlow,
     /// The body is too large.
     BodyTooLarge,
-    /// The body is not of a type that is read here.
+    /// The media type of the body is not accepted here.
     UnsupportedMediaType,
-    /// The input breaks rules; `errors` names them all.
+    /// The input breaks a rule; `errors` names every field.
     InvalidInput,
-    /// What a table's files disclose is not acknowledged; `errors` names it all.
+    /// A disclosure of a table's files is not acknowledged; `errors` names each.
     #[serde(rename = "RAW_DISCLOSURE_UNACKNOWLEDGED")]
     RawDisclosureUnacknowledged,
-    /// The table cannot be read, or needs what this server cannot do.
+    /// The table cannot be read, or needs a feature that this server lacks.
     TableNotServable,
     /// Too many failed attempts from this address; try again after `Retry-After`.
     TooManyRequests,
-    /// Something is out of reach; try again after `Retry-After`.
+    /// Something that the server needs is unreachable; try again after `Retry-After`.
     Unavailable,
     /// A fault of the server.
     Internal,
@@ -125,7 +125,7 @@ impl ProblemCode {
     }
 
     /// Its name in the manner of the audit trail's reasons.
-    pub fn reason(self) -> String {
+    fn reason(self) -> String {
         let name = serde_json::to_value(self).ok();
         name.as_ref().and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase()
     }
@@ -153,12 +153,12 @@ impl ProblemCode {
     }
 }
 
-/// One field that cannot be accepted.
+/// A field that cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldProblem {
-    /// The field, dotted where nested.
+    /// The field, dotted if nested.
     pub field: String,
-    /// What is wrong with it and what to do.
+    /// What is wrong with the field, and what to do.
     pub message: String,
 }
 
@@ -168,19 +168,19 @@ pub struct ProblemView {
     /// Always `about:blank`; `code` tells problems apart.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The code's short text.
+    /// A short text for the code.
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// Tells problems apart.
+    /// The kind of problem, for programs.
     pub code: ProblemCode,
-    /// What is wrong and what to do next.
+    /// What is wrong, and what to do next.
     pub detail: String,
-    /// The fields that cannot be accepted, all of them.
+    /// Every field that cannot be accepted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldProblem>,
-    /// The request's id, under which the operator's log knows more.
+    /// The request's id; the server's log has more under it.
     pub request_id: String,
 }
 
@@ -191,12 +191,22 @@ pub struct Problem {
     detail: String,
     pub(in crate::http::admin) errors: Vec<FieldProblem>,
     cause: Option<Cause>,
+    /// Whether it is for somebody who may not see all that there is, so that it names nothing that was not asked for.
+    pub(super) names_nothing: bool,
 }
 
 impl Problem {
     /// Makes a problem without fields.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), cause: None, names_nothing: false }
+    }
+
+    /// Why, in the manner of the audit trail's reasons.
+    pub fn reason(&self) -> String {
+        match self.cause.as_ref().map(|Cause(error)| error.as_ref()) {
+            Some(ServiceError::Forbidden { reason, .. }) => (*reason).to_owned(),
+            _ => self.code.reason(),
+        }
     }
 
     /// Makes a problem about input that breaks rules.
@@ -272,11 +282,11 @@ pub async fn render(State(admin): State<Admin>, request: Request, next: Next) ->
 impl Problem {
     /// Adds what to do next if a thing was not found by its name.
     async fn directed(self, admin: &Admin) -> Self {
-        let Some(Cause(error)) = &self.cause else { return self };
+        let Some(Cause(error)) = self.cause.as_ref().filter(|_| !self.names_nothing) else { return self };
         let ServiceError::NotFound { kind, name } = error.as_ref() else { return self };
         let next = match (admin.service.suggest(kind, name).await, *kind) {
             (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, "share" | "table" | "view" | "recipient" | "operator") => {
+            (None, "share" | "table" | "view" | "recipient" | "operator" | "group") => {
                 format!("GET /{kind}s lists what there is")
             }
             (None, "object") => {
@@ -290,7 +300,7 @@ impl Problem {
 
     /// Writes the whole response.
     pub fn write(self, request_id: &str) -> Response {
-        let Self { code, detail, errors, cause } = self;
+        let Self { code, detail, errors, cause, .. } = self;
         let status = code.status();
         let view = ProblemView {
             kind: "about:blank",

@@ -15,6 +15,7 @@ use crate::{
         core::{
             auth::{Operator, requiring},
             extract::{AdminJson, AdminPath, AdminQuery},
+            jobs::RetryBody,
             page::PageView,
             problem::{Problem, ProblemCode},
         },
@@ -27,47 +28,47 @@ use crate::{
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(Permission::ReadAudit, OpenApiRouter::new().routes(routes!(list_notifications))))
-        .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(retry_notification))))
+        .merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(retry_notification))))
 }
 
-/// Which notifications are listed.
+/// Filters a listing of notifications.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct NotificationQuery {
-    /// `pending`, `delivered` or `dead`; all where absent.
+    /// Only notifications in this state: `pending`, `delivered` or `dead` (given up). All if absent.
     pub state: Option<String>,
-    /// At most so many items.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub max_results: Option<u32>,
-    /// The `next_page_token` of the page before.
+    /// The `next_page_token` of the previous page; absent for the first page.
     pub page_token: Option<String>,
 }
 
-/// A signal for one webhook.
+/// One signal on its way to one webhook.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NotificationView {
-    /// Its identity, which receivers get as `webhook-id`.
+    /// The notification's id; the receiver gets it as `webhook-id`.
     pub id: Uuid,
-    /// The webhook's name in the settings.
+    /// The webhook's name in the configuration.
     pub webhook: String,
-    /// What it is about.
+    /// The kind of signal.
     #[serde(rename = "type")]
     #[schema(example = "token.ending")]
-    pub kind: &'static str,
+    pub kind: String,
     /// `pending`, `delivered` or `dead`.
     pub state: &'static str,
-    /// How often it was sent since it was queued.
+    /// How often it was sent since it was last queued.
     pub attempts: i64,
-    /// When it was noticed.
+    /// When the signal was noticed.
     pub created_at: DateTime<Utc>,
-    /// When it is sent next; null where it is not.
+    /// When it will be sent next; null unless it is `pending`.
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// When it was delivered or given up.
     pub ended_at: Option<DateTime<Utc>>,
     /// Why the last attempt failed.
     pub failure: Option<String>,
-    /// The message.
+    /// The message that the webhook receives.
     #[schema(value_type = Object)]
     pub message: Value,
 }
@@ -78,7 +79,7 @@ impl From<Notification> for NotificationView {
         Self {
             id: notification.id,
             webhook: notification.webhook,
-            kind: notification.kind.as_str(),
+            kind: notification.kind,
             state: notification.state.as_str(),
             attempts: notification.attempts,
             created_at: notification.created_at,
@@ -90,14 +91,9 @@ impl From<Notification> for NotificationView {
     }
 }
 
-/// There is nothing to say about it; `{}`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RetryBody {}
-
 /// Lists notifications in the order of their making.
 ///
-/// Those that were delivered or given up are kept for 30 days.
+/// Notifications that were delivered or given up are kept for 30 days.
 #[utoipa::path(
     get, path = "/notifications", tag = "notifications", params(NotificationQuery),
     responses((status = 200, body = PageView<NotificationView>))
@@ -115,7 +111,7 @@ pub async fn list_notifications(
     Ok(Json(PageView::new(page, NotificationView::from)))
 }
 
-/// Queues a dead letter anew.
+/// Queues a notification that was given up again.
 #[utoipa::path(
     post, path = "/notifications/{id}/retry", tag = "notifications", params(("id" = Uuid, Path)),
     request_body = RetryBody, responses((status = 200, body = NotificationView))

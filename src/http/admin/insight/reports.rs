@@ -26,8 +26,9 @@ use crate::{
             text::Text,
         },
     },
+    render,
     service::{
-        core::page::PageRequest,
+        core::{error::ServiceError, page::PageRequest},
         insight::reports::{FiledReport, NewReport, ReportQuery},
     },
     store::{ReportState, StoredReport},
@@ -44,77 +45,77 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
                 .routes(routes!(get_report_file))
                 .routes(routes!(preview_report)),
         ))
-        .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(create_report))))
+        .merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(create_report))))
 }
 
 /// The content security policy of a report's page: its own styles, and nothing else.
 const PAGE_POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox");
 
-/// Which report is asked for.
+/// Which report to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportBody {
-    /// A month that is over; of one that is not, there is a preview.
+    /// A month that is over, as `YYYY-MM`. A month that is not over has a preview instead.
     #[schema(value_type = String, example = "2026-11")]
     pub month: Text,
-    /// The recipient that it is about, by name or id; all of them where absent.
+    /// The recipient to report on, by name or id; all recipients if absent.
     #[schema(value_type = Option<String>)]
     pub recipient: Option<Text>,
 }
 
-/// Which reports are listed.
+/// Filters a listing of reports.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ReportParameters {
-    /// Only those of this month.
+    /// Only reports of this month, as `YYYY-MM`.
     #[param(value_type = Option<String>, example = "2026-11")]
     pub month: Option<Text>,
-    /// Only those about the recipient of this name or id.
+    /// Only reports on this recipient, by name or id.
     #[param(value_type = Option<String>)]
     pub recipient: Option<Text>,
-    /// At most so many items.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub max_results: Option<u32>,
-    /// The `next_page_token` of the page before.
+    /// The `next_page_token` of the previous page; absent for the first page.
     pub page_token: Option<String>,
 }
 
 /// A file of a report.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReportFileView {
-    /// Its size.
+    /// The file's size in bytes.
     pub bytes: u64,
-    /// Its hash, in hex.
+    /// SHA-256 of the file, in hex.
     pub sha256: String,
 }
 
 /// A monthly report.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReportView {
-    /// Its identity.
+    /// The report's id.
     pub id: Uuid,
-    /// The month.
+    /// The month that it covers.
     #[schema(example = "2026-11")]
     pub month: String,
-    /// The recipient that it is about; null for all.
+    /// The id of the recipient that it is about; null for all recipients.
     pub recipient_id: Option<Uuid>,
-    /// Its name when the report was asked for.
+    /// The recipient's name when the report was requested; null for all recipients.
     pub recipient: Option<String>,
     /// `making`, `ready` or `failed`.
     pub state: &'static str,
-    /// Why it could not be made; asking for it again tries again.
+    /// Why the report could not be made; requesting it again tries again.
     pub failure: Option<String>,
-    /// Who asked for it.
+    /// Who requested the report.
     pub requested_by: String,
-    /// When.
+    /// When it was requested.
     pub requested_at: DateTime<Utc>,
-    /// When it was made.
+    /// When it was finished.
     pub ready_at: Option<DateTime<Utc>>,
-    /// The checkpoint that covers its events.
+    /// The sequence number of the checkpoint of the audit trail that covers the report's events.
     pub checkpoint_seq: Option<i64>,
-    /// Its files, by name, once it is ready; left out of listings.
+    /// The files by name, once the report is ready; absent in listings.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub files: Option<BTreeMap<&'static str, ReportFileView>>,
@@ -148,16 +149,16 @@ impl From<FiledReport> for ReportView {
     }
 }
 
-/// Makes a month's report, or answers the one that was made.
+/// Makes the report of a month, or returns it if it exists.
 ///
-/// What was made once stays as it is. Of a large month the report may still be being made: the state is `making` (202),
-/// and asking for it by its id says when it is `ready`.
+/// A report never changes once it is made. The report of a busy month may take longer: the answer is then 202 with the
+/// state `making`; get it by its id until it is `ready`.
 #[utoipa::path(
     post, path = "/reports", tag = "reports", request_body = ReportBody,
     responses(
-        (status = 200, description = "It was there", body = ReportView),
+        (status = 200, description = "It exists already", body = ReportView),
         (status = 201, description = "Made", body = ReportView),
-        (status = 202, description = "Being made", body = ReportView),
+        (status = 202, description = "It is being made", body = ReportView),
     )
 )]
 pub async fn create_report(
@@ -175,7 +176,7 @@ pub async fn create_report(
     Ok((status, Json(filed.into())))
 }
 
-/// Lists reports in the order in which they were asked for.
+/// Lists reports in the order in which they were requested.
 #[utoipa::path(
     get, path = "/reports", tag = "reports", params(ReportParameters),
     responses((status = 200, body = PageView<ReportView>))
@@ -190,7 +191,7 @@ pub async fn list_reports(
     Ok(Json(PageView::new(page, ReportView::from)))
 }
 
-/// Answers a report, and which files it has.
+/// Returns a report and the list of its files.
 #[utoipa::path(
     get, path = "/reports/{id}", tag = "reports", params(("id" = Uuid, Path)),
     responses((status = 200, body = ReportView))
@@ -202,9 +203,9 @@ pub async fn get_report(
     Ok(Json(admin.service.get_report(id).await?.into()))
 }
 
-/// Answers a file of a report, byte for byte as it was made.
+/// Returns a file of a report, byte for byte as it was made.
 ///
-/// `report.html`, `report.csv`, `report.json`, `manifest.json` or `manifest.sig`.
+/// One of `report.html`, `report.csv`, `report.json`, `manifest.json` and `manifest.sig`.
 #[utoipa::path(
     get, path = "/reports/{id}/{file}", tag = "reports", params(("id" = Uuid, Path), ("file" = String, Path)),
     responses((status = 200, content(
@@ -224,23 +225,23 @@ pub async fn get_report_file(
     Ok(answer(file, &format!("weir-{}", report.month), content))
 }
 
-/// Which month is previewed.
+/// Which month to preview.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PreviewParameters {
-    /// A month that is not over.
+    /// The current month, as `YYYY-MM`: one that has begun and is not over.
     #[param(value_type = String, example = "2026-11")]
     pub month: Text,
-    /// The recipient that it is about, by name or id; all of them where absent.
+    /// The recipient to report on, by name or id; all recipients if absent.
     #[param(value_type = Option<String>)]
     pub recipient: Option<Text>,
 }
 
-/// Answers a file of the report that a month would have, were it over now: a preview.
+/// Returns a file of the report of a month that is not over, as it would be now.
 ///
-/// `report.html`, `report.csv` or `report.json`, each marked as a preview. It is counted when it is asked for, kept
-/// nowhere, and signed by nobody.
+/// One of `report.html`, `report.csv` and `report.json`, marked as a preview. It is counted on request, and neither
+/// stored nor signed.
 #[utoipa::path(
     get, path = "/reports/preview/{file}", tag = "reports", params(("file" = String, Path), PreviewParameters),
     responses((status = 200, content((String = "text/html"), (String = "text/csv"), (String = "application/json"))))
@@ -257,11 +258,7 @@ pub async fn preview_report(
     let file = ReportFile::parse(&file).filter(|file| ReportFile::LISTED.contains(file)).ok_or_else(unknown)?;
     let asked = NewReport { month: query.month.0, recipient: query.recipient.map(|text| text.0) };
     let report = admin.service.preview_report(&asked).await?;
-    let content = match file {
-        ReportFile::Html => report.html(),
-        ReportFile::Csv => report.csv(),
-        _ => report.json(),
-    };
+    let content = render::report::file(&report, file).map_err(ServiceError::internal)?;
     Ok(answer(file, &format!("weir-{}-preview", report.month), content.into_bytes()))
 }
 

@@ -28,51 +28,52 @@ use super::{
 /// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
-        .merge(requiring(Permission::ReadSharing, OpenApiRouter::new().routes(routes!(list_copies))))
-        .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(reconcile_copies))))
+        .merge(requiring(Permission::ReadRecipients, OpenApiRouter::new().routes(routes!(list_copies))))
+        .merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(reconcile_copies))))
 }
 
-/// Which copies are listed.
+/// Filters a listing of copies.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct CopyQuery {
-    /// Only those of this view.
+    /// Only copies of this view, by name or id.
     pub view: Option<String>,
-    /// `making`, `ready`, `failed`, `draining` or `deleted`; all but the deleted where absent.
+    /// Only copies in this state: `making`, `ready`, `failed`, `draining` or `deleted`. All except `deleted` if absent.
     pub state: Option<String>,
-    /// At most so many items.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub max_results: Option<u32>,
-    /// The `next_page_token` of the page before.
+    /// The `next_page_token` of the previous page; absent for the first page.
     pub page_token: Option<String>,
 }
 
-/// A governed file that the server wrote, or a source file that it found to hold no more than a view shows.
+/// A copy: a file that the server made for a view, or a source file that holds no more than the view shows.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CopyView {
-    /// Its identity.
+    /// The copy's id.
     pub id: Uuid,
-    /// `file`, or `source` for a source file that is handed out itself.
+    /// `file` for a file that the server wrote, `source` for a source file that is handed out itself.
     pub kind: &'static str,
     /// The view and its version.
     #[schema(example = "claims.claims_fraud@v1")]
     pub view: String,
-    /// The source file, as its table's log names it.
+    /// The source file, as the table's log names it.
     pub source: String,
-    /// Where it lies below the place of copies; a source file's path in its own store.
+    /// The file's path below `views.root`; for a source file, its path in its own store.
     pub object_key: String,
-    /// The recipients that it was made for; those with equal entitlements share one.
+    /// The recipients for whom it was made. Recipients with equal entitlements share a copy.
     pub recipients: Vec<String>,
-    /// `making`, `ready`, `failed`, `draining` or `deleted`.
+    /// `making`, `ready`, `failed`, `draining` (deleted once the last URL to it has expired) or `deleted`.
     pub state: &'static str,
-    /// Its size; 0 where no row is shown and nothing was written, and that of its sources while it is being made.
+    /// The copy's size in bytes: 0 if it has no rows and was not written; the size of its sources while it is being
+    /// made.
     pub bytes: u64,
-    /// Its rows.
+    /// The number of rows.
     pub rows: u64,
-    /// When it was begun.
+    /// When making it began.
     pub created_at: DateTime<Utc>,
-    /// When it goes if nobody asks any more, or went.
+    /// When it will be deleted if no recipient reads it before, or when it was deleted.
     pub expires_at: DateTime<Utc>,
     /// Why it could not be made.
     pub failure: Option<String>,
@@ -97,19 +98,19 @@ impl From<ListedCopy> for CopyView {
     }
 }
 
-/// There is nothing to say about it; `{}`.
+/// An empty object, `{}`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReconcileBody {}
 
-/// What the register and the store do not agree about.
+/// How the register of copies and the store differ.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReconciledView {
-    /// How many copies of the register were looked for.
+    /// The number of ready copies in the register that were checked.
     pub copies: u64,
-    /// Objects that no row of the register names, the first thousand; they are left where they are.
+    /// Objects in the store that the register does not name, at most a thousand; they are left in place.
     pub orphans: Vec<String>,
-    /// Copies whose object is gone; they are made anew when they are needed.
+    /// The ids of copies whose file is gone, at most a thousand; they are made again when they are needed.
     pub missing: Vec<Uuid>,
 }
 
@@ -119,7 +120,7 @@ impl From<Reconciled> for ReconciledView {
     }
 }
 
-/// Lists copies in the order of their making.
+/// Lists copies in the order of their creation.
 #[utoipa::path(
     get, path = "/copies", tag = "copies", params(CopyQuery), responses((status = 200, body = PageView<CopyView>))
 )]
@@ -139,9 +140,9 @@ pub async fn list_copies(
     Ok(Json(PageView::new(page, CopyView::from)))
 }
 
-/// Compares the register with the store, and answers what they do not agree about.
+/// Compares the register of copies with the store, and returns the differences.
 ///
-/// Also done once a day, and told by metrics.
+/// The server does the same once a day and reports the result in its metrics.
 #[utoipa::path(
     post, path = "/copies/reconcile", tag = "copies", request_body = ReconcileBody,
     responses((status = 200, body = ReconciledView))

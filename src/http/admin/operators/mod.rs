@@ -1,5 +1,8 @@
 //! Operators, their tokens, and who the caller is.
 
+mod groups;
+mod identities;
+
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,7 +11,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    domain::operators::{Operator, OperatorSpec, OperatorToken, OperatorTokenState, Permission, Role},
+    domain::{
+        core::word::AsWritten,
+        operators::{Operator, OperatorSpec, OperatorToken, OperatorTokenState, Permission, Role, principal::Binding},
+    },
     service::{
         core::{context::OperatorContext, precondition::etag},
         operators::sign_in::Credential,
@@ -38,6 +44,8 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
                 .routes(routes!(get_operator))
                 .routes(routes!(list_operator_tokens)),
         ))
+        .merge(groups::routes())
+        .merge(identities::routes())
         .merge(requiring(
             Permission::ManageOperators,
             OpenApiRouter::new()
@@ -49,23 +57,23 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         ))
 }
 
-/// An operator.
+/// An operator: a person or machine that uses the admin API.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OperatorView {
-    /// Its identity; what it does is recorded under it.
+    /// The operator's id; audit events have it as `actor.id`.
     pub id: Uuid,
-    /// Its name.
+    /// The operator's name.
     pub name: String,
-    /// What was set of it.
+    /// The operator's settings.
     #[serde(flatten)]
     pub spec: OperatorSpec,
-    /// Since when it is refused, if it is.
+    /// When the operator was disabled, and refused from then on; null if it is enabled.
     pub disabled_at: Option<DateTime<Utc>>,
-    /// When it was created.
+    /// When the operator was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When the operator was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Changes with every change; for `If-Match`.
+    /// Changes with every change of the operator; send it as `If-Match` to change only what you have read.
     pub etag: String,
 }
 
@@ -89,28 +97,29 @@ impl From<Operator> for OperatorView {
     }
 }
 
-/// A token of an operator that is asked for.
+/// A token to issue to an operator.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorTokenBody {
-    /// How long it lives; as configured where absent.
+    /// How long the token lives. Default `operators.token_default_seconds` (30 days unless configured otherwise), at
+    /// most `operators.token_max_seconds`.
     #[schema(minimum = 1)]
     pub expires_in_seconds: Option<u64>,
 }
 
-/// A token of an operator, without the token itself.
+/// A token of an operator, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OperatorTokenView {
-    /// Its identity; in audit events as `actor.token_id`.
+    /// The token's id; audit events have it as `actor.token_id`.
     pub id: Uuid,
-    /// Where it stands.
+    /// `active`, `expired` or `revoked`.
     #[schema(value_type = String, example = "active")]
     pub state: OperatorTokenState,
-    /// When it was issued.
+    /// When the token was issued.
     pub created_at: DateTime<Utc>,
-    /// When it ends by itself.
+    /// When the token expires.
     pub expires_at: DateTime<Utc>,
-    /// When it was revoked.
+    /// When the token was revoked; null if it was not.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -126,47 +135,52 @@ impl OperatorTokenView {
     }
 }
 
-/// A token of an operator that was just issued; the only answer that ever shows it.
+/// A token that was just issued to an operator. No other answer ever shows it.
 #[derive(Serialize, ToSchema)]
 pub struct IssuedOperatorTokenView {
-    /// Its identity.
+    /// The token's id.
     pub id: Uuid,
-    /// When it ends by itself.
+    /// When the token expires.
     pub expires_at: DateTime<Utc>,
-    /// The token itself.
+    /// The token's secret.
     pub token: String,
 }
 
-/// The operator that called.
+/// The operator that made this request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WhoamiView {
-    /// Its identity; null for the bootstrap token.
+    /// The operator's id; null for the bootstrap token.
     pub id: Option<Uuid>,
-    /// Its name.
+    /// The operator's name.
     pub name: String,
-    /// What it is there for.
-    pub role: Option<Role>,
+    /// What it is there for; of several roles, the one that may most.
+    #[schema(value_type = Option<Role>)]
+    pub role: Option<AsWritten<Role>>,
+    /// Its roles, and where each counts.
+    pub bindings: Vec<Binding>,
     /// When the token that was sent ends by itself; null for the bootstrap token.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Tells who the operator token belongs to.
+/// Returns the operator that the token belongs to.
 #[utoipa::path(get, path = "/whoami", tag = "operators", responses((status = 200, body = WhoamiView)))]
 pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
     let expires_at = match ctx.credential {
         Credential::Token { expires_at, .. } | Credential::Identity { expires_at, .. } => Some(expires_at),
         Credential::Bootstrap | Credential::System => None,
     };
-    Json(WhoamiView { id: ctx.actor.id, name: ctx.operator_name(), role: ctx.actor.role, expires_at })
+    let (name, bindings) = (ctx.operator_name(), ctx.principal.bindings);
+    Json(WhoamiView { id: ctx.actor.id, name, role: ctx.actor.role, bindings, expires_at })
 }
 
-/// Creates an operator, or confirms that it is as described. It can do nothing before it has a token.
+/// Creates an operator, or confirms that it exists as described. A new operator needs a token before it can do
+/// anything.
 #[utoipa::path(
     put, path = "/operators/{operator}", tag = "operators", params(("operator" = String, Path)),
     request_body = OperatorSpec,
     responses(
         (status = 201, description = "Created", body = OperatorView),
-        (status = 200, description = "As described", body = OperatorView)
+        (status = 200, description = "Exists as described", body = OperatorView)
     )
 )]
 pub async fn put_operator(
@@ -179,7 +193,7 @@ pub async fn put_operator(
     Ok(Resource::put(put.map(OperatorView::from)))
 }
 
-/// Answers an operator.
+/// Returns an operator.
 #[utoipa::path(
     get, path = "/operators/{operator}", tag = "operators", params(("operator" = String, Path)),
     responses((status = 200, body = OperatorView))
@@ -206,7 +220,7 @@ pub async fn list_operators(
 
 /// Changes an operator.
 ///
-/// 409 where it is the last enabled admin and would be none.
+/// 409 if it is an admin that would no longer be one, and no other enabled admin has a valid token.
 #[utoipa::path(
     patch, path = "/operators/{operator}", tag = "operators",
     params(("operator" = String, Path), ("If-Match" = Option<String>, Header)),
@@ -224,9 +238,9 @@ pub async fn update_operator(
     Ok(Resource::found(operator.into()))
 }
 
-/// Deletes an operator with its tokens; what it did stays on record.
+/// Deletes an operator and its tokens; what it did stays in the audit trail.
 ///
-/// 409 where it is the last enabled admin.
+/// 409 if it is an enabled admin, and no other one has a valid token.
 #[utoipa::path(
     delete, path = "/operators/{operator}", tag = "operators",
     params(("operator" = String, Path), ("If-Match" = Option<String>, Header)),
@@ -242,9 +256,9 @@ pub async fn delete_operator(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Refuses an operator everything until it is enabled.
+/// Disables an operator: it is refused everything until it is enabled.
 ///
-/// 409 where it is the last enabled admin.
+/// 409 if it is an admin, and no other enabled admin has a valid token.
 #[utoipa::path(
     post, path = "/operators/{operator}/disable", tag = "operators", params(("operator" = String, Path)),
     request_body = ReasonBody, responses((status = 200, body = OperatorView))
@@ -258,7 +272,7 @@ pub async fn disable_operator(
     Ok(Resource::found(admin.service.disable_operator(&ctx, &name, &body.reason.0).await?.into()))
 }
 
-/// Lets a disabled operator in again, with the tokens that have not ended.
+/// Enables a disabled operator; its tokens that have not ended work again.
 #[utoipa::path(
     post, path = "/operators/{operator}/enable", tag = "operators", params(("operator" = String, Path)),
     request_body = ReasonBody, responses((status = 200, body = OperatorView))
@@ -274,12 +288,13 @@ pub async fn enable_operator(
 
 /// Issues a token to an operator.
 ///
-/// Honours `Idempotency-Key`; a replay is 409 and names the token, because a token is shown once.
+/// An operator has at most ten valid tokens. With an `Idempotency-Key`, a repeated request is 409 and names the token,
+/// because a token is shown only once.
 #[utoipa::path(
     post, path = "/operators/{operator}/tokens", tag = "operators",
     params(("operator" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = OperatorTokenBody,
-    responses((status = 201, description = "Issued; the token is shown once", body = IssuedOperatorTokenView))
+    responses((status = 201, description = "Issued; no other answer shows the token", body = IssuedOperatorTokenView))
 )]
 pub async fn issue_operator_token(
     State(admin): State<Admin>,
@@ -297,7 +312,7 @@ pub async fn issue_operator_token(
     Ok((StatusCode::CREATED, Json(view)))
 }
 
-/// Lists an operator's tokens by their creation.
+/// Lists an operator's tokens in the order of their creation.
 #[utoipa::path(
     get, path = "/operators/{operator}/tokens", tag = "operators", params(("operator" = String, Path), PageQuery),
     responses((status = 200, body = PageView<OperatorTokenView>))
@@ -311,7 +326,7 @@ pub async fn list_operator_tokens(
     Ok(Json(PageView::new(page, |token| OperatorTokenView::new(token, admin.service.clock.now()))))
 }
 
-/// Ends an operator's token now.
+/// Revokes an operator's token now.
 #[utoipa::path(
     post, path = "/operators/{operator}/tokens/{id}/revoke", tag = "operators",
     params(("operator" = String, Path), ("id" = Uuid, Path)), request_body = RevokeBody,

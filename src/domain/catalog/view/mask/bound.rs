@@ -1,4 +1,4 @@
-//! Masks at work: with keys and day at hand, cell by cell.
+//! Applies masks cell by cell, once keys and day are known.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use super::{
     Cell, DateUnit, LowZips, Mask, Overflow, PseudonymKeys, REDACTED, bounds, constant, pseudonym::Pseudonyms,
 };
 
-/// What shows of a ZIP code that must not.
+/// The text shown for a ZIP code that must stay hidden.
 const NO_ZIP: &str = "000";
 
 /// A mask with its keys and its day, ready for the cells of one column.
@@ -37,10 +37,10 @@ enum Bound {
     },
     DateTrunc {
         unit: DateUnit,
-        /// The earliest day that shows.
+        /// The earliest day that may be shown.
         earliest: i64,
     },
-    /// The earliest year that shows.
+    /// Shows the year, but none before `earliest`.
     Year {
         earliest: i64,
     },
@@ -48,7 +48,7 @@ enum Bound {
     AgeCap {
         cap: i64,
     },
-    /// One label more than bounds.
+    /// Has one label more than bounds.
     Bucket {
         bounds: Vec<Value>,
         labels: Vec<String>,
@@ -62,7 +62,7 @@ impl std::fmt::Debug for BoundMask {
 }
 
 impl BoundMask {
-    /// The mask at work over `input`, which it fits.
+    /// Prepares a mask for cells of type `input`, which it must fit.
     pub(super) fn new(mask: &Mask, input: &DataType, keys: &PseudonymKeys, today: NaiveDate) -> Result<Self, String> {
         let primitive = match (mask, input.primitive()) {
             (Mask::Null, _) => return Ok(Self(Bound::Null)),
@@ -94,7 +94,7 @@ impl BoundMask {
         }))
     }
 
-    /// The same with these ZIP prefixes for the published ones.
+    /// Replaces the published ZIP prefixes with these.
     #[must_use]
     pub fn with_zips(self, zips: &LowZips) -> Self {
         match self.0 {
@@ -103,7 +103,7 @@ impl BoundMask {
         }
     }
 
-    /// The cell that is shown in the place of `cell`.
+    /// Masks one cell.
     pub fn apply<'a>(&'a self, cell: Cell<'a>) -> Result<Cell<'a>, Overflow> {
         match (&self.0, cell) {
             (Bound::Null, _) => Ok(Cell::Null),
@@ -119,7 +119,7 @@ impl BoundMask {
             }
             (Bound::DateTrunc { unit, earliest }, Cell::Timestamp(micros)) => {
                 let first = truncated(micros, *unit);
-                // Where no age is capped, no instant is too early.
+                // Without an age cap no instant is too early.
                 first.map(|first| Cell::Timestamp(first.max(earliest.saturating_mul(DAY))))
             }
             (Bound::Year { earliest }, Cell::Date(days)) => Ok(year(days.into(), *earliest)),
@@ -133,7 +133,7 @@ impl BoundMask {
                 }
             }
             (Bound::Bucket { bounds, labels }, cell) => bucket(&cell, bounds, labels),
-            // A value of another type than the column's.
+            // The cell is not of the column's type.
             (
                 Bound::Partial { .. }
                 | Bound::DateTrunc { .. }
@@ -180,7 +180,8 @@ fn year(days: i64, earliest: i64) -> Cell<'static> {
     Cell::Integer(year.max(earliest))
 }
 
-/// Five digits, or nine with or without a hyphen behind the fifth; blanks around them do not count.
+/// Masks a ZIP code, which has five digits, or nine with or without a hyphen after the fifth; blanks around it are
+/// ignored.
 fn zip3<'a>(text: Cow<'a, str>, low: &LowZips) -> Cow<'a, str> {
     let code = text.trim_ascii();
     let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());

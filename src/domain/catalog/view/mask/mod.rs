@@ -1,7 +1,8 @@
-//! Masks: what is done to a column's values before a recipient sees them. Pure, typed and deterministic.
+//! Masks: pure, typed, deterministic functions that change a column's values before a recipient sees them.
 //!
-//! Lives here: what masks there are, what they fit, and their JSON; [`bound`] applies them, [`pseudonym`] has the keys.
-//! What every mask makes of what is in `docs/mask-vectors.json`, which the tests read.
+//! This module says which masks there are, which types they fit, and how JSON writes them; [`bound`] applies them,
+//! [`pseudonym`] derives the keys. The expected result of every mask is in `docs/mask-vectors.json`, which the tests
+//! read.
 
 mod bound;
 mod pseudonym;
@@ -21,7 +22,7 @@ use crate::domain::catalog::schema::{DataType, Primitive};
 
 use super::value::{Value, integer_range};
 
-/// The text that stands for what is redacted.
+/// The text shown for redacted values.
 pub const REDACTED: &str = "REDACTED";
 
 /// The longest domain of pseudonyms, in characters.
@@ -30,27 +31,27 @@ const MAX_DOMAIN: usize = 64;
 const MAX_CONSTANT: usize = 1_000;
 /// The most bounds of buckets.
 const MAX_BOUNDS: usize = 200;
-/// The oldest age that may show (45 CFR 164.514(b)(2)(i)(C)): what `age_cap` and dates of birth are capped at where
-/// nothing else is said.
+/// The oldest age that may be shown (45 CFR 164.514(b)(2)(i)(C)): the default cap of `age_cap` and of dates of birth.
 pub(super) const OLDEST_AGE: u16 = 89;
-/// The ages that dates may be capped at.
+/// The highest age at which dates may be capped.
 const MAX_CAP_AGE: u16 = 200;
 
-/// What is done to a column's values. NULL stays NULL under every mask but those that say otherwise.
+/// What is done to a column's values. NULL stays NULL under every mask that does not say otherwise.
 ///
-/// In JSON the name alone (`"redact"`), or the name with arguments (`{"hash": {"domain": "member"}}`).
+/// JSON writes the name alone (`"redact"`), or the name with arguments (`{"hash": {"domain": "member"}}`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Mask {
-    /// Every value is NULL; the type stays.
+    /// Shows NULL for every value; the type stays.
     Null,
-    /// Every value is the text `REDACTED`, whatever was there; a string. NULL too, unless `keep_nulls`.
+    /// Shows the text `REDACTED` for every value; the type becomes string. NULL too becomes `REDACTED`, unless
+    /// `keep_nulls`.
     Redact {
         /// Whether NULL stays NULL.
         #[serde(default, skip_serializing_if = "is_default")]
         keep_nulls: bool,
     },
-    /// Every value is this one, of the column's type. NULL too, unless `keep_nulls`.
+    /// Shows one constant of the column's type for every value. NULL too becomes the constant, unless `keep_nulls`.
     Constant {
         /// The value, as JSON writes it.
         value: Json,
@@ -58,17 +59,17 @@ pub enum Mask {
         #[serde(default, skip_serializing_if = "is_default")]
         keep_nulls: bool,
     },
-    /// A pseudonym: the same value gives the same text, and nobody without the key can go back (`pseudonym.rs` says how
-    /// it is made).
+    /// Shows a pseudonym: the same value always gives the same text, which cannot be reversed without the key
+    /// (`pseudonym.rs` says how it is made).
     Hash {
-        /// What kind of thing is named; columns of one domain share their pseudonyms.
+        /// The kind of thing that the values name; columns of the same domain share their pseudonyms.
         domain: String,
-        /// Within what pseudonyms are the same.
+        /// The range within which equal values have equal pseudonyms.
         #[serde(default)]
         per: Scope,
     },
-    /// The first and last characters (Unicode scalar values) of a text, the rest as one `*` each; a text of at most
-    /// `first + last + 2` characters is redacted as a whole.
+    /// Shows the first and last characters (Unicode scalar values) of a text, and one `*` for each of the others. A
+    /// text of at most `first + last + 2` characters is redacted entirely.
     Partial {
         /// Characters kept at the beginning.
         #[serde(default)]
@@ -77,89 +78,89 @@ pub enum Mask {
         #[serde(default)]
         last: u8,
     },
-    /// A date or timestamp cut to the beginning of its unit, in UTC; dates of birth capped as by `year_only`, at the first
-    /// day of the year at the cap.
+    /// Shows a date or timestamp cut to the start of its unit, in UTC. Dates of birth are capped as by `year_only`, at
+    /// the first day of the cap's year.
     DateTrunc {
         /// The unit.
         unit: DateUnit,
-        /// What the column dates.
+        /// The kind of date in the column.
         #[serde(default, skip_serializing_if = "is_default")]
         date_of: Option<DateOf>,
-        /// The oldest age that shows; what has one is a date of birth.
+        /// The oldest age that may be shown; setting it makes the column a date of birth.
         #[serde(default, skip_serializing_if = "is_default")]
         cap_age: Option<u16>,
     },
-    /// The year of a date or timestamp, as an integer. Of dates of birth, years longer ago than `cap_age` (89) years before
-    /// the year of `today` are given as the year at the cap.
+    /// Shows the year of a date or timestamp as an integer. For dates of birth, a year earlier than the current year
+    /// minus `cap_age` (by default 89) is shown as that earliest year.
     YearOnly {
-        /// What the column dates.
+        /// The kind of date in the column.
         #[serde(default, skip_serializing_if = "is_default")]
         date_of: Option<DateOf>,
-        /// The oldest age that shows; what has one is a date of birth.
+        /// The oldest age that may be shown; setting it makes the column a date of birth.
         #[serde(default, skip_serializing_if = "is_default")]
         cap_age: Option<u16>,
     },
-    /// The first three digits of a US ZIP code; `000` for the prefixes with few inhabitants (HIPAA, 45 CFR
-    /// 164.514(b)(2)(i)(B), see [`LowZips`]) and for what is no ZIP code.
+    /// Shows the first three digits of a US ZIP code, or `000` if the prefix has few inhabitants (HIPAA, 45 CFR
+    /// 164.514(b)(2)(i)(B), see [`LowZips`]) or the text is not a ZIP code.
     Zip3,
-    /// Integers above `cap` are given as `cap + 1`: ages over 89 as 90.
+    /// Shows integers above `cap` as `cap + 1`: ages over 89 as 90.
     AgeCap {
-        /// The largest that shows.
+        /// The largest number that is shown as it is.
         #[serde(default = "default_age_cap")]
         cap: i64,
     },
-    /// The range that a number lies in, as text: `[0, 10)`; below the first bound `< 0`, from the last on `>= 100`;
-    /// what is no number is `NaN`.
+    /// Shows the range that contains a number, as text: `[0, 10)`; `< 0` below the first bound, `>= 100` from the last
+    /// bound on, and `NaN` for NaN.
     Bucket {
         /// The bounds, ascending, at least one.
         bounds: Vec<Json>,
     },
 }
 
-/// Within what pseudonyms are the same.
+/// Where a value has the same pseudonym.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// One recipient's own: two partners cannot join their copies.
+    /// In everything that one recipient reads, so that two recipients cannot join their data.
     #[default]
     Recipient,
-    /// One share's: its recipients can.
+    /// In everything that one share shows, so that its recipients can join their data.
     Share,
-    /// Everybody's.
+    /// Everywhere.
     Global,
 }
 
-/// What a column of dates tells of a person: whether a year in it tells an age.
+/// What a column of dates says about a person, and so whether a year in it reveals an age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DateOf {
-    /// When the person was born: old ages are capped.
+    /// The date of birth: old ages are capped.
     Birth,
-    /// When something was done: a service, an admission. Never capped.
+    /// The date of an event, such as a service or an admission: never capped.
     Event,
 }
 
-/// What dates are cut to.
+/// The unit to whose beginning dates are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DateUnit {
-    /// 1 January.
+    /// The first day of the year.
     Year,
     /// The first day of January, April, July or October.
     Quarter,
-    /// The first of the month.
+    /// The first day of the month.
     Month,
     /// Monday.
     Week,
-    /// Midnight.
+    /// Midnight; of timestamps only.
     Day,
     /// The full hour; of timestamps only.
     Hour,
 }
 
-/// One value on its way through a mask.
+/// One value, before or after a mask.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell<'a> {
     /// NULL, of any type.
@@ -182,15 +183,17 @@ pub enum Cell<'a> {
     Timestamp(i64),
 }
 
-/// A result that its type cannot hold, or a value that is not of the column's type. Says nothing of the value.
+/// The error for a result that does not fit its type, or a value that is not of the column's type. Says nothing about
+/// the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a mask's result does not fit its type")]
 pub struct Overflow;
 
 impl Mask {
-    /// The type of what it makes of `input`; or why it does not fit there, in words for operators.
+    /// The type of the masked values of a column of type `input`; the error says, in words for operators, why the mask
+    /// does not fit.
     ///
-    /// Every mask takes single values only, but `null`, which takes anything.
+    /// Every mask takes only single values, except `null`, which takes anything.
     pub fn output_type(&self, input: &DataType) -> Result<DataType, String> {
         if matches!(self, Self::Null) {
             return Ok(input.clone());
@@ -256,7 +259,7 @@ impl Mask {
         if fits { Ok(()) } else { Err(format!("`{}` masks {what}, and this is {primitive}", self.name())) }
     }
 
-    /// Whether what it makes of a column that may hold NULL, or may not, may be NULL.
+    /// Whether the masked values may be NULL, given whether the column may.
     pub fn output_nullable(&self, input_nullable: bool) -> bool {
         match self {
             Self::Null => true,
@@ -271,14 +274,14 @@ impl Mask {
         }
     }
 
-    /// The mask for the cells of a column of type `input`, with these keys on this day (UTC); or why it does not fit
-    /// there, as [`Self::output_type`] says.
+    /// Prepares the mask for a column of type `input`, with these keys and this day (UTC); the error is that of
+    /// [`Self::output_type`].
     pub fn bind(&self, input: &DataType, keys: &PseudonymKeys, today: NaiveDate) -> Result<BoundMask, String> {
         self.output_type(input)?;
         BoundMask::new(self, input, keys, today)
     }
 
-    /// Within what its results are the same, where they are not the same for everybody.
+    /// The scope of its results, if equal values do not give everybody equal results.
     pub fn scope(&self) -> Option<Scope> {
         match self {
             Self::Hash { per, .. } => Some(*per),
@@ -286,12 +289,12 @@ impl Mask {
         }
     }
 
-    /// Whether it depends on the day, of which all it needs is the year.
+    /// Whether it depends on the current day; only the year matters.
     pub fn uses_today(&self) -> bool {
         self.oldest_age().is_some()
     }
 
-    /// The oldest age that it lets a date of birth show; `None` where it caps none.
+    /// The oldest age that a date of birth may show; `None` if the mask caps no age.
     pub(super) fn oldest_age(&self) -> Option<u16> {
         match self {
             Self::DateTrunc { date_of, cap_age, .. } | Self::YearOnly { date_of, cap_age } => {
@@ -301,7 +304,7 @@ impl Mask {
         }
     }
 
-    /// The word for it.
+    /// The name that JSON uses.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -317,7 +320,7 @@ impl Mask {
         }
     }
 
-    /// The mask that JSON names: `"redact"`, or with arguments `{"hash": {"domain": "member", "per": "recipient"}}`.
+    /// Reads a mask from JSON: `"redact"`, or with arguments `{"hash": {"domain": "member", "per": "recipient"}}`.
     pub fn from_json(value: &Json) -> Result<Self, String> {
         let (name, arguments) = match value {
             Json::String(name) => (name, Map::new()),
@@ -328,19 +331,19 @@ impl Mask {
             },
             _ => return Err("a mask is a name, or an object of a name and its arguments".to_owned()),
         };
-        // Those without any arguments are bare words to serde.
+        // For serde, masks without any arguments are bare words.
         let is_bare = ["null", "zip3"].contains(&name.as_str()) && arguments.is_empty();
         let value = if is_bare { json!(name) } else { json!({ name.as_str(): arguments }) };
         Self::deserialize(value).map_err(|error| error.to_string())
     }
 
-    /// What [`Self::from_json`] reads, in its shortest form.
+    /// Writes the mask in the shortest form that [`Self::from_json`] reads.
     pub fn to_json(&self) -> Json {
         let name = || json!(self.name());
         match Self::serialize(self, serde_json::value::Serializer) {
             Ok(Json::Object(parts)) if parts.values().all(|arguments| *arguments == json!({})) => name(),
             Ok(value) => value,
-            // Only maps with keys that are no texts fail to be written.
+            // Serialization fails only for maps with keys that are not strings.
             Err(_) => name(),
         }
     }
@@ -368,7 +371,7 @@ fn is_time(primitive: Primitive) -> bool {
     matches!(primitive, Primitive::Date | Primitive::Timestamp | Primitive::TimestampNtz)
 }
 
-/// The characters are few, so that no separator of what is hashed can be among them.
+/// Allows only a few characters, so that a domain can never contain a separator of the hashed text.
 fn check_domain(domain: &str) -> Result<(), String> {
     let is_plain = domain.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
     if is_plain && (1..=MAX_DOMAIN).contains(&domain.len()) {
@@ -378,7 +381,7 @@ fn check_domain(domain: &str) -> Result<(), String> {
     }
 }
 
-/// The constant that `value` is in a column of type `primitive`.
+/// Reads `value` as a constant of type `primitive`.
 fn constant(value: &Json, primitive: Primitive) -> Result<Value, String> {
     if primitive == Primitive::Binary {
         return Err("`constant` does not mask binary; use `null` or `redact`".to_owned());
@@ -393,7 +396,7 @@ fn constant(value: &Json, primitive: Primitive) -> Result<Value, String> {
     }
 }
 
-/// The bounds of buckets of a column of type `primitive`.
+/// Reads the bounds of buckets for a column of type `primitive`.
 fn bounds(given: &[Json], primitive: Primitive) -> Result<Vec<Value>, String> {
     if !(1..=MAX_BOUNDS).contains(&given.len()) {
         return Err(format!("`bounds` has 1 to {MAX_BOUNDS} numbers"));

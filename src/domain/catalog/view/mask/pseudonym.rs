@@ -1,13 +1,13 @@
-//! Pseudonyms: what the mask `hash` makes of a value.
+//! Makes the pseudonyms of the mask `hash`.
 //!
 //! ```text
 //! pseudonym = "h" version "_" base32(HMAC-SHA256(key, domain 0x1F family 0x1F value))[0..26]
 //! key       = HKDF-SHA256(root key, info = "weir/pseudonym/v1" 0x1F scope 0x1F id 0x1F version 0x1F domain), 32 bytes
 //! ```
 //!
-//! Base32 is RFC 4648's in lower case; `scope` is `recipient`, `share` or `global`, `id` the UUID of the recipient or
-//! share with hyphens, and nothing for `global`; `version` is written in decimal. Of a value's type only the family
-//! counts, so that ids join whatever their width:
+//! Base32 is the one of RFC 4648, in lower case. `scope` is `recipient`, `share` or `global`; `id` is the UUID of the
+//! recipient or share with hyphens, and empty for `global`; `version` is written in decimal. Only the family of a
+//! value's type counts, so that ids of different widths still join:
 //!
 //! | family | types | value |
 //! |---|---|---|
@@ -37,11 +37,10 @@ use crate::domain::{
 
 use super::{Cell, Overflow, Scope};
 
-/// Characters of a pseudonym behind its version: 130 bits.
+/// Characters of a pseudonym after its version: 130 bits.
 const CHARACTERS: usize = 26;
 
-/// The keys that pseudonyms are made with: derived from one root key for a recipient, a share, or everybody. Cannot be
-/// printed.
+/// The keys for pseudonyms, derived from one root key for a recipient, a share, or everybody. Cannot be printed.
 #[derive(Clone)]
 pub struct PseudonymKeys {
     root: RootKey,
@@ -51,7 +50,7 @@ pub struct PseudonymKeys {
 }
 
 impl PseudonymKeys {
-    /// The keys of version `version` for this recipient in this share.
+    /// Selects the keys of version `version` for this recipient in this share.
     pub fn new(root: &RootKey, version: u32, recipient: Uuid, share: Uuid) -> Self {
         Self { root: root.clone(), version, recipient, share }
     }
@@ -78,14 +77,15 @@ impl fmt::Debug for PseudonymKeys {
 /// Makes the pseudonyms of one column.
 #[derive(Clone)]
 pub(super) struct Pseudonyms {
-    /// Everything up to the value is in it.
+    /// The HMAC after everything that precedes the value.
     begun: Hmac<Sha256>,
     prefix: String,
     primitive: Primitive,
 }
 
 impl Pseudonyms {
-    /// Those of columns of type `primitive`; `None` never happens, because HMAC takes keys of every length.
+    /// Prepares the pseudonyms of a column of type `primitive`. Never `None`, because HMAC accepts keys of every
+    /// length.
     pub(super) fn new(keys: &PseudonymKeys, scope: Scope, domain: &str, primitive: Primitive) -> Option<Self> {
         let key = keys.key(scope, domain);
         let mut begun = <Hmac<Sha256> as Mac>::new_from_slice(key.as_ref()).ok()?;
@@ -142,7 +142,7 @@ fn float_bits(value: f64) -> u64 {
     }
 }
 
-/// The first characters of `bytes` in base32.
+/// Writes the first [`CHARACTERS`] characters of `bytes` in base32.
 fn base32(bytes: &[u8], out: &mut String) {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let bit = |at: usize| bytes.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);

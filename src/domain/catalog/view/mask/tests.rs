@@ -51,7 +51,7 @@ fn mask(json: Json) -> Mask {
     Mask::from_json(&json).unwrap()
 }
 
-/// What a mask makes of a cell of a column of type `name`, owned.
+/// Masks a cell of a column of type `name`; the result is owned.
 fn masked(json: Json, name: &str, cell: Cell<'_>) -> Result<String, Overflow> {
     let bound = mask(json).bind(&data_type(name), &keys(1, 1, 2, 3), day("2026-01-15")).unwrap();
     bound.apply(cell).map(|cell| format!("{cell:?}"))

@@ -1,7 +1,7 @@
-//! From a definition and a schema to a plan.
+//! Compiles a definition over a schema into a plan.
 //!
-//! Every column comes to the leaves below it; their names make a tree of shown structs, lists and maps; each node of the
-//! tree then finds the struct, list or map of the source that it is made of.
+//! Every column is expanded into its leaves; their names form a tree of shown structs, lists and maps; then each node
+//! of the tree finds the struct, list or map of the source from which it is made.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -22,10 +22,10 @@ use super::{
 const MAX_COLUMNS: usize = 2_000;
 /// The longest comment, in characters.
 const MAX_COMMENT: usize = 4_000;
-/// The most problems that are told at once.
+/// The most problems that are reported at once.
 const MAX_PROBLEMS: usize = 50;
 
-/// The plan that `definition` comes to, or everything that is wrong with it.
+/// Compiles `definition`, or reports everything that is wrong with it.
 pub(super) fn compile(
     definition: &ViewDefinition,
     source: &Schema,
@@ -56,22 +56,22 @@ const ROOT: usize = 0;
 #[derive(Default)]
 struct Node {
     children: Vec<(Part, usize)>,
-    /// Where each child is, by the key of its part.
+    /// The index of each child, by the key of its part.
     index: HashMap<Part, usize>,
-    /// Some leaf at or below it.
+    /// Some leaf at or below this node.
     some_leaf: usize,
     is_leaf: bool,
-    /// For a list or map, how many parts of the source lead to what it is made of.
+    /// For a list or map, the number of parts that lead to the source's list or map.
     collection: Option<usize>,
     comment: Option<String>,
 }
 
-/// How a shown value is made, and what it is then.
+/// How a shown value is made, and its resulting type.
 struct Made {
     output: Output,
     data_type: DataType,
     nullable: bool,
-    /// The source's struct that it lies in, from the row or element.
+    /// The source's struct that contains it, as a path from the row or element.
     inside: Option<Vec<String>>,
 }
 
@@ -140,9 +140,9 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Where a column is shown, and where it comes from.
+    /// Finds the shown name and the source of a column.
     fn resolve(&mut self, at: usize, column: &ViewColumn) -> Option<(Vec<Part>, Found<'a>)> {
-        // Without `from`, its name says both.
+        // Without `from`, the name gives both.
         let from = if column.from == column.name { "name" } else { "from" };
         let found = match self.source.lookup(&column.from) {
             Ok(found) => found,
@@ -177,7 +177,7 @@ impl<'a> Compiler<'a> {
         Some((name, found))
     }
 
-    /// The leaves of a column, with their places in the tree.
+    /// Expands a column into its leaves and places them in the tree.
     fn expand(&mut self, at: usize, column: &ViewColumn, name: Vec<Part>, found: &Found<'_>) {
         let from = if column.from == column.name { "name" } else { "from" };
         let leaves = match leaves(at, name, found, column.mask.as_ref()) {
@@ -197,11 +197,11 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Puts a leaf into the tree, or says what is in its way.
+    /// Places a leaf in the tree; the error says what is in its way.
     fn place(&mut self, leaf: usize, column: &ViewColumn) -> Result<(), String> {
         let Some(own) = self.leaves.get(leaf) else { return Ok(()) };
         let mut at = ROOT;
-        // Parts of the source that lead to the list or map which the next step into one goes into.
+        // The number of parts that lead to each list or map that the source path steps into.
         let mut collections = own.source.iter().enumerate().filter(|(_, part)| !part.is_field()).map(|(end, _)| end);
         for (depth, part) in own.name.iter().enumerate() {
             let here = || path(&own.name[..depth]);
@@ -245,7 +245,7 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// How the node is made from the row or element that the first `context` parts of the source lead to.
+    /// Makes the node from the row or element at the first `context` parts of the source.
     fn node(&mut self, at: usize, context: usize) -> Option<Made> {
         let node = &self.nodes[at];
         if node.is_leaf {
@@ -301,12 +301,12 @@ impl<'a> Compiler<'a> {
             shown.push(OutputField { name: part.name().to_owned(), output: made.output });
         }
         self.nodes[at].children = children;
-        // A row is never null; an element, which an empty path names, may be.
+        // A row is never null, but an element (named by an empty path) may be.
         let nulls_from = inside.flatten().filter(|path| context > 0 || !path.is_empty());
         let leaf = self.leaves.get(self.nodes[at].some_leaf)?;
         let nullable = nulls_from.as_ref().is_some_and(|path| leaf.may_be_null(context, context + path.len()));
         Some(Made {
-            // One that is made of a whole element lies in nothing but that.
+            // A struct made from a whole element has no other struct around it.
             inside: nulls_from.as_deref().map(|path| parent(path).unwrap_or_default()),
             output: Output::Struct { fields: shown, nulls_from },
             data_type: DataType::Struct(fields),
@@ -423,14 +423,14 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Why a path of the source cannot be read: some readers of its files would take another column for it, or for one
-/// below it.
+/// Why a source path cannot be read: some readers of its files would confuse it, or something below it, with another
+/// column.
 pub(super) fn ambiguity(variants: &BTreeSet<ColumnPath>, path: &ColumnPath) -> Option<String> {
     if variants.is_empty() {
         return None;
     }
     let above = (1..path.0.len()).map(|end| ColumnPath(path.0[..end].to_vec())).find(|part| variants.contains(part));
-    // What is below a path follows it.
+    // Paths below a path sort directly after it.
     let below = || variants.range(path..).next().filter(|first| first.0.starts_with(&path.0)).cloned();
     above.or_else(below).map(|part| {
         format!("the table has another column whose name differs from `{part}` only by case; rename one of them there")
@@ -442,7 +442,7 @@ fn parent(path: &[String]) -> Option<Vec<String>> {
     path.split_last().map(|(_, parent)| parent.to_vec())
 }
 
-/// What two paths begin with.
+/// The common beginning of two paths.
 fn common(mut one: Vec<String>, other: &[String]) -> Vec<String> {
     one.truncate(one.iter().zip(other).take_while(|(one, other)| one == other).count());
     one

@@ -1,4 +1,4 @@
-//! What a new version of a view changes for its readers.
+//! Compares two versions of a view as its readers see them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,46 +13,46 @@ pub enum Change {
     Column {
         /// Its name.
         name: ColumnPath,
-        /// What it was; nothing where it is new.
+        /// The column before; `None` if it is new.
         before: Option<Box<ShownLeaf>>,
-        /// What it is; nothing where it is gone.
+        /// The column now; `None` if it is gone.
         after: Option<Box<ShownLeaf>>,
-        /// What that means for readers.
+        /// The effect on readers.
         effect: ColumnEffect,
     },
     /// The row filter.
     Filter {
-        /// What it was; nothing where all rows were shown.
+        /// The filter before; `None` if all rows were shown.
         before: Option<String>,
-        /// What it is.
+        /// The filter now; `None` if all rows are shown.
         after: Option<String>,
-        /// What that means for readers.
+        /// The effect on readers.
         effect: ColumnEffect,
     },
-    /// How the rows are laid out in files.
+    /// The layout of rows in files.
     Layout {
-        /// What it was.
+        /// The layout before.
         before: Layout,
-        /// What it is.
+        /// The layout now.
         after: Layout,
-        /// What that means for readers: files of one partition value each tell of it.
+        /// The effect on readers: files that each hold one partition value reveal that value.
         effect: ColumnEffect,
     },
 }
 
-/// What a change means for readers.
+/// The effect of a change on readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnEffect {
-    /// They see what they did not see.
+    /// They see something new.
     Discloses,
-    /// They no longer see what they saw.
+    /// They no longer see something.
     Hides,
     /// They see something else, perhaps more.
     Changes,
 }
 
-/// What readers of `before` find changed in `after`: columns that are new or other, columns that are gone, the filter,
-/// and the layout over a source that is partitioned by `partition_columns`.
+/// Lists what changes for readers from `before` to `after`: columns that are new, different or gone, the filter, and
+/// the layout over a source that is partitioned by `partition_columns`.
 pub fn changes(before: &ViewPlan, after: &ViewPlan, partition_columns: &[String]) -> Vec<Change> {
     let (was, is) = (before.shown(), after.shown());
     let old: HashMap<&ColumnPath, &ShownLeaf> = was.iter().map(|shown| (&shown.name, shown)).collect();
@@ -98,7 +98,7 @@ pub fn changes(before: &ViewPlan, after: &ViewPlan, partition_columns: &[String]
     changes
 }
 
-/// What it means that a column was `before` and is `after`; nothing where it is the same.
+/// The effect of changing a column from `before` to `after`; `None` if it is unchanged.
 fn effect(before: &ShownLeaf, after: &ShownLeaf) -> Option<ColumnEffect> {
     if before == after {
         None

@@ -1,4 +1,4 @@
-//! From columns to the leaves below them.
+//! Expands columns into the leaves below them.
 
 use crate::domain::catalog::{
     schema::{DataType, Found, Step},
@@ -7,24 +7,24 @@ use crate::domain::catalog::{
 
 use super::parts::{Part, path, unfit_name};
 
-/// The most leaves that the columns of a view come to.
+/// The most leaves of all columns of a view together.
 pub(super) const MAX_LEAVES: usize = 10_000;
 
-/// A shown value without parts, or one whose parts are all NULL.
+/// A shown value without parts, or one whose parts are all masked to NULL.
 pub(super) struct Leaf {
-    /// Its column in the definition.
+    /// The index of its column in the definition.
     pub(super) column: usize,
     pub(super) name: Vec<Part>,
     pub(super) source: Vec<Part>,
-    /// Of each part of `source`, whether it may be null.
+    /// For each part of `source`, whether it may be null.
     pub(super) nullable: Vec<bool>,
     pub(super) data_type: DataType,
     pub(super) mask: Option<Mask>,
 }
 
 impl Leaf {
-    /// Whether what the first `end` parts of its source lead to may be NULL, in a row (`context` 0), or in the element
-    /// that the first `context` parts lead to.
+    /// Whether the value at the first `end` parts of its source may be NULL, seen from the row (`context` 0) or from
+    /// the element at the first `context` parts.
     pub(super) fn may_be_null(&self, context: usize, end: usize) -> bool {
         self.nullable.get(context.saturating_sub(1)..end).is_none_or(|parts| parts.contains(&true))
     }
@@ -32,15 +32,15 @@ impl Leaf {
 
 /// Why a column cannot be shown.
 pub(super) enum Unfit {
-    /// Because of its name, or of one below it.
+    /// Because of its name, or a name below it.
     Name(String),
-    /// Because of what it is.
+    /// Because of its type in the source.
     Source(String),
     /// Because of its mask.
     Mask(String),
 }
 
-/// The leaves of a column of the definition, which is shown as `name` and comes from `found`.
+/// Lists the leaves of a column that is shown as `name` and comes from `found`.
 pub(super) fn leaves(
     column: usize,
     name: Vec<Part>,
@@ -57,7 +57,7 @@ pub(super) fn leaves(
     match mask {
         None => below.all(found.data_type)?,
         Some(Mask::Null) => {
-            // Its parts are shown, if only as NULL, and have to be such that can be.
+            // Its parts are shown, even if only as NULL, so their names and types must be fit to show.
             below.all(found.data_type)?;
             below.leaves.clear();
             below.leaf(found.data_type)?;
@@ -67,7 +67,7 @@ pub(super) fn leaves(
     Ok(below.leaves)
 }
 
-/// The way down from a column to its leaves.
+/// The walk from a column down to its leaves.
 struct Below<'a> {
     column: usize,
     name: Vec<Part>,
@@ -107,7 +107,7 @@ impl Below<'_> {
         inner
     }
 
-    /// Every leaf of a type.
+    /// Collects every leaf of a type.
     fn all(&mut self, data_type: &DataType) -> Result<(), Unfit> {
         match data_type {
             DataType::Primitive(_) => self.leaf(data_type)?,
@@ -135,7 +135,7 @@ impl Below<'_> {
         Ok(())
     }
 
-    /// Single values, which may be the elements of lists.
+    /// Collects masked single values, which may be elements of lists.
     fn masked(&mut self, data_type: &DataType, mask: &Mask) -> Result<(), Unfit> {
         match data_type {
             DataType::Array { element, contains_null } => {
@@ -150,7 +150,7 @@ impl Below<'_> {
     }
 }
 
-/// What is told of a view that comes to more than [`MAX_LEAVES`].
+/// The message for a view with more than [`MAX_LEAVES`] leaves.
 pub(super) fn too_many() -> String {
     format!("with all their fields, the columns of a view are at most {MAX_LEAVES}")
 }

@@ -1,7 +1,8 @@
-//! What a view comes to over one schema: the columns it reads, how they become the columns it shows, and its own
-//! schema. Made once, when a version is published, and kept with it: what the source gains later never gets in.
+//! A plan: a view compiled over one schema. It says which columns the view reads, how they become the columns it shows,
+//! and the view's own schema. A plan is made once, when a version is published, and kept with it, so columns that the
+//! source gains later are never shown.
 //!
-//! Lives here: what a plan is and what can be asked of it; [`compile`] makes it, [`diff`] compares two.
+//! This module defines plans and answers questions about them; [`compile`] makes a plan, [`diff`] compares two.
 
 mod compile;
 mod diff;
@@ -24,7 +25,7 @@ use super::{
     row_filter::RowFilter,
 };
 
-/// The most misfits that are told at once.
+/// The most misfits that are reported at once.
 const MAX_MISFITS: usize = 20;
 
 /// A view over a schema.
@@ -32,21 +33,21 @@ const MAX_MISFITS: usize = 20;
 pub struct ViewPlan {
     /// What readers see: names, types, nullability, the view's own comments, and nothing of the source's metadata.
     pub schema: Schema,
-    /// The shown columns whose values stay partition values: those of unmasked partition columns of the source. Never
-    /// all columns, because a file has to have one.
+    /// The shown columns that stay partition columns: the unmasked partition columns of the source. Never all of the
+    /// columns, because a file must have at least one.
     pub partition_columns: Vec<String>,
     /// How each top-level column of [`Self::schema`] is made, in its order.
     pub outputs: Vec<OutputField>,
     /// Which rows are shown.
     pub filter: Option<RowFilter>,
-    /// Every leaf of the source that outputs or filter read, with its type: what a later schema must still have.
+    /// Every leaf of the source that outputs or filter read, with its type; a later schema must still have it.
     pub needed: Vec<Needed>,
-    /// What it was made of: what is kept of a version.
+    /// What the plan was made from; this is stored with the version.
     pub pinned: PinnedView,
 }
 
-/// What is kept of a published version, and all that it takes to make its plan again: the definition, and of the source
-/// only what the view reads.
+/// The stored form of a published version, sufficient to make its plan again: the definition, and only those columns of
+/// the source that the view reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinnedView {
@@ -54,30 +55,31 @@ pub struct PinnedView {
     pub definition: ViewDefinition,
     /// The source's schema at the time, without the columns that the view does not read.
     pub source: Schema,
-    /// Those of its columns that the source was partitioned by.
+    /// The columns in `source` that were partition columns.
     pub partition_columns: Vec<String>,
-    /// The layout that it was published with; versions from before there were layouts have none, and keep the source's.
+    /// The layout that it was published with. Versions from before layouts existed have none, and keep the source's
+    /// layout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
-    /// Partition columns that readers do not see, and of which an operator acknowledged that the source's layout tells.
+    /// Partition columns hidden from readers that the source's layout reveals, as an operator acknowledged.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub acknowledged: BTreeSet<String>,
 }
 
-/// What a view's bytes depend on beside the source: two recipients that agree in this share the bytes.
+/// What a view's bytes depend on besides the source: two recipients for whom these are equal share the bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     /// The recipient properties that the filter names.
     pub properties: BTreeSet<String>,
-    /// The scopes of pseudonyms; empty where there are none.
+    /// The scopes of its pseudonyms; empty if it has none.
     pub scopes: BTreeSet<Scope>,
-    /// What of the day it is.
+    /// The part of the current day on which it depends.
     pub today: Today,
-    /// Whether it depends on which ZIP prefixes are not shown.
+    /// Whether it depends on the list of hidden ZIP prefixes.
     pub zips: bool,
 }
 
-/// What of the current day (UTC) something depends on.
+/// The part of the current day (UTC) on which a view depends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Today {
     /// Nothing.
@@ -94,20 +96,20 @@ pub enum Today {
 pub struct ShownLeaf {
     /// Its name among the shown columns.
     pub name: ColumnPath,
-    /// Where it comes from in the source.
+    /// Its path in the source.
     pub from: ColumnPath,
-    /// What it is as shown.
+    /// The type as shown.
     pub data_type: DataType,
-    /// What is done to its values.
+    /// The mask on its values.
     pub mask: Option<Mask>,
 }
 
 /// A leaf of the source that a view reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Needed {
-    /// Where it is.
+    /// The path in the source.
     pub path: ColumnPath,
-    /// What it is.
+    /// The type in the source.
     pub data_type: DataType,
     /// Whether the table is partitioned by it.
     pub is_partition: bool,
@@ -122,37 +124,37 @@ pub struct OutputField {
     pub output: Output,
 }
 
-/// How a shown value is made from a row of the source, or inside a list or map from one of its elements. Paths are
-/// struct field names only, from that row or element; an empty path is the element itself. A value below a struct that
-/// is null is null.
+/// How a shown value is made from a row of the source, or, inside a list or map, from one of its elements. Paths
+/// consist of struct field names only and start at that row or element; an empty path is the element itself. A value
+/// below a null struct is null.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// The value at a path, masked.
     Value {
-        /// Where it comes from.
+        /// The path of the value in the source.
         from: Vec<String>,
         /// Its type in the source.
         data_type: DataType,
-        /// What is done to it.
+        /// The mask on the value.
         mask: Option<Mask>,
     },
-    /// A struct of such values.
+    /// A struct of made values.
     Struct {
         /// Its fields.
         fields: Vec<OutputField>,
-        /// The source's struct that says where this one is null; nowhere if there is none.
+        /// The source's struct that decides where this one is null; `None` if it never is.
         nulls_from: Option<Vec<String>>,
     },
     /// A list, element by element.
     List {
-        /// The source's list.
+        /// The path of the source's list.
         from: Vec<String>,
         /// How an element is made.
         element: Box<Output>,
     },
     /// A map, entry by entry.
     Map {
-        /// The source's map.
+        /// The path of the source's map.
         from: Vec<String>,
         /// How a key is made; keys are never masked.
         key: Box<Output>,
@@ -162,10 +164,10 @@ pub enum Output {
 }
 
 impl ViewPlan {
-    /// What `definition` comes to over `source`, which is partitioned by `partition_columns`; or everything that is
-    /// wrong with it.
+    /// Compiles `definition` over `source`, which is partitioned by `partition_columns`; the error lists everything
+    /// that is wrong with it.
     ///
-    /// Expands columns with parts into their leaves, so that a field that the source gains later is not shown.
+    /// Expands columns with parts into their leaves, so that fields that the source gains later are not shown.
     pub fn new(
         definition: &ViewDefinition,
         source: &Schema,
@@ -174,8 +176,9 @@ impl ViewPlan {
         compile::compile(definition, source, partition_columns)
     }
 
-    /// What keeps the view from being served over `source`: columns that are gone, have another type, are another
-    /// column, or may now be NULL where readers were told that they are not, in words for operators. Empty where it fits.
+    /// Why the view cannot be served over `source`, in words for operators: columns that are gone, have another type,
+    /// were replaced by another column, or may now be NULL although readers were told otherwise. Empty if the view
+    /// fits.
     pub fn misfits(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
         let variants = source.case_variants();
         let mut misfits = BTreeSet::new();
@@ -210,8 +213,8 @@ impl ViewPlan {
         }
     }
 
-    /// Whether an older schema of the source can be read as the view shows it now: what it has is the same column, and
-    /// what it lacks may be NULL.
+    /// Whether an older schema of the source can be read as the view shows it now: every column that it has must be the
+    /// same column, and every column that it lacks must allow NULL.
     pub fn reads(&self, source: &Schema, partition_columns: &[String]) -> bool {
         self.needed.iter().all(|need| {
             for end in 1..=need.path.0.len() {
@@ -229,14 +232,13 @@ impl ViewPlan {
         })
     }
 
-    /// A schema that the view [reads](Self::reads), with what it lacks: files know those columns by the names that they
-    /// were given later, or not at all. A file is read alike under whatever schema it is found.
+    /// Adds the missing columns to a schema that the view [reads](Self::reads). Files know those columns by the names
+    /// they got later, or not at all. This way a file is read the same under every schema it appears in.
     pub fn completed(&self, source: &Schema) -> Schema {
         Schema { fields: completed(&source.fields, &self.pinned.source.fields) }
     }
 
-    /// Which columns of the same definition over the same columns of `source` may be NULL where readers were told that
-    /// they are not.
+    /// The shown columns that may be NULL over `source` although readers were told that they are not.
     fn loosened(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
         let pruned = source.pruned(self.needed.iter().map(|need| &need.path));
         let Ok(again) = Self::new(&self.pinned.definition, &pruned, partition_columns) else {
@@ -247,7 +249,7 @@ impl ViewPlan {
         loosened.map(|name| format!("`{name}` may now be NULL where it could not")).take(MAX_MISFITS).collect()
     }
 
-    /// What the view's bytes depend on beside the source.
+    /// Lists what the view's bytes depend on besides the source.
     pub fn references(&self) -> References {
         let mut references = References::default();
         if let Some(filter) = &self.filter {
@@ -266,7 +268,7 @@ impl ViewPlan {
         references
     }
 
-    /// Every leaf that is shown, in order.
+    /// All shown leaves, in order.
     pub fn shown(&self) -> Vec<ShownLeaf> {
         let mut shown = Vec::new();
         for field in &self.outputs {
@@ -275,8 +277,8 @@ impl ViewPlan {
         shown
     }
 
-    /// Whether it shows all of `source` as it is: every column under its own name, in any order, unmasked, the same
-    /// ones as partition values, and none under a physical name of its own. Says nothing of rows.
+    /// Whether it shows all columns of `source` unchanged: each under its own name, in any order, unmasked, with the
+    /// same partition columns and no physical names. Ignores the row filter.
     pub fn is_identity_over(&self, source: &Schema, partition_columns: &[String]) -> bool {
         let partitions = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
         self.shown().iter().all(|shown| shown.mask.is_none() && shown.name == shown.from)
@@ -287,8 +289,8 @@ impl ViewPlan {
 }
 
 impl ViewPlan {
-    /// Those of the source's partition columns whose values readers do not see as they are: each file of the source holds
-    /// rows of one value of each, so that the shape of files tells what the view hides.
+    /// The source's partition columns whose plain values readers do not see. Each file of the source holds rows of one
+    /// value of each, so the layout of its files would reveal what the view hides.
     pub fn hidden_partitions(&self, partition_columns: &[String]) -> BTreeSet<String> {
         let mut hidden: BTreeSet<String> = partition_columns.iter().cloned().collect();
         for shown in self.shown().into_iter().filter(|shown| shown.mask.is_none()) {
@@ -299,13 +301,13 @@ impl ViewPlan {
         hidden
     }
 
-    /// The layout of a version whose definition names none.
+    /// The layout of a version whose definition does not name one.
     pub fn default_layout(&self, partition_columns: &[String]) -> Layout {
         if self.hidden_partitions(partition_columns).is_empty() { Layout::Source } else { Layout::Mixed }
     }
 
-    /// The layout that the published version is served with over a source that is partitioned like this: the source's own
-    /// only where it tells no more than was acknowledged.
+    /// The layout in which the published version is served over a source with these partition columns. It is the
+    /// source's layout only if that reveals no more than was acknowledged.
     pub fn layout_over(&self, partition_columns: &[String]) -> Layout {
         match self.pinned.layout {
             None => Layout::Source,
@@ -318,14 +320,14 @@ impl ViewPlan {
 }
 
 impl PinnedView {
-    /// The plan again.
+    /// Makes the plan again.
     pub fn plan(&self) -> Result<ViewPlan, Vec<Problem>> {
         let plan = ViewPlan::new(&self.definition, &self.source, &self.partition_columns)?;
         Ok(ViewPlan { pinned: self.clone(), ..plan })
     }
 }
 
-/// The layout that the version was published with whose [`PinnedView`] is `pinned`, as JSON.
+/// Reads the layout with which a version was published from its [`PinnedView`] JSON.
 pub fn layout_of(pinned: &str) -> Layout {
     #[derive(Deserialize)]
     struct Published {
@@ -335,7 +337,7 @@ pub fn layout_of(pinned: &str) -> Layout {
     published.and_then(|published| published.layout).unwrap_or(Layout::Source)
 }
 
-/// `fields` and, behind them, those of `pinned` that are not among them.
+/// Appends to `fields` those of `pinned` that are missing, at every depth.
 fn completed(fields: &[Field], pinned: &[Field]) -> Vec<Field> {
     fn of_type(own: &DataType, pinned: &DataType) -> DataType {
         match (own, pinned) {
@@ -362,8 +364,8 @@ fn completed(fields: &[Field], pinned: &[Field]) -> Vec<Field> {
     fields.iter().map(of).chain(lacking.cloned()).collect()
 }
 
-/// How many steps lead to the first field that is not the one that was pinned: names stay when columns are renamed and
-/// made anew, physical names do not.
+/// The number of steps to the first field that is not the pinned one. A column that is dropped and created again keeps
+/// its name but gets another physical name.
 fn replaced(pinned: &Found<'_>, found: &Found<'_>) -> Option<usize> {
     let physical = |field: &Field| field.mapped_name().unwrap_or(&field.name).to_owned();
     let steps = pinned.steps.iter().zip(&found.steps);
@@ -374,7 +376,7 @@ fn replaced(pinned: &Found<'_>, found: &Found<'_>) -> Option<usize> {
     differ.position(|differs| differs).map(|at| at + 1)
 }
 
-/// Whether a column, or something below it, may be NULL that could not.
+/// Whether a column, or something below it, may now be NULL and could not before.
 fn is_looser(was: &Field, is: &Field) -> bool {
     fn below(was: &DataType, is: &DataType) -> bool {
         match (was, is) {
@@ -428,7 +430,7 @@ fn collect_shown(output: &Output, name: &mut Vec<String>, base: &mut Vec<String>
     }
 }
 
-/// Whether a column or anything below carries marks of column mapping.
+/// Whether a column or anything below it carries column mapping metadata.
 fn maps_columns(field: &Field) -> bool {
     fn below(data_type: &DataType) -> bool {
         match data_type {
@@ -441,7 +443,7 @@ fn maps_columns(field: &Field) -> bool {
     field.metadata.keys().any(|key| key.starts_with("delta.columnMapping.")) || below(&field.data_type)
 }
 
-/// A type without order among fields, metadata and nullability.
+/// A type without field order, metadata and nullability.
 fn shape(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Primitive(_) | DataType::Other(_) => data_type.clone(),

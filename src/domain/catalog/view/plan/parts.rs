@@ -1,16 +1,16 @@
-//! Paths whose steps are told apart from fields of the same name, and what names may be shown.
+//! Paths that tell steps into lists and maps apart from fields of the same name, and the rules for shown names.
 
 use crate::domain::{
     catalog::schema::{ColumnPath, ELEMENT, KEY, MAX_DEPTH, Step, VALUE},
     core::name::name_key,
 };
 
-/// The longest name that is shown, in characters.
+/// The longest shown name, in characters.
 const MAX_NAME: usize = 255;
-/// What names of columns hold only under column mapping, which governed tables do without.
+/// Characters that column names may contain only under column mapping, which governed tables do not use.
 const UNMAPPED: [char; 10] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
 
-/// A step of a path, told apart from fields that have its name.
+/// A step of a path, distinct from a field that has the step's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Part {
     Field(String),
@@ -33,7 +33,7 @@ impl Part {
         matches!(self, Self::Field(_))
     }
 
-    /// What it is a part of.
+    /// The kind of type that it is a part of.
     pub(super) fn parent(&self) -> &'static str {
         match self {
             Self::Field(_) => "struct",
@@ -42,7 +42,7 @@ impl Part {
         }
     }
 
-    /// What two names have in common that readers take for one another.
+    /// The part by which names are compared: names that readers confuse have the same key.
     pub(super) fn key(&self) -> Self {
         match self {
             Self::Field(name) => Self::Field(name_key(name)),
@@ -70,8 +70,8 @@ pub(super) fn names(parts: &[Part]) -> Vec<String> {
     path(parts).0
 }
 
-/// The parts of a shown name: steps into lists and maps stand where the source's path has its own, or, where the names
-/// have another length, at the first places that have the words. `None` where a step is missing.
+/// Splits a shown name into parts. Steps into lists and maps stand where the source's path has them or, if the lengths
+/// differ, at the first places with the right words. `None` if a step is missing.
 pub(super) fn aligned(name: &[String], source: &[Part]) -> Option<Vec<Part>> {
     let in_place = name.len() == source.len()
         && name.iter().zip(source).all(|(name, part)| part.is_field() || name == part.name());
@@ -95,7 +95,7 @@ pub(super) fn aligned(name: &[String], source: &[Part]) -> Option<Vec<Part>> {
     (steps.next().is_none() && !parts.is_empty()).then_some(parts)
 }
 
-/// Why a leaf cannot have its name.
+/// Why a leaf cannot be shown under this name; `None` if it can.
 pub(super) fn unfit_name(name: &[Part]) -> Option<String> {
     if name.len() > MAX_DEPTH {
         return Some(format!("`{}` has more than {MAX_DEPTH} parts", path(name)));

@@ -8,7 +8,7 @@ use crate::domain::catalog::{
 
 use super::*;
 
-/// A schema of `name: type` and `name: type not null`, nested as `struct<…>`, `array<…>`, `map<key, value>`.
+/// Parses a schema of `name: type` and `name: type not null`, nested as `struct<…>`, `array<…>`, `map<key, value>`.
 fn schema(text: &str) -> Schema {
     let mut rest = text;
     let fields = fields(&mut rest);
@@ -62,7 +62,7 @@ fn eat(rest: &mut &str, prefix: &str) -> bool {
     rest.strip_prefix(prefix).map(|behind| *rest = behind).is_some()
 }
 
-/// A schema as [`schema`] reads it.
+/// Writes a schema in the form that [`schema`] reads.
 fn written(schema: &Schema) -> String {
     fn fields(fields: &[Field]) -> String {
         let fields = fields.iter().map(|field| format!("{}: {}", field.name, one(&field.data_type, field.nullable)));
@@ -87,7 +87,7 @@ fn path(text: &str) -> ColumnPath {
     ColumnPath::parse(text).unwrap()
 }
 
-/// Columns as JSON writes them; a text alone is a name.
+/// Builds a definition from columns in JSON; a plain text is a column name.
 fn definition(columns: Json, row_filter: Option<&str>) -> ViewDefinition {
     let columns = columns.as_array().unwrap().iter().map(|column| match column {
         Json::String(name) => json!({"name": name}),
@@ -155,7 +155,7 @@ fn a_view_shows_what_it_names_in_its_order() {
 #[test]
 fn a_column_with_parts_is_shown_as_it_is_at_the_time() {
     let plan = plan(CLAIMS, json!(["member", "diagnoses", "amounts", "tags"]));
-    // What is not null below something that may be, may be NULL by itself.
+    // A non-null field below a nullable struct may be NULL when it is shown by itself.
     assert_eq!(
         written(&plan.schema),
         "member: struct<id: string, address: struct<zip: string, street: string>>, diagnoses: array<struct<code: \
@@ -222,7 +222,7 @@ fn dotted_names_build_structs_of_whatever_they_name() {
         Output::Struct { nulls_from, .. } => nulls_from.clone(),
         other => panic!("{other:?}"),
     });
-    // `s` comes from `a` alone, `t` from here and there, `u` from `b`.
+    // `s` comes from `a` alone, `t` from both, `u` from `b`.
     assert_eq!(nulls.collect::<Vec<_>>(), [Some(names(&["a"])), None, Some(names(&["b"]))]);
 }
 
@@ -501,7 +501,7 @@ fn a_later_schema_fits_as_long_as_what_is_read_stays() {
     assert_eq!(misfits("", "", &["plan", "tags"]), Vec::<String>::new());
     let list = plan_of("d: array<struct<x: long> not null>", &[], json!(["d"]), None).unwrap();
     assert_eq!(list.misfits(&schema("d: array<struct<x: long>>"), &[]), ["`d` may now be NULL where it could not"]);
-    // A column that only the filter reads, or whose NULLs no reader sees, may become nullable.
+    // A column that only the filter reads, or whose NULLs readers never see, may become nullable.
     let masked = plan_of("a: long not null", &[], json!([{"name": "a", "mask": "redact"}]), Some("a > 1")).unwrap();
     assert!(masked.misfits(&schema("a: long"), &[]).is_empty());
 }
@@ -525,7 +525,7 @@ fn another_column_under_the_same_name_does_not_fit() {
     assert!(plan.misfits(&mapped(["col-3", "col-2"]), &[])[0].starts_with("`notes` is another column"));
     assert!(plan.misfits(&mapped(["col-1", "col-3"]), &[])[0].starts_with("`s.x` is another column"));
     assert!(plan.misfits(&schema("notes: string, s: struct<x: string>"), &[])[0].contains("another column"));
-    // It is not read in older versions either; what was not there yet is.
+    // Older versions with another column are not read either; older versions without the column are.
     assert!(plan.reads(&mapped(["col-1", "col-2"]), &[]));
     assert!(!plan.reads(&mapped(["col-3", "col-2"]), &[]));
     assert!(!plan.reads(&mapped(["col-1", "col-3"]), &[]));
@@ -538,7 +538,7 @@ fn another_column_under_the_same_name_does_not_fit() {
     other.fields[1].metadata.insert(PHYSICAL_NAME.into(), json!("col-4"));
     other.fields[1].data_type = DataType::Struct(Vec::new());
     assert!(!plan.reads(&other, &[]), "its NULLs would be another struct's");
-    // Switching column mapping on keeps the names that files have.
+    // Switching column mapping on keeps the names that files use.
     let plan = ViewPlan::new(&definition, &schema("notes: string, s: struct<x: string>"), &[]).unwrap();
     assert!(plan.misfits(&mapped(["notes", "x"]), &[]).is_empty());
     assert!(!plan.misfits(&mapped(["ssn", "x"]), &[]).is_empty());
@@ -684,11 +684,11 @@ fn changes_say_what_readers_newly_see() {
     let layout = |effect| [("layout".to_owned(), effect)];
     assert_eq!(told(changes(&source, &mixed, &[])), layout(ColumnEffect::Hides));
     assert_eq!(told(changes(&mixed, &source, &[])), layout(ColumnEffect::Discloses));
-    // A partition column that the view hides, and that nobody acknowledged, is not told by the layout of a source's own.
+    // A hidden partition column that was not acknowledged forces the mixed layout already, so nothing changes.
     assert!(told(changes(&source, &mixed, &names(&["birth"]))).is_empty());
 }
 
-// What plans mean, over rows as JSON: structs are objects, maps lists of `{"key", "value"}`.
+// Tests the meaning of plans over rows as JSON: structs are objects, maps are lists of `{"key", "value"}`.
 
 fn at<'a>(mut value: &'a Json, path: &[String]) -> &'a Json {
     for name in path {
@@ -727,7 +727,7 @@ fn row(plan: &ViewPlan, row: &Json) -> Json {
     Json::Object(plan.outputs.iter().map(|field| (field.name.clone(), made(&field.output, row))).collect())
 }
 
-/// Whether `value` is one of `data_type`, with every NULL where one is allowed and nothing that the type does not name.
+/// Whether `value` has the type `data_type`, with NULL only where it is allowed and no fields beyond the type's.
 fn conforms(value: &Json, data_type: &DataType, nullable: bool) -> bool {
     match (value, data_type) {
         (Json::Null, _) => nullable,
@@ -748,7 +748,7 @@ fn conforms(value: &Json, data_type: &DataType, nullable: bool) -> bool {
     }
 }
 
-/// A value of a type in which every leaf says where it is from; what may be NULL is where `coins` say so.
+/// Makes a value of a type in which every leaf says its path; `coins` decide which nullable parts are NULL.
 fn sample(data_type: &DataType, nullable: bool, path: &str, coins: &mut impl Iterator<Item = bool>) -> Json {
     if nullable && coins.next().unwrap() {
         return Json::Null;
@@ -784,7 +784,7 @@ fn sample_fields(
     parts
 }
 
-/// A value cut down to the leaves whose paths are chosen.
+/// Cuts a value down to the leaves with the chosen paths.
 fn cut(value: &Json, data_type: &DataType, path: &str, chosen: &BTreeSet<String>) -> Json {
     let is_shown = |path: &str| chosen.iter().any(|own| own == path || own.starts_with(&format!("{path}.")));
     match (value, data_type) {
@@ -849,7 +849,7 @@ fn any_schema() -> impl Strategy<Value = Schema> {
     any_fields(any_type()).prop_map(|fields| Schema { fields })
 }
 
-/// The same schema with a column, and a field in every struct but those of keys, that was not there before.
+/// Adds a new column to a schema, and a new field to every struct except those of keys.
 fn grown(fields: &[Field]) -> Vec<Field> {
     fn below(data_type: &DataType) -> DataType {
         match data_type {
@@ -871,7 +871,7 @@ fn grown(fields: &[Field]) -> Vec<Field> {
     grown
 }
 
-/// Some leaves of a schema, with all keys of maps of which a value is among them.
+/// Chooses some leaves of a schema, and all keys of every map that has a chosen value.
 fn chosen(source: &Schema, coins: &[bool]) -> BTreeSet<String> {
     let leaves: Vec<String> = source.leaves().iter().map(|(path, _)| path.to_string()).collect();
     let mut chosen: BTreeSet<String> =
@@ -885,7 +885,7 @@ fn chosen(source: &Schema, coins: &[bool]) -> BTreeSet<String> {
                 let part = |name: &str| ColumnPath(path.0[..end].to_vec()).join(name).to_string();
                 let whole = match step {
                     Step::Value { .. } => vec![part(KEY)],
-                    // A map without values is none.
+                    // A map needs both its key and its value.
                     Step::Key => vec![part(KEY), part(VALUE)],
                     _ => vec![],
                 };
@@ -947,7 +947,7 @@ fn the_sources_layout_is_served_as_long_as_it_tells_no_more_than_was_acknowledge
         (Layout::Mixed, Layout::Source)
     );
     let kept = |plan: &ViewPlan| serde_json::to_string(&plan.pinned).unwrap();
-    // A version from before there were layouts.
+    // A version from before layouts existed.
     assert!(!kept(&plan).contains("layout") && !kept(&plan).contains("acknowledged"));
     assert_eq!((plan.layout_over(&by(&["region", "zip"])), layout_of(&kept(&plan))), (Layout::Source, Layout::Source));
     plan.pinned.layout = Some(Layout::Source);
@@ -1026,7 +1026,7 @@ proptest! {
             column
         });
         let definition = definition(columns.collect(), None);
-        // Most of these are refused: lists from different lists, maps without keys.
+        // Most of these are refused: lists made from different lists, maps without keys.
         if let Ok(plan) = ViewPlan::new(&definition, &source, &[]) {
             for _ in 0..4 {
                 let own = Json::Object(sample_fields(&source.fields, "", &mut coins.iter().copied().cycle()));

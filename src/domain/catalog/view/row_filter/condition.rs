@@ -1,4 +1,4 @@
-//! Filters with every value known: how they come about, and what they mean.
+//! Filters in which every value is known: how they are bound, and what they mean.
 
 use std::{
     cmp::Ordering,
@@ -12,7 +12,7 @@ use crate::domain::catalog::schema::{ColumnPath, Primitive};
 
 use super::{Comparison, Condition, List, MAX_PROPERTY_LIST, Node, Operand, Value};
 
-/// What `node` comes to; `None` where a property is missing, wherever it stands.
+/// Binds `node` to a recipient's properties and the day; `None` if any property is missing, wherever it is used.
 pub(super) fn bind(node: &Node, properties: &BTreeMap<String, Json>, today: NaiveDate) -> Option<Condition> {
     let all = |parts: &[Node]| parts.iter().map(|part| bind(part, properties, today)).collect::<Option<Vec<_>>>();
     let operand = |operand: &Operand, primitive| match operand {
@@ -52,15 +52,16 @@ pub(super) fn bind(node: &Node, properties: &BTreeMap<String, Json>, today: Naiv
     })
 }
 
-/// The values of type `primitive` that a property lists; `None` where it is no list, too long, or one of them is none.
+/// The values of type `primitive` in a list property; `None` if it is not a list, is too long, or contains a value of
+/// another type.
 pub(super) fn list(json: &Json, primitive: Primitive) -> Option<Vec<Value>> {
     let values = json.as_array().filter(|values| values.len() <= MAX_PROPERTY_LIST)?;
     values.iter().map(|value| Value::from_json(value, primitive)).collect()
 }
 
-/// All of the parts, or any of them, as short as what is known allows.
+/// Joins the parts with AND (`is_all`) or OR, simplified as far as known parts allow.
 fn joined(parts: Vec<Condition>, is_all: bool) -> Condition {
-    // What decides the whole, where it stands in a part; its opposite says nothing.
+    // A part with this value decides the whole; parts with the opposite value can be left out.
     let decisive = Condition::Known(!is_all);
     if parts.contains(&decisive) {
         return decisive;
@@ -106,7 +107,7 @@ impl Condition {
         }
     }
 
-    /// Whether the values of these top-level columns alone decide it.
+    /// Whether it reads only these top-level columns.
     pub fn on_partitions_only(&self, partition_columns: &[String]) -> bool {
         self.columns().iter().all(|column| match column.0.as_slice() {
             [name] => partition_columns.contains(name),
@@ -114,7 +115,8 @@ impl Condition {
         })
     }
 
-    /// What it comes to on a row; `None` is unknown. `value` answers a column's value there, `None` for NULL.
+    /// Evaluates the condition on a row; `None` is unknown. `value` returns a column's value in the row, `None` for
+    /// NULL.
     pub fn evaluate(&self, value: &dyn Fn(&ColumnPath) -> Option<Value>) -> Option<bool> {
         match self {
             Self::Known(known) => Some(*known),
@@ -146,7 +148,7 @@ impl Condition {
     }
 }
 
-/// What a condition may come to where not all values are known.
+/// The possible outcomes of a condition when only some values are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Possible {
     is_true: bool,
@@ -165,7 +167,7 @@ impl Possible {
         Self { is_true: self.is_false, is_false: self.is_true, ..self }
     }
 
-    /// Of both; may name more than there is where both are about one column.
+    /// Combines both with AND; may include impossible outcomes if both are about the same column.
     fn and(self, other: Self) -> Self {
         Self {
             is_true: self.is_true && other.is_true,
@@ -176,8 +178,8 @@ impl Possible {
 }
 
 impl Condition {
-    /// Whether it may be true of some row, as far as the values tell that `value` knows: a value or NULL for each
-    /// column that it knows, nothing for the others.
+    /// Whether it may be true of some row, given the values that `value` knows: a value or NULL for each known column,
+    /// `None` for the others.
     pub fn may_hold(&self, value: &dyn Fn(&ColumnPath) -> Option<Option<Value>>) -> bool {
         self.possible(value).is_true
     }
@@ -202,7 +204,7 @@ impl Condition {
     }
 }
 
-/// `decisive` where a part is that, its opposite where all are, and unknown otherwise.
+/// `decisive` if some part is that, its opposite if all parts are, unknown otherwise.
 fn decided(parts: &[Condition], decisive: bool, value: &dyn Fn(&ColumnPath) -> Option<Value>) -> Option<bool> {
     let mut outcome = Some(!decisive);
     for part in parts {
@@ -216,7 +218,7 @@ fn decided(parts: &[Condition], decisive: bool, value: &dyn Fn(&ColumnPath) -> O
 }
 
 impl Comparison {
-    /// Whether it holds of two values in this order.
+    /// Whether it holds for two values in this order.
     fn holds(self, order: Ordering) -> bool {
         match self {
             Self::Equal => order.is_eq(),

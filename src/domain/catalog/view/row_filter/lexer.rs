@@ -1,10 +1,10 @@
-//! The words of a filter, each with its place.
+//! Splits a filter into words, each with its place.
 
 use crate::domain::catalog::schema::unquote;
 
 use super::Fault;
 
-/// A word and the character that it begins at, counted from 1.
+/// A word and its first character's position, counted from 1.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lexeme<'a> {
     pub at: usize,
@@ -25,10 +25,10 @@ pub(super) enum Kind<'a> {
     Symbol(&'static str),
 }
 
-/// Longer ones before those they begin with.
+/// Longer symbols come before their own prefixes.
 const SYMBOLS: [&str; 13] = ["<=", ">=", "<>", "!=", "=", "<", ">", "(", ")", ",", ".", "-", "+"];
 
-/// The words of `text`.
+/// Splits `text` into words.
 pub(super) fn tokens(text: &str) -> Result<Vec<Lexeme<'_>>, Fault> {
     let mut tokens = Vec::new();
     let (mut rest, mut at) = (text, 1);
@@ -44,7 +44,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Lexeme<'_>>, Fault> {
     }
 }
 
-/// The word that `rest` begins with, and what follows it.
+/// Splits off the first word of `rest`.
 fn token(first: char, rest: &str, at: usize) -> Result<(Kind<'_>, &str), Fault> {
     Ok(match first {
         '\'' => {
@@ -79,18 +79,18 @@ fn token(first: char, rest: &str, at: usize) -> Result<(Kind<'_>, &str), Fault> 
     })
 }
 
-/// Whether a bare name may hold it.
+/// Whether an unquoted name may contain this character.
 pub(super) fn is_part(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }
 
-/// The beginning of a word that may be long.
+/// The beginning of a word, for messages.
 pub(super) fn shortened(word: &str) -> String {
     const MOST: usize = 60;
     word.chars().take(MOST).collect()
 }
 
-/// What stands before the closing quote, doubled quotes made single.
+/// Splits off the text before the closing quote, with doubled quotes made single.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut inside = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Row filters: a small language over a table's columns and a recipient's properties, and its meaning.
+//! Row filters: the syntax and meaning of a small language over a table's columns and a recipient's properties.
 //!
 //! ```text
 //! plan IN recipient_list('plans') AND service_date >= DATE '2023-01-01' AND NOT is_test
@@ -16,9 +16,9 @@
 //! column     = name { "." name }
 //! ```
 //!
-//! Parsed to a tree of our own, checked against a schema, and bound to one recipient's properties as typed values; text
-//! is never put together. A row is shown where the filter is true; false and unknown hide it. Nothing is cast: a value
-//! that is not exactly one of the column's type is refused, and a property that is none counts as missing.
+//! A filter is parsed into a tree, checked against a schema, and bound to one recipient's properties as typed values;
+//! no query text is ever assembled. A row is shown if the filter is true; false and unknown hide it. Nothing is cast: a
+//! value that is not exactly of the column's type is refused, and a property of the wrong type counts as missing.
 
 mod condition;
 mod lexer;
@@ -40,18 +40,18 @@ use super::Problem;
 
 /// The longest filter, in characters.
 const MAX_CHARACTERS: usize = 10_000;
-/// The deepest that conditions nest.
+/// The deepest nesting of conditions.
 const MAX_DEPTH: usize = 32;
-/// The most conditions on single columns.
+/// The most conditions without conditions inside.
 const MAX_LEAVES: usize = 200;
-/// The most values of a list in a filter.
+/// The most values in a list that a filter writes out.
 const MAX_LIST: usize = 1_000;
-/// The most values of a list that is a recipient's property.
+/// The most values in a list that is a recipient's property.
 const MAX_PROPERTY_LIST: usize = 10_000;
 /// The longest name of a property, in characters.
 const MAX_PROPERTY: usize = 255;
 
-/// A filter that was parsed and fits a schema.
+/// A parsed filter that fits a schema.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowFilter {
     root: Node,
@@ -71,7 +71,7 @@ enum Node {
     IsTrue(Column),
 }
 
-/// A column and its type, which its values have.
+/// A column and the type of its values.
 #[derive(Clone, Debug, PartialEq)]
 struct Column {
     path: ColumnPath,
@@ -83,7 +83,7 @@ enum Operand {
     Value(Value),
     /// A property of the recipient.
     Recipient(String),
-    /// The day (UTC), so many days later.
+    /// The current day (UTC) plus this many days.
     Today(i32),
 }
 
@@ -94,10 +94,10 @@ enum List {
     Property(String),
 }
 
-/// What is wrong with a text, and where.
+/// An error in a filter's text, and its place.
 #[derive(Debug)]
 struct Fault {
-    /// The character, counted from 1.
+    /// The position of the character, counted from 1.
     at: usize,
     message: String,
 }
@@ -108,44 +108,45 @@ impl Fault {
     }
 }
 
-/// A filter with every value known. SQL's three-valued logic holds: comparing with NULL is unknown. So is comparing
-/// with a NaN in the table, which is no number; zero is zero whatever its sign; texts compare by their UTF-8 bytes.
+/// A filter in which every value is known. SQL's three-valued logic holds: a comparison with NULL is unknown. A
+/// comparison with a NaN in the table is unknown too; zeros are equal whatever their sign; texts compare by their UTF-8
+/// bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
-    /// The same for every row.
+    /// A constant, the same for every row.
     Known(bool),
     /// All of them.
     All(Vec<Condition>),
     /// Any of them.
     Any(Vec<Condition>),
-    /// Not this one.
+    /// The opposite of a condition.
     Not(Box<Condition>),
     /// A column compared with a value of the column's type.
     Compare {
         /// The column.
         column: ColumnPath,
-        /// How.
+        /// The comparison.
         comparison: Comparison,
-        /// With what.
+        /// The value to compare with.
         value: Value,
     },
     /// Two columns of one type compared.
     CompareColumns {
         /// One column.
         left: ColumnPath,
-        /// How.
+        /// The comparison.
         comparison: Comparison,
-        /// The other.
+        /// The other column.
         right: ColumnPath,
     },
-    /// A column that is one of these values, all of its type; false for none.
+    /// Whether a column is one of these values, all of its type; false for an empty list.
     OneOf {
         /// The column.
         column: ColumnPath,
         /// The values.
         values: Vec<Value>,
     },
-    /// A text that begins with this one.
+    /// Whether a text begins with a prefix.
     StartsWith {
         /// The column.
         column: ColumnPath,
@@ -157,7 +158,7 @@ pub enum Condition {
         /// The column.
         column: ColumnPath,
     },
-    /// A boolean column that is true.
+    /// Whether a boolean column is true.
     IsTrue {
         /// The column.
         column: ColumnPath,
@@ -182,7 +183,7 @@ pub enum Comparison {
 }
 
 impl Comparison {
-    /// The same with both sides changed.
+    /// The comparison that holds after swapping both sides.
     fn mirrored(self) -> Self {
         match self {
             Self::Equal | Self::NotEqual => self,
@@ -206,7 +207,7 @@ impl Comparison {
 }
 
 impl RowFilter {
-    /// Parses `text` and checks it against `source`; the problem names the place in the text (the character, from 1).
+    /// Parses `text` and checks it against `source`; the error names the place in the text (the character, from 1).
     pub fn parse(text: &str, source: &Schema) -> Result<Self, Problem> {
         let problem = |message| Problem { field: "row_filter".to_owned(), message };
         if text.chars().nth(MAX_CHARACTERS).is_some() {
@@ -237,7 +238,7 @@ impl RowFilter {
         properties
     }
 
-    /// Whether it depends on the day.
+    /// Whether it depends on the current day.
     pub fn uses_today(&self) -> bool {
         let mut uses = false;
         self.root.visit(&mut |leaf| {
@@ -250,14 +251,13 @@ impl RowFilter {
         uses
     }
 
-    /// Which of the properties it names a recipient lacks, or has with a value of a wrong type, in words that say what
-    /// to set.
+    /// Which of its properties a recipient lacks or has with a value of the wrong type, in words that say what to set.
     pub fn missing(&self, properties: &BTreeMap<String, Json>) -> Vec<String> {
         self.unmet(properties).into_iter().map(|unmet| unmet.message).collect()
     }
 
-    /// Why a recipient with these properties sees no row on this day (UTC), whatever the table holds, as far as its
-    /// properties are the reason; empty where they are not.
+    /// Why a recipient with these properties sees no row on this day (UTC), whatever the table holds. Empty if its
+    /// properties are not the reason.
     pub fn starving(&self, properties: &BTreeMap<String, Json>, today: NaiveDate) -> Vec<Unmet> {
         let unmet = self.unmet(properties);
         if !unmet.is_empty() || self.bind(properties, today) != Condition::Known(false) {
@@ -296,32 +296,32 @@ impl RowFilter {
         unmet.into_iter().collect()
     }
 
-    /// The filter for a recipient with these properties on this day (UTC). Where any property is missing, nothing is
-    /// shown, wherever in the filter it stands.
+    /// Binds the filter for a recipient with these properties on this day (UTC). If any property is missing, wherever
+    /// it is used, no rows are shown.
     pub fn bind(&self, properties: &BTreeMap<String, Json>, today: NaiveDate) -> Condition {
         condition::bind(&self.root, properties, today).unwrap_or(Condition::Known(false))
     }
 }
 
-/// A property of a recipient for whose sake a filter shows it no row.
+/// A recipient's property that makes a filter show no rows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unmet {
     /// Its name.
     pub property: String,
-    /// What is wrong with it, and what the filter needs, in words that say what to set; no value stands in them.
+    /// What is wrong with the property and what to set; contains no values.
     pub message: String,
 }
 
-/// A property that a condition names.
+/// A property that a condition needs.
 struct Need<'a> {
     property: &'a str,
-    /// The column that it meets, whose type it has to have.
+    /// The column that it is compared with, whose type it must have.
     column: &'a Column,
     is_list: bool,
 }
 
 impl Node {
-    /// Shows every condition that has no conditions inside.
+    /// Calls `see` for every condition that contains no other conditions.
     fn visit<'a>(&'a self, see: &mut impl FnMut(&'a Self)) {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.visit(see)),
@@ -358,7 +358,7 @@ impl Node {
     }
 }
 
-/// How JSON writes a value of a type, for messages.
+/// Describes how JSON writes a value of a type, for messages.
 fn json_form(primitive: Primitive) -> String {
     let form = match primitive {
         Primitive::Boolean => "true or false",
@@ -373,7 +373,7 @@ fn json_form(primitive: Primitive) -> String {
     format!("of type {primitive} ({form})")
 }
 
-/// The filter in its own language: parsed again over the same schema, it is the same.
+/// Writes the filter in its own language; parsing it again over the same schema gives the same filter.
 impl fmt::Display for RowFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.root.fmt(f)

@@ -1,4 +1,4 @@
-//! From words to a tree whose columns and values fit a schema.
+//! Parses words into a tree whose columns and values fit a schema.
 
 use crate::domain::catalog::{
     schema::{ColumnPath, Primitive, Schema},
@@ -10,14 +10,14 @@ use super::{
     lexer::{Kind, Lexeme, shortened, tokens},
 };
 
-/// All that a value can be, for messages.
+/// All forms of a value, for messages.
 const VALUES: &str = "a column, a number, a 'text', TRUE, FALSE, DATE 'YYYY-MM-DD', TIMESTAMP 'YYYY-MM-DD HH:MM:SS', \
                       recipient('property') or today()";
 
-/// The farthest that `today()` is moved, in days.
+/// The most days that may be added to or subtracted from `today()`.
 const MAX_DAYS: i32 = 100_000;
 
-/// The tree that `text` writes over `source`.
+/// Parses `text` over `source`.
 pub(super) fn parse(text: &str, source: &Schema) -> Result<Node, Fault> {
     let tokens = tokens(text)?;
     let end = text.chars().count() + 1;
@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str, source: &Schema) -> Result<Node, Fault> {
     }
 }
 
-/// Words that are never names without backticks.
+/// Whether a word cannot be a name without backticks.
 pub(super) fn is_reserved(word: &str) -> bool {
     const RESERVED: [&str; 10] = ["AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "IS", "NULL", "TRUE", "FALSE"];
     RESERVED.iter().any(|reserved| word.eq_ignore_ascii_case(reserved))
@@ -38,26 +38,26 @@ pub(super) fn is_reserved(word: &str) -> bool {
 struct Parser<'a> {
     tokens: Vec<Lexeme<'a>>,
     next: usize,
-    /// Where the text ends.
+    /// The position just past the text's end.
     end: usize,
     source: &'a Schema,
     depth: usize,
     leaves: usize,
 }
 
-/// One side of a comparison, before it meets the other.
+/// One side of a comparison, before the other side gives it a type.
 enum Term {
     Column(Column),
-    /// With its sign.
+    /// Includes its sign.
     Number(String),
     Text(String),
     Boolean(bool),
     Date(i32),
-    /// Its text: which instant it is depends on the column.
+    /// Kept as text: its instant depends on the column's type.
     Timestamp(String),
     Recipient(String),
     RecipientList(String),
-    /// So many days later.
+    /// The current day plus this many days.
     Today(i32),
 }
 
@@ -70,7 +70,7 @@ impl<'a> Parser<'a> {
         self.tokens.get(self.next + 1).map(|token| &token.kind)
     }
 
-    /// Where the next word is.
+    /// The position of the next word.
     fn at(&self) -> usize {
         self.tokens.get(self.next).map_or(self.end, |token| token.at)
     }
@@ -149,7 +149,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A condition on one column, or a truth value.
+    /// Parses a condition on columns, or a constant.
     fn relation(&mut self) -> Result<Node, Fault> {
         self.leaves += 1;
         if self.leaves > MAX_LEAVES {
@@ -222,7 +222,7 @@ impl<'a> Parser<'a> {
         Ok(Node::OneOf(column, values))
     }
 
-    /// One bound of BETWEEN.
+    /// Parses one bound of BETWEEN.
     fn bound(&mut self, column: &Column, at: usize, comparison: Comparison) -> Result<Node, Fault> {
         let bound_at = self.at();
         let bound = self.term()?;
@@ -246,7 +246,7 @@ impl<'a> Parser<'a> {
         Ok(Node::StartsWith(column, prefix))
     }
 
-    /// What stands behind IN.
+    /// Parses the list after IN.
     fn list(&mut self, column: &Column) -> Result<List, Fault> {
         let at = self.at();
         if !self.eat("(") {
@@ -308,7 +308,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A word that calls nothing.
+    /// Parses a word that is not a call.
     fn word(&mut self, word: &str, at: usize) -> Result<Term, Fault> {
         if let Some(Kind::Text(text)) = self.peek_second().cloned() {
             if word.eq_ignore_ascii_case("DATE") {
@@ -336,7 +336,7 @@ impl<'a> Parser<'a> {
         self.column(word.to_owned(), at)
     }
 
-    /// What follows a word and an opening parenthesis.
+    /// Parses the rest of a call, after the opening parenthesis.
     fn call(&mut self, word: &str, at: usize) -> Result<Term, Fault> {
         let is = |name: &str| word.eq_ignore_ascii_case(name);
         if is("today") {
@@ -365,7 +365,7 @@ impl<'a> Parser<'a> {
         Err(Fault::new(at, message))
     }
 
-    /// `+ 7` or `- 30` behind `today()`.
+    /// Parses `+ 7` or `- 30` after `today()`.
     fn days(&mut self) -> Result<i32, Fault> {
         let is_before = self.eat("-");
         if !is_before && !self.eat("+") {
@@ -382,7 +382,7 @@ impl<'a> Parser<'a> {
         Ok(if is_before { -days } else { days })
     }
 
-    /// A column, after its first name.
+    /// Parses the rest of a column's path, after its first name.
     fn column(&mut self, first: String, at: usize) -> Result<Term, Fault> {
         let mut path = ColumnPath(vec![first]);
         while self.eat(".") {
@@ -454,7 +454,7 @@ fn comparable(column: &Column, at: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What `term` is when it meets `column`.
+/// Converts `term` into an operand of the column's type.
 fn typed(column: &Column, term: Term, at: usize) -> Result<Operand, Fault> {
     comparable(column, at)?;
     let primitive = column.primitive;

@@ -57,7 +57,7 @@ fn bound(text: &str, given: Json) -> Condition {
     parse(text).bind(&properties(given), today())
 }
 
-/// What a filter without properties comes to on a row in which the columns that are not given are NULL.
+/// Evaluates a filter without properties on a row; columns that are not given are NULL.
 fn outcome(text: &str, row: &[(&str, Value)]) -> Option<bool> {
     let value = |path: &ColumnPath| row.iter().find(|(name, _)| *name == path.to_string()).map(|(_, own)| own.clone());
     bound(text, json!({})).evaluate(&value)
@@ -299,7 +299,7 @@ fn whoever_sees_no_row_for_the_sake_of_a_property_is_told_which() {
     assert_eq!(starving("plan IN recipient_list('plans')", json!({"plans": []})), ["plans"]);
     assert_eq!(starving("plan IN recipient_list('plans')", json!({"plans": "HMO"})), ["plans"]);
     assert_eq!(starving("plan IN recipient_list('plans') AND age = recipient('age')", json!({})), ["age", "plans"]);
-    // An empty list that leaves rows is what somebody meant.
+    // An empty list that still leaves rows is intended.
     assert_eq!(starving("NOT plan IN recipient_list('plans')", json!({"plans": []})), none);
     assert_eq!(starving("plan IN recipient_list('plans') OR is_test", json!({"plans": []})), none);
     assert_eq!(starving("FALSE", json!({})), none);
@@ -418,7 +418,7 @@ fn partitions_decide_where_nothing_else_is_read() {
         ("plan = 'x' AND age = 1", false),
         ("plan = state", false),
         ("member.id = 'x'", false),
-        // What the value of the day decides alone is no longer read.
+        // A condition already decided by a constant reads no column.
         ("plan = 'x' AND (age = 1 OR TRUE)", true),
     ] {
         assert_eq!(bound(filter, json!({})).on_partitions_only(&partitions), expected, "{filter}");
@@ -521,7 +521,7 @@ fn any_node() -> impl Strategy<Value = Node> {
     })
 }
 
-/// The filter's meaning, straight from its tree: nothing is simplified.
+/// Evaluates a filter directly from its tree, without simplification.
 fn meaning(node: &Node, row: &dyn Fn(&ColumnPath) -> Option<Value>) -> Option<bool> {
     let value = |operand: &Operand| match operand {
         Operand::Value(value) => value.clone(),
@@ -556,7 +556,7 @@ fn meaning(node: &Node, row: &dyn Fn(&ColumnPath) -> Option<Value>) -> Option<bo
             leaf(Condition::Compare { column: column.path.clone(), comparison: *comparison, value: value(operand) })
         }
         Node::OneOf(column, List::Values(values)) => {
-            // One equality or another.
+            // `IN` means one equality OR another.
             let equal = |operand| Node::Compare(column.clone(), Comparison::Equal, Operand::Value(value(operand)));
             meaning(&Node::Any(values.iter().map(equal).collect()), row)
         }
@@ -610,7 +610,7 @@ proptest! {
         let filter = RowFilter { root: root.clone() };
         let condition = filter.bind(&BTreeMap::new(), today());
         prop_assert_eq!(condition.evaluate(&value), meaning(&root, &value));
-        // What is true of a row may hold of whoever knows only some of its values.
+        // A condition that is true of a row may hold when only some of the row's values are known.
         for known in [[true; 6], [false; 6], known] {
             let partly = |path: &ColumnPath| known[path.to_string().len() % 6].then(|| value(path));
             prop_assert!(condition.evaluate(&value) != Some(true) || condition.may_hold(&partly));

@@ -1,25 +1,25 @@
-//! Comma-separated values (RFC 4180), for spreadsheets: what these would take for a formula becomes text.
+//! Writes comma-separated values (RFC 4180) for spreadsheets. Cells that look like formulas become text.
 
-/// A cell of text. Clients choose their `User-Agent`, and partners choose names: one that begins like a formula gets an
-/// apostrophe before it.
+/// Writes a cell of text. A text that begins like a formula gets a leading apostrophe, because clients choose their
+/// `User-Agent` and partners choose names.
 pub fn text(text: &str) -> String {
-    // Some programs look for the formula behind white space, too.
+    // Some programs skip leading white space when they look for a formula.
     let is_formula = text.trim_start().starts_with(['=', '+', '-', '@']) || text.starts_with(['\t', '\r']);
     let text = if is_formula { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
-/// A cell that may be without a value.
+/// Writes a cell that may have no value.
 pub fn optional(text: Option<&str>) -> String {
     text.map(self::text).unwrap_or_default()
 }
 
-/// A number, where there is one; what is not known is an empty cell and never zero.
+/// Writes a number; an unknown number is an empty cell, never zero.
 pub fn number(number: Option<i64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
 
-/// Appends a line of cells that are written already.
+/// Appends a line of finished cells.
 pub fn line(out: &mut String, cells: &[String]) {
     out.push_str(&cells.join(","));
     out.push_str("\r\n");

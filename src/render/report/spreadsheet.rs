@@ -1,13 +1,17 @@
-//! A report as comma-separated values: a line for each recipient and dataset.
+//! Writes a report as comma-separated values, one line per recipient and dataset.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{audit::timestamp, core::csv};
+use crate::{
+    domain::{
+        audit::timestamp,
+        insight::report::{Line, Report},
+    },
+    render::csv,
+};
 
-use super::{Line, Report};
-
-const HEADING: [&str; 22] = [
+const HEADING: [&str; 23] = [
     "month",
     "recipient_id",
     "recipient",
@@ -30,9 +34,10 @@ const HEADING: [&str; 22] = [
     "last_at",
     "provider",
     "preview_until",
+    "object_id",
 ];
 
-/// The whole file.
+/// Writes the whole file.
 pub(super) fn write(report: &Report) -> String {
     let mut out = String::new();
     csv::line(&mut out, &HEADING.map(str::to_owned));
@@ -70,5 +75,6 @@ fn cells(report: &Report, line: &Line) -> [String; HEADING.len()] {
         at(numbers.last_at),
         csv::optional(report.provider.as_deref()),
         at(report.preview_until),
+        id(line.object_id),
     ]
 }

@@ -1,0 +1,536 @@
+//! The words of audit events: what was done ([`Action`]), and to what kind of thing ([`Kind`]).
+//!
+//! Writers know these words and no others. Readers know more: a newer server and an older release have words of their own,
+//! and those are read as they stand ([`Written`]). The documentation lists the same words, and a test compares the two.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ObjectBuilder, RefOr, Schema,
+        schema::{AnyOfBuilder, Type},
+    },
+};
+
+use super::ActorKind;
+use crate::domain::core::spec::Effect;
+
+/// A closed set of words.
+pub trait Word: Copy + 'static {
+    /// Every word, in the order of the documentation.
+    const ALL: &'static [Self];
+
+    /// The word as it is written.
+    fn as_str(self) -> &'static str;
+
+    /// The value that is written as `word`.
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.as_str() == word)
+    }
+}
+
+/// A word as it was written: one that this release writes, too, or any other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written<W> {
+    /// A word of this release.
+    Known(W),
+    /// A word that a newer server or an older release wrote.
+    Other(String),
+}
+
+impl<W: Word> Written<W> {
+    /// Reads a word; none is refused.
+    pub fn read(word: Cow<'_, str>) -> Self {
+        W::parse(&word).map_or_else(|| Self::Other(word.into_owned()), Self::Known)
+    }
+
+    /// The value, where this release knows it.
+    pub fn known(&self) -> Option<W> {
+        match self {
+            Self::Known(word) => Some(*word),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The word itself.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(word) => word.as_str(),
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl<W: Word> Serialize for Written<W> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de, W: Word> Deserialize<'de> for Written<W> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer).map(Self::read)
+    }
+}
+
+/// The schema of a word that is read: these, and any other text.
+fn schema_of(words: impl Iterator<Item = &'static str>) -> RefOr<Schema> {
+    let known = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words));
+    AnyOfBuilder::new().item(known).item(ObjectBuilder::new().schema_type(Type::String)).into()
+}
+
+/// Declares a closed set of words: each with its doc comment, its name in the code and its spelling.
+macro_rules! words {
+    (
+        $(#[$of_all:meta])*
+        $name:ident, shown as $shown:literal { $($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+ }
+    ) => {
+        $(#[$of_all])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Word for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                schema_of(Self::ALL.iter().map(|word| word.as_str()))
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed($shown)
+            }
+        }
+    };
+}
+
+words! {
+    /// What was done: dotted, noun first.
+    Action, shown as "AuditAction" {
+        /// A recipient listed its shares.
+        SharesList = "shares.list",
+        /// A recipient asked for one share.
+        ShareGet = "share.get",
+        /// A recipient listed a share's schemas.
+        SchemasList = "schemas.list",
+        /// A recipient listed the tables of a schema or share.
+        TablesList = "tables.list",
+        /// A recipient asked for a table's version.
+        TableVersion = "table.version",
+        /// A recipient asked for a table's metadata.
+        TableMetadata = "table.metadata",
+        /// A recipient queried a table, and was handed URLs of its files.
+        TableQuery = "table.query",
+        /// The answer of a query ended.
+        TableQueryCompleted = "table.query.completed",
+        /// The answer of a query broke off.
+        TableQueryAborted = "table.query.aborted",
+        /// A recipient asked for a table's changes, and was handed URLs of their files.
+        TableChanges = "table.changes",
+        /// The answer with changes ended.
+        TableChangesCompleted = "table.changes.completed",
+        /// The answer with changes broke off.
+        TableChangesAborted = "table.changes.aborted",
+        /// A recipient asked how an asynchronous query goes on; there are none.
+        TableQueryStatus = "table.query_status",
+        /// A recipient asked for storage credentials; there are none.
+        TableCredentials = "table.credentials",
+        /// A file's URL of this server was opened.
+        FileRead = "file.read",
+        /// Stands for a minute's further reads of one URL.
+        FileReadSummary = "file.read.summary",
+        /// Somebody sent what no route of the protocol takes.
+        RequestUnknown = "request.unknown",
+        /// Stands for the later refusals of a minute.
+        RefusalsSummary = "refusals.summary",
+        /// Somebody opened an activation link's page.
+        ActivationView = "activation.view",
+        /// An operator ended an activation link that nobody had used, and its token.
+        ActivationCancel = "activation.cancel",
+        /// A token was fetched by its activation link.
+        TokenActivate = "token.activate",
+        /// A token was issued.
+        TokenIssue = "token.issue",
+        /// A token was shown to the operator who issued it.
+        TokenReveal = "token.reveal",
+        /// A token was given a successor.
+        TokenRotate = "token.rotate",
+        /// A token was ended.
+        TokenRevoke = "token.revoke",
+        /// A grant was made.
+        GrantCreate = "grant.create",
+        /// A grant ended because another took its place.
+        GrantReplace = "grant.replace",
+        /// A grant was ended.
+        GrantRevoke = "grant.revoke",
+        /// A recipient was created.
+        RecipientCreate = "recipient.create",
+        /// A recipient was changed.
+        RecipientUpdate = "recipient.update",
+        /// A recipient was deleted.
+        RecipientDelete = "recipient.delete",
+        /// A recipient is refused everything until it is resumed.
+        RecipientSuspend = "recipient.suspend",
+        /// A suspended recipient may read again.
+        RecipientResume = "recipient.resume",
+        /// A recipient was ended for good, with its grants and tokens.
+        RecipientOffboard = "recipient.offboard",
+        /// Everybody is refused everything.
+        FreezeCreate = "freeze.create",
+        /// The freeze was lifted.
+        FreezeLift = "freeze.lift",
+        /// A table was registered.
+        TableCreate = "table.create",
+        /// A registered table was changed.
+        TableUpdate = "table.update",
+        /// A registered table was forgotten.
+        TableDelete = "table.delete",
+        /// A share was created.
+        ShareCreate = "share.create",
+        /// A share was changed.
+        ShareUpdate = "share.update",
+        /// A share was deleted.
+        ShareDelete = "share.delete",
+        /// A table or view was put into a share.
+        ObjectCreate = "object.create",
+        /// A shared object was changed.
+        ObjectUpdate = "object.update",
+        /// A shared object was taken out of its share.
+        ObjectDelete = "object.delete",
+        /// The schema that a shared object's table has now was accepted.
+        ObjectAcceptSchema = "object.accept_schema",
+        /// A view was drafted.
+        ViewCreate = "view.create",
+        /// A view's draft was changed.
+        ViewUpdate = "view.update",
+        /// A view was deleted.
+        ViewDelete = "view.delete",
+        /// A view's draft became a version.
+        ViewPublish = "view.publish",
+        /// An operator saw rows as a recipient would read them.
+        ViewPreview = "view.preview",
+        /// Governed files of a view were made.
+        CopiesMake = "copies.make",
+        /// Governed files that nobody is to read any more were deleted.
+        CopiesDelete = "copies.delete",
+        /// The register of governed files was compared with what lies in their place.
+        CopiesReconcile = "copies.reconcile",
+        /// A purpose was declared.
+        PurposeCreate = "purpose.create",
+        /// A purpose was changed.
+        PurposeUpdate = "purpose.update",
+        /// A purpose was deleted.
+        PurposeDelete = "purpose.delete",
+        /// An operator was created.
+        OperatorCreate = "operator.create",
+        /// An operator was changed.
+        OperatorUpdate = "operator.update",
+        /// An operator was deleted, with its tokens.
+        OperatorDelete = "operator.delete",
+        /// An operator is refused everything until it is enabled.
+        OperatorDisable = "operator.disable",
+        /// A disabled operator may sign in again.
+        OperatorEnable = "operator.enable",
+        /// An operator's token was issued.
+        OperatorTokenIssue = "operator.token.issue",
+        /// An operator's token was ended.
+        OperatorTokenRevoke = "operator.token.revoke",
+        /// Somebody signed in by an issuer for the first time.
+        OperatorIdentityCreate = "operator.identity.create",
+        /// Somebody who signs in by an issuer has another name there.
+        OperatorIdentityUpdate = "operator.identity.update",
+        /// Somebody who signed in by an issuer was forgotten.
+        OperatorIdentityDelete = "operator.identity.delete",
+        /// Somebody who signs in by an issuer is refused everything until enabled.
+        OperatorIdentityDisable = "operator.identity.disable",
+        /// Somebody who signs in by an issuer may do so again.
+        OperatorIdentityEnable = "operator.identity.enable",
+        /// A group of operators was created.
+        GroupCreate = "group.create",
+        /// A group of operators was changed.
+        GroupUpdate = "group.update",
+        /// A group of operators was deleted.
+        GroupDelete = "group.delete",
+        /// An operator was shown something, or changed nothing; `object` is the route.
+        AdminRead = "admin.read",
+        /// An operator's change was refused; `object` is the route.
+        AdminChange = "admin.change",
+        /// Somebody presented no valid operator token; `object` is the route.
+        AuthFailed = "auth.failed",
+        /// A monthly report was asked for.
+        ReportCreate = "report.create",
+        /// A monthly report was made.
+        ReportComplete = "report.complete",
+        /// A notification could not be delivered.
+        NotificationDead = "notification.dead",
+        /// An operator has a notification delivered again.
+        NotificationRetry = "notification.retry",
+        /// A job was given up after its last attempt.
+        JobDead = "job.dead",
+        /// An operator has a dead job done again.
+        JobRetry = "job.retry",
+        /// The outcome of a drill was recorded.
+        DrillRecord = "drill.record",
+        /// A root key was made.
+        KeyCreate = "key.create",
+        /// A root key became the active one.
+        KeyActivate = "key.activate",
+        /// Personal parts of the trail were erased.
+        AuditErase = "audit.erase",
+        /// Exported months of the trail left the database.
+        AuditDetach = "audit.detach",
+        /// A database that was behind its export was brought up to it.
+        AuditRecover = "audit.recover",
+    }
+}
+
+words! {
+    /// What kind of thing was acted upon.
+    Kind, shown as "AuditObjectKind" {
+        /// A share.
+        Share = "share",
+        /// A schema of a share.
+        Schema = "schema",
+        /// A registered table. Earlier releases called a shared object so, too, in what recipients did.
+        Table = "table",
+        /// A shared object: a table or view as it appears in a share.
+        Object = "object",
+        /// A file behind a URL of this server.
+        File = "file",
+        /// A view.
+        View = "view",
+        /// The register of governed files.
+        Copies = "copies",
+        /// A recipient.
+        Recipient = "recipient",
+        /// A grant.
+        Grant = "grant",
+        /// A recipient's token.
+        Token = "token",
+        /// A freeze of everything.
+        Freeze = "freeze",
+        /// A purpose.
+        Purpose = "purpose",
+        /// An operator; of its tokens, too, which `token_id` names.
+        Operator = "operator",
+        /// Somebody who signs in to the admin API by an issuer.
+        OperatorIdentity = "operator_identity",
+        /// A group of operators.
+        Group = "group",
+        /// A route of the admin API.
+        Route = "route",
+        /// A monthly report.
+        Report = "report",
+        /// A notification.
+        Notification = "notification",
+        /// A job.
+        Job = "job",
+        /// A drill.
+        Drill = "drill",
+        /// A root key, by its fingerprint.
+        Key = "key",
+    }
+}
+
+impl Word for ActorKind {
+    const ALL: &'static [Self] = &[Self::Anonymous, Self::Recipient, Self::Operator, Self::System];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Recipient => "recipient",
+            Self::Operator => "operator",
+            Self::System => "system",
+        }
+    }
+}
+
+impl Word for Effect {
+    const ALL: &'static [Self] = &[Self::Neutral, Self::Tightens, Self::Loosens];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Neutral => "neutral",
+            Self::Tightens => "tightens",
+            Self::Loosens => "loosens",
+        }
+    }
+}
+
+/// What is done to a noun that is no more than a name and a spec.
+#[derive(Clone, Copy, Debug)]
+pub struct Changes {
+    /// It is created.
+    pub create: Action,
+    /// It is changed.
+    pub update: Action,
+    /// It is deleted.
+    pub delete: Action,
+}
+
+impl Action {
+    /// What it means for what anybody can read, whatever it was done to; `None` where it changes nothing that is declared.
+    /// A change of a spec says itself what it means, and what stands here is for the noun as a whole.
+    pub fn effect(self) -> Option<Effect> {
+        match self {
+            // Ends access. A grant that is replaced ends; its successor has an event of its own.
+            Self::ActivationCancel
+            | Self::TokenRotate
+            | Self::TokenRevoke
+            | Self::GrantReplace
+            | Self::GrantRevoke
+            | Self::RecipientDelete
+            | Self::RecipientSuspend
+            | Self::RecipientOffboard
+            | Self::FreezeCreate
+            | Self::ObjectDelete
+            | Self::OperatorDelete
+            | Self::OperatorDisable
+            | Self::OperatorTokenRevoke
+            | Self::OperatorIdentityDisable
+            | Self::GroupDelete => Some(Effect::Tightens),
+            // Gives access, or brings it back.
+            Self::TokenActivate
+            | Self::TokenIssue
+            | Self::GrantCreate
+            | Self::RecipientResume
+            | Self::FreezeLift
+            | Self::ObjectCreate
+            | Self::ObjectAcceptSchema
+            | Self::OperatorCreate
+            | Self::OperatorEnable
+            | Self::OperatorTokenIssue
+            | Self::OperatorIdentityEnable
+            | Self::OperatorIdentityDelete
+            | Self::GroupCreate => Some(Effect::Loosens),
+            // Nobody reads more or less by it: nothing reads what is new, and what is in use is not deleted.
+            Self::RecipientCreate
+            | Self::RecipientUpdate
+            | Self::TableCreate
+            | Self::TableUpdate
+            | Self::TableDelete
+            | Self::ShareCreate
+            | Self::ShareUpdate
+            | Self::ShareDelete
+            | Self::ObjectUpdate
+            | Self::ViewCreate
+            | Self::ViewUpdate
+            | Self::ViewDelete
+            | Self::ViewPublish
+            | Self::PurposeCreate
+            | Self::PurposeUpdate
+            | Self::PurposeDelete
+            | Self::OperatorUpdate
+            | Self::OperatorIdentityCreate
+            | Self::OperatorIdentityUpdate
+            | Self::GroupUpdate => Some(Effect::Neutral),
+            Self::SharesList
+            | Self::ShareGet
+            | Self::SchemasList
+            | Self::TablesList
+            | Self::TableVersion
+            | Self::TableMetadata
+            | Self::TableQuery
+            | Self::TableQueryCompleted
+            | Self::TableQueryAborted
+            | Self::TableChanges
+            | Self::TableChangesCompleted
+            | Self::TableChangesAborted
+            | Self::TableQueryStatus
+            | Self::TableCredentials
+            | Self::FileRead
+            | Self::FileReadSummary
+            | Self::RequestUnknown
+            | Self::RefusalsSummary
+            | Self::ActivationView
+            | Self::TokenReveal
+            | Self::ViewPreview
+            | Self::CopiesMake
+            | Self::CopiesDelete
+            | Self::CopiesReconcile
+            | Self::AdminRead
+            | Self::AdminChange
+            | Self::AuthFailed
+            | Self::ReportCreate
+            | Self::ReportComplete
+            | Self::NotificationDead
+            | Self::NotificationRetry
+            | Self::JobDead
+            | Self::JobRetry
+            | Self::DrillRecord
+            | Self::KeyCreate
+            | Self::KeyActivate
+            | Self::AuditErase
+            | Self::AuditDetach
+            | Self::AuditRecover => None,
+        }
+    }
+
+    /// The action that tells how the answer of this one ended.
+    pub fn ended(self, is_complete: bool) -> Self {
+        match (self, is_complete) {
+            (Self::TableChanges, true) => Self::TableChangesCompleted,
+            (Self::TableChanges, false) => Self::TableChangesAborted,
+            (_, true) => Self::TableQueryCompleted,
+            (_, false) => Self::TableQueryAborted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn words_are_read_back_and_stand_once() {
+        let actions: BTreeSet<&str> = Action::ALL.iter().map(|action| action.as_str()).collect();
+        assert_eq!(actions.len(), Action::ALL.len());
+        assert!(Action::ALL.iter().all(|action| Action::parse(action.as_str()) == Some(*action)));
+        let kinds: BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(kinds.len(), Kind::ALL.len());
+        assert!(Kind::ALL.iter().all(|kind| Kind::parse(kind.as_str()) == Some(*kind)));
+    }
+
+    #[test]
+    fn a_word_that_is_not_known_is_read_as_itself() {
+        for word in ["table.query", "agreement.activate"] {
+            let read: Written<Action> = serde_json::from_value(word.into()).unwrap();
+            assert_eq!(read.as_str(), word);
+            assert_eq!(read.known(), Action::parse(word));
+            assert_eq!(serde_json::to_value(&read).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn kinds_of_actors_and_effects_are_written_as_they_are_read() {
+        for kind in ActorKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+        for effect in Effect::ALL {
+            assert_eq!(serde_json::to_value(effect).unwrap(), effect.as_str());
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A database that is behind its export, as after the restore of a backup: what tightened since is tightened again,
+//! whoever did it.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use http::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use url::Url;
+use weir::{
+    domain::{access::recipient::RecipientState, operators::Role},
+    service::core::context::OperatorContext,
+    store::Db,
+};
+
+use crate::support::app::TestApp;
+
+/// What a backup keeps of each table that is changed afterwards.
+const KEPT: [(&str, &[&str]); 5] = [
+    ("recipients", &["spec", "state", "revision"]),
+    ("tokens", &["revoked_at", "expires_at"]),
+    ("objects", &["spec", "revision"]),
+    ("operators", &["spec", "role", "disabled_at", "revision"]),
+    ("operator_tokens", &["revoked_at"]),
+];
+
+/// Keeps what [`put_back`] brings back.
+async fn back_up(app: &TestApp) -> i64 {
+    for (table, columns) in KEPT {
+        app.execute(format!("CREATE TABLE kept_{table} AS SELECT id, {} FROM {table}", columns.join(", "))).await;
+    }
+    app.service.db.find_audit_head().await.unwrap().seq
+}
+
+/// The database as it was when it was backed up; its trail ends with the event `seq`.
+async fn put_back(app: &TestApp, seq: i64) {
+    for table in ["audit_events", "grant_endings"] {
+        app.execute(match &app.service.db {
+            Db::Sqlite { .. } => format!("DROP TRIGGER {table}_no_delete"),
+            Db::Postgres { .. } => format!("ALTER TABLE {table} DISABLE TRIGGER USER"),
+        })
+        .await;
+    }
+    for sql in [
+        format!("DELETE FROM audit_personal WHERE seq > {seq}"),
+        format!("DELETE FROM audit_events WHERE seq > {seq}"),
+        format!("DELETE FROM audit_checkpoints WHERE seq > {seq}"),
+        format!("UPDATE audit_head SET seq = {seq}, hash = (SELECT hash FROM audit_events WHERE seq = {seq})"),
+        "DELETE FROM grant_endings".to_owned(),
+    ] {
+        app.execute(sql).await;
+    }
+    for (table, columns) in KEPT {
+        for column in columns {
+            let kept = format!("(SELECT k.{column} FROM kept_{table} k WHERE k.id = {table}.id)");
+            let those = format!("id IN (SELECT id FROM kept_{table})");
+            app.execute(format!("UPDATE {table} SET {column} = {kept} WHERE {those}")).await;
+        }
+    }
+}
+
+fn lost(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    pairs.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect()
+}
+
+#[tokio::test]
+async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
+    let folders = RefCell::new(Vec::new());
+    let apps = TestApp::each(|settings| {
+        let folder = TempDir::new().unwrap();
+        settings.audit.export.url = Some(Url::from_directory_path(folder.path()).unwrap().to_string());
+        folders.borrow_mut().push(folder);
+    });
+    for app in apps.await {
+        let id = |answer: &Value| answer["id"].as_str().unwrap().to_owned();
+        app.share_claims().await;
+        let kept = json!({"source": {"table": "claims.claims"}, "history": true, "cdf": true});
+        app.put("/shares/insurer/objects/claims/kept", kept).await.expect(201);
+        let grant = app.grant_acme().await;
+        for name in ["narrowed", "widened", "suspended", "resumed"] {
+            app.put(&format!("/recipients/{name}"), json!({})).await.expect(201);
+        }
+        let credential = |name: &str| json!({"credential": name, "reveal": true});
+        let rotated = id(&app.post("/recipients/acme/tokens", credential("rotated")).await.expect(201));
+        let unused = id(&app.post("/recipients/acme/tokens", credential("unused")).await.expect(201));
+        let cancelled = id(&app.post("/recipients/acme/tokens", json!({"credential": "cancelled"})).await.expect(201));
+        let ann = app.operator("ann", "admin").await;
+        let by_ann =
+            async |method: Method, path: &str, body: Value| app.admin_as(&ann, method, path, Some(&body)).await;
+        by_ann(Method::PUT, "/operators/bob", json!({"role": "admin"})).await.expect(201);
+        by_ann(Method::PUT, "/operators/cid", json!({"role": "support"})).await.expect(201);
+        let issued = by_ann(Method::POST, "/operators/bob/tokens", json!({})).await.expect(201);
+        let bobs = id(&issued);
+        app.service.audit_sealer.seal().await.unwrap();
+        let backup = back_up(&app).await;
+
+        // By the server itself, and not by an operator.
+        let system = &OperatorContext::system("a job", app.now());
+        app.service.revoke_grant(system, grant.parse().unwrap(), None).await.unwrap();
+        app.service.revoke_token(system, "acme", unused.parse().unwrap(), Some("never used")).await.unwrap();
+        let why = || json!({"reason": "a test"});
+        let patch = Method::PATCH;
+        let networks = |networks: &[&str]| json!({"allowed_cidrs": networks, "description": "changed"});
+        by_ann(patch.clone(), "/recipients/narrowed", networks(&["192.0.2.0/24", "198.51.100.0/24"])).await.expect(200);
+        by_ann(patch.clone(), "/recipients/narrowed", networks(&["192.0.2.0/24"])).await.expect(200);
+        by_ann(patch.clone(), "/recipients/widened", networks(&["192.0.2.0/24"])).await.expect(200);
+        by_ann(patch.clone(), "/recipients/widened", networks(&[])).await.expect(200);
+        by_ann(Method::POST, "/recipients/suspended/suspend", why()).await.expect(200);
+        by_ann(Method::POST, "/recipients/resumed/suspend", why()).await.expect(200);
+        by_ann(Method::POST, "/recipients/resumed/resume", why()).await.expect(200);
+        let rotation = json!({"existing_token_expire_in_seconds": 60, "reveal": true});
+        by_ann(Method::POST, &format!("/recipients/acme/tokens/{rotated}/rotate"), rotation).await.expect(201);
+        by_ann(Method::DELETE, &format!("/recipients/acme/tokens/{cancelled}/activation"), json!({})).await.expect(204);
+        let object = "/shares/insurer/objects/claims/kept";
+        by_ann(patch.clone(), object, json!({"history": false, "cdf": false, "description": "kept"})).await.expect(200);
+        by_ann(patch.clone(), "/operators/bob", json!({"role": "auditor"})).await.expect(200);
+        by_ann(Method::POST, "/operators/cid/disable", why()).await.expect(200);
+        by_ann(Method::POST, &format!("/operators/bob/tokens/{bobs}/revoke"), json!({})).await.expect(200);
+        by_ann(Method::PUT, "/recipients/later", json!({})).await.expect(201);
+        app.service.audit_sealer.seal().await.unwrap();
+        put_back(&app, backup).await;
+        let token = async |id: &str| app.service.db.find_token(id.parse().unwrap()).await.unwrap().unwrap();
+        assert!(token(&unused).await.revoked_at.is_none() && token(&cancelled).await.revoked_at.is_none());
+
+        let recovery = app.service.recover().await.unwrap().unwrap();
+        assert!(!recovery.is_fork);
+        assert_eq!(
+            recovery.lost,
+            lost(&[
+                // Narrowed and widened again: nothing is left to tighten.
+                ("recipient.update", 2),
+                ("recipient.create", 1),
+                ("token.issue", 1),
+            ])
+        );
+        let db = &app.service.db;
+        assert!(db.find_grant(grant.parse().unwrap()).await.unwrap().unwrap().grant.ending.is_some());
+        assert!(token(&unused).await.revoked_at.is_some() && token(&cancelled).await.revoked_at.is_some());
+        assert!(token(&rotated).await.revoked_at.is_none());
+        assert!(token(&rotated).await.expires_at.unwrap() <= app.now() + chrono::TimeDelta::seconds(60));
+        let recipient = async |name: &str| db.find_recipient(name).await.unwrap().unwrap();
+        let narrowed = recipient("narrowed").await.spec;
+        assert_eq!(json!(narrowed.allowed_cidrs), json!(["192.0.2.0/24"]));
+        assert_eq!(narrowed.description, None, "what means nothing is left as it is");
+        assert!(recipient("widened").await.spec.allowed_cidrs.is_empty());
+        assert_eq!(recipient("suspended").await.state, RecipientState::Suspended);
+        assert_eq!(recipient("resumed").await.state, RecipientState::Active);
+        let shares = db.list_shares(None, 10).await.unwrap();
+        let (object, _) = db.find_object(shares[0].id, "claims", "kept").await.unwrap().unwrap();
+        assert!(!object.spec.history && !object.spec.cdf && object.spec.description.is_none());
+        let operator = async |name: &str| db.find_operator(name).await.unwrap().unwrap();
+        assert_eq!(operator("bob").await.spec.role, Some(Role::Auditor.into()));
+        assert!(operator("cid").await.disabled_at.is_some() && operator("ann").await.disabled_at.is_none());
+        let bearer = db.find_operator_bearer_by_id(bobs.parse().unwrap()).await.unwrap().unwrap();
+        assert!(bearer.token.revoked_at.is_some());
+        assert!(db.find_freeze().await.unwrap().is_some());
+
+        // What was done then is in the trail with its effect, so that another restore does it once more.
+        let trail = db.list_audit(&weir::store::AuditFilter::default(), 1_000).await.unwrap();
+        let again: Vec<Value> = trail.iter().map(|event| serde_json::from_str(&event.body).unwrap()).collect();
+        let again = again.iter().filter(|event| event["actor"]["name"] == "recovery" && event["effect"].is_string());
+        assert!(again.clone().all(|event| event["effect"] == "tightens"));
+        assert_eq!(again.count(), recovery.revoked + 1, "and everything is frozen");
+    }
+}
