@@ -72,7 +72,7 @@ async fn copies_are_listed_by_view_and_state(app: TestApp) {
     for (copy, (state, bytes)) in all.iter().zip([("ready", 11), ("failed", 0), ("making", 7)]) {
         assert_eq!((&copy["state"], &copy["bytes"]), (&json!(state), &json!(bytes)), "{copy}");
         assert_eq!((&copy["view"], &copy["kind"]), (&json!("claims.some@v1"), &json!("file")));
-        assert_eq!(list(&app, &format!("?state={state}&view=claims.SOME")).await, [copy.clone()]);
+        assert_eq!(list(&app, &format!("?state={state}&view=claims.SOME")).await, std::slice::from_ref(copy));
     }
     assert_eq!((&all[0]["rows"], &all[0]["source"]), (&json!(6), &json!("part-1.parquet")));
     assert_eq!((&all[1]["failure"], &all[0]["failure"]), (&json!("it is damaged"), &Value::Null));

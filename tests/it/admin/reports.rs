@@ -69,9 +69,9 @@ fn recipient_event(recipient: u128, table: u128, action: Action) -> Event {
         share_id: Some(Uuid::from_u128(9_000 + table % 4)),
         schema: Some("claims".into()),
         table: Some(format!("t{table}")),
-        object_id: object_id.filter(|_| recipient % 2 == 0),
-        table_id: if recipient % 2 == 0 { Some(Uuid::from_u128(5_000)) } else { object_id },
-        registered_table: (recipient % 2 == 0).then(|| "lake.claims".to_owned()),
+        object_id: object_id.filter(|_| recipient.is_multiple_of(2)),
+        table_id: if recipient.is_multiple_of(2) { Some(Uuid::from_u128(5_000)) } else { object_id },
+        registered_table: (recipient.is_multiple_of(2)).then(|| "lake.claims".to_owned()),
         purpose: Some("fraud_analytics".into()),
         personal: Personal { client_address: Some(format!("192.0.2.{}", recipient % 7)), ..Personal::default() },
         ..Event::new(Actor { kind: ActorKind::Recipient, id, name, ..Actor::ANONYMOUS }, action)

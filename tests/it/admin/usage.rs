@@ -27,7 +27,7 @@ on_both_databases!(
 fn query(recipient: u128, table: u128, address: &str) -> Event {
     let id = Some(Uuid::from_u128(recipient));
     let name = Some(format!("partner-{recipient}"));
-    let is_new = recipient % 2 == 0;
+    let is_new = recipient.is_multiple_of(2);
     Event {
         recipient: name.clone(),
         recipient_id: id,

@@ -90,7 +90,7 @@ async fn a_copy_is_claimed_once_and_comes_back_as_it_was_made() {
         }
         assert_eq!(db.list_copies(&CopyFilter::default(), Some(copies[0].id), 9).await.unwrap().len(), 1);
         let units = [UnitId([1; 32]), UnitId([9; 32])];
-        assert_eq!(db.list_copies_of_units(set(), &units).await.unwrap(), [ready.clone()]);
+        assert_eq!(db.list_copies_of_units(set(), &units).await.unwrap(), std::slice::from_ref(&ready));
         assert!(db.list_copies_of_units(set(), &[]).await.unwrap().is_empty());
         assert_eq!(db.list_copies_of(set()).await.unwrap().len(), 2);
         assert_eq!(db.find_copy_at(set(), "m/1").await.unwrap(), Some(ready));
