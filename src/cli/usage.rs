@@ -66,7 +66,7 @@ enum Command {
 struct List {
     #[command(flatten)]
     server: Server,
-    /// By what it is put together: recipient, share, object (or table, with the columns' names of before), and hour or day,
+    /// What to group by: recipient, share, object (or table, with the columns' names of before), and hour or day,
     /// separated by commas; "" for one sum
     #[arg(long, default_value = "recipient,table", value_name = "LIST")]
     group_by: String,
@@ -79,7 +79,7 @@ struct List {
     /// Only that of this shared object: schema.name together with --share, or its id
     #[arg(long)]
     object: Option<String>,
-    /// The same as --object, under its name of before
+    /// The same as --object, under its former name
     #[arg(long, conflicts_with = "object")]
     table: Option<String>,
     /// Only usage from this hour on: a date (its beginning in UTC) or RFC 3339

@@ -43,7 +43,12 @@ impl Spec for ShareSpec {
     }
 
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
-        matches!(field, "display_name" | "description" | "properties" | "domain").then_some(Effect::Neutral)
+        match field {
+            "display_name" | "description" | "properties" => Some(Effect::Neutral),
+            // Whose roles count for it changes with it.
+            "domain" => Some(Effect::Loosens),
+            _ => None,
+        }
     }
 }
 

@@ -44,9 +44,9 @@ impl Spec for TableSpec {
 
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
         match field {
-            // Other data under the same name.
-            "location" => Some(Effect::Loosens),
-            "description" | "owner" | "domain" => Some(Effect::Neutral),
+            // Other data under the same name; and whose roles count for it.
+            "location" | "domain" => Some(Effect::Loosens),
+            "description" | "owner" => Some(Effect::Neutral),
             _ => None,
         }
     }

@@ -382,6 +382,11 @@ impl Thing {
     pub fn table(name: &str, domain: Option<&str>) -> Self {
         Self { of: Of::Table(name_key(name)), domain: domain.map(name_key) }
     }
+
+    /// Its domain alone: what a role covers that counts there, and no role that counts for this thing by name.
+    pub fn domain_alone(&self) -> Self {
+        Self { of: Of::Everything, domain: self.domain.clone() }
+    }
 }
 
 /// Who acts, as the rule sees it.

@@ -194,6 +194,9 @@ impl Lost {
             Kind::Recipient | Kind::Operator | Kind::Object if before.is_object() && after.is_object() => {
                 let fields = self.fields.entry((kind, id)).or_default();
                 fields.name = name;
+                // What became null is left out of what was recorded.
+                let fell = before.as_object().into_iter().flat_map(Map::keys);
+                fields.values.extend(fell.map(|field| (field.clone(), Value::Null)));
                 fields.values.extend(after.as_object().cloned().unwrap_or_default());
                 if tightens {
                     *fields.actions.entry(event.action.as_str().to_owned()).or_default() += 1;

@@ -190,6 +190,7 @@ impl Service {
             return Ok(before);
         }
         ctx.require(Permission::ManageCatalog, &after.thing())?;
+        ctx.require_moving(&before.thing(), &after.thing())?;
         if before.spec.location != after.spec.location {
             require_placing(ctx)?;
         }

@@ -95,6 +95,17 @@ impl OperatorContext {
         decided.map_err(|lack| refusal(OperatorReason::Lacks(lack), &self.actor))
     }
 
+    /// Refuses to move a thing between domains, unless the operator may share what is in either: by its domain a thing
+    /// comes under other people's roles. A role that counts for the thing by its name is not enough.
+    pub(in crate::service) fn require_moving(&self, from: &Thing, to: &Thing) -> Result<(), ServiceError> {
+        let (from, to) = (from.domain_alone(), to.domain_alone());
+        if from == to {
+            return Ok(());
+        }
+        self.require(Permission::ManageSharing, &from)?;
+        self.require(Permission::ManageSharing, &to)
+    }
+
     /// Refuses what the operator may do to none of these things.
     pub(in crate::service) fn require_any(
         &self,

@@ -181,6 +181,9 @@ impl Service {
             return Ok(before);
         }
         require(ctx, Permission::ManageSharing, name, Some(&after.spec))?;
+        if let (Some(from), Some(to)) = (S::thing(name, Some(&before.spec)), S::thing(name, Some(&after.spec))) {
+            ctx.require_moving(&from, &to)?;
+        }
         S::settle(&mut tx, &after).await?;
         let after = tx.update_declared(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, S::ACTIONS.update, &after));

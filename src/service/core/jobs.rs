@@ -180,7 +180,7 @@ impl Service {
         Ok(self.end_page(opened, found, |job: &Job| job.id.to_string()))
     }
 
-    /// Queues a dead job again, with all its attempts.
+    /// Queues a dead job again, with its attempt count reset.
     pub async fn retry_job(&self, ctx: &OperatorContext, id: Uuid) -> Result<Job, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let dead = tx.find_job(id).await?.ok_or_else(|| not_found(id))?;

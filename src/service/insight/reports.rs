@@ -147,7 +147,7 @@ impl Service {
                 self.begin_report(ctx, month, party).await?
             }
         };
-        if ctx.is_dry() && is_new {
+        if ctx.is_dry() && (is_new || report.state == ReportState::Making) {
             return Ok((FiledReport { report, files: Vec::new() }, is_new));
         }
         if report.state == ReportState::Making {
@@ -274,7 +274,7 @@ impl Service {
             }
         }
         if detached.is_none() && self.db.find_last_seq_before(month.end()).await?.is_none() {
-            return Err(ServiceError::invalid("month", "is over since before the audit trail begins"));
+            return Err(ServiceError::invalid("month", "ended before the audit trail began"));
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ macro_rules! select_operator_bearer {
     };
 }
 
-/// What the column says that admins are found by: the plain role. What is none there is nobody for servers of before.
+/// Returns the plain role, by which admins are found; an empty word, which earlier servers refuse, without one.
 fn role_column(spec: &OperatorSpec) -> &str {
     match &spec.role {
         _ if spec.is_admin() => Role::Admin.as_str(),

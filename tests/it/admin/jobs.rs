@@ -137,7 +137,7 @@ async fn what_cannot_be_done_is_given_up_at_once(app: TestApp) {
     app.service.run_jobs(JobKind::Report).await.unwrap();
     let dead = jobs(&app, "?state=dead").await.remove(0);
     assert_eq!(dead["attempts"], 1);
-    assert!(dead["failure"].as_str().unwrap().contains("before the audit trail begins"), "{dead}");
+    assert!(dead["failure"].as_str().unwrap().contains("before the audit trail began"), "{dead}");
     assert_eq!(report(&app).await, ("failed".to_owned(), dead["failure"].clone()));
     // Whoever asks for the report retries its job.
     app.execute("UPDATE reports SET month = '2026-10'").await;

@@ -256,6 +256,13 @@ async fn a_domain_is_what_tables_and_shares_say(app: TestApp) {
         .problem(403, "forbidden");
     let problem = app.patch("/shares/insurer", json!({"domain": "a b"})).await.problem(422, "invalid_input");
     assert_eq!(fields(&problem), ["domain"]);
+    // A role for the table by its name draws it into nobody's domain, not even one's own.
+    let both = json!([{"role": "owner", "scope": "table:claims.claims"}, {"role": "owner", "scope": "domain:claims"}]);
+    let ed = bound(&app, "ed", both).await;
+    for domain in [json!("claims"), json!("finance")] {
+        let body = json!({"domain": domain});
+        app.admin_as(&ed, Method::PATCH, "/tables/claims.claims", Some(&body)).await.problem(403, "forbidden");
+    }
     let audited = &app.events("table.update").await[0];
     assert_eq!(audited["change"], json!({"before": {"domain": "CLAIMS"}, "after": {}}));
 }

@@ -89,6 +89,7 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
             async |method: Method, path: &str, body: Value| app.admin_as(&ann, method, path, Some(&body)).await;
         by_ann(Method::PUT, "/operators/bob", json!({"role": "admin"})).await.expect(201);
         by_ann(Method::PUT, "/operators/cid", json!({"role": "support"})).await.expect(201);
+        by_ann(Method::PUT, "/operators/dan", json!({"role": "admin"})).await.expect(201);
         let issued = by_ann(Method::POST, "/operators/bob/tokens", json!({})).await.expect(201);
         let bobs = id(&issued);
         app.service.audit_sealer.seal().await.unwrap();
@@ -115,6 +116,9 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
         by_ann(patch.clone(), object, json!({"history": false, "cdf": false, "description": "kept"})).await.expect(200);
         by_ann(patch.clone(), "/operators/bob", json!({"role": "auditor"})).await.expect(200);
         by_ann(Method::POST, "/operators/cid/disable", why()).await.expect(200);
+        // Step by step to nothing at all.
+        by_ann(patch.clone(), "/operators/dan", json!({"role": "owner"})).await.expect(200);
+        by_ann(patch.clone(), "/operators/dan", json!({"role": null, "bindings": []})).await.expect(200);
         by_ann(Method::POST, &format!("/operators/bob/tokens/{bobs}/revoke"), json!({})).await.expect(200);
         by_ann(Method::PUT, "/recipients/later", json!({})).await.expect(201);
         app.service.audit_sealer.seal().await.unwrap();
@@ -150,6 +154,7 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
         assert!(!object.spec.history && !object.spec.cdf && object.spec.description.is_none());
         let operator = async |name: &str| db.find_operator(name).await.unwrap().unwrap();
         assert_eq!(operator("bob").await.spec.role, Some(Role::Auditor.into()));
+        assert_eq!(operator("dan").await.spec.role, None);
         assert!(operator("cid").await.disabled_at.is_some() && operator("ann").await.disabled_at.is_none());
         let bearer = db.find_operator_bearer_by_id(bobs.parse().unwrap()).await.unwrap().unwrap();
         assert!(bearer.token.revoked_at.is_some());

@@ -165,7 +165,7 @@ pub struct DatasetLine {
     /// The shared object.
     #[serde(default)]
     pub object_id: Option<Uuid>,
-    /// The shared object, under its name of before.
+    /// The shared object, under its former name.
     pub table_id: Option<Uuid>,
     /// The object's last name, `schema.table`.
     pub table: Option<String>,
@@ -190,7 +190,7 @@ pub struct Line {
     /// The shared object.
     #[serde(default)]
     pub object_id: Option<Uuid>,
-    /// The shared object, under its name of before.
+    /// The shared object, under its former name.
     pub table_id: Option<Uuid>,
     /// The object's last name, `schema.table`.
     pub table: Option<String>,

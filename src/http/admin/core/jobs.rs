@@ -128,7 +128,7 @@ pub async fn list_jobs(
     Ok(Json(PageView::new(page, JobView::from)))
 }
 
-/// Queues a dead job again, with all its attempts.
+/// Queues a dead job again, with its attempt count reset.
 #[utoipa::path(
     post, path = "/jobs/{id}/retry", tag = "jobs", params(("id" = Uuid, Path)),
     request_body = RetryBody, responses((status = 200, body = JobView))

@@ -59,7 +59,7 @@ pub struct UsageParameters {
     /// Only that of this shared object: `schema.name` together with `share`, or its id.
     #[param(value_type = Option<String>)]
     pub object: Option<Text>,
-    /// The same as `object`, under its name of before.
+    /// The same as `object`, under its former name.
     #[param(value_type = Option<String>)]
     pub table: Option<Text>,
     /// Only usage from this hour on; a whole hour.
