@@ -80,7 +80,7 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
         let listed = shell.json(&["report", "list", "--month", &this_month]);
         assert_eq!(listed["items"], serde_json::json!([]), "nothing is kept");
 
-        assert!(shell.run_badly(1, &["report", "--month", "1998-01"]).contains("before the audit trail begins"));
+        assert!(shell.run_badly(1, &["report", "--month", "1998-01"]).contains("before the audit trail began"));
         assert!(shell.run_badly(1, &["report", "--month", &month, "--recipient", "nobody"]).contains("recipient: "));
         shell.run_badly(2, &["report"]);
     })
