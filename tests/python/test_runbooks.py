@@ -300,7 +300,7 @@ def denial_burst(ground):
     said = book.run("weir audit list", TEXT=since)
     assert "TOKEN_UNKNOWN" in said and "ADDRESS_NOT_ALLOWED" in said and "partner" in said, said
     for reason in re.findall(r"`([A-Z]+_[A-Z_]+)`", book.text):
-        assert reason in (weir.ROOT / "src" / "domain" / "decision.rs").read_text(), reason
+        assert reason in (weir.ROOT / "src" / "domain" / "access" / "decision.rs").read_text(), reason
     book.run("weir recipient suspend", NAME="partner")
     assert requests.get(f"{server.url}/delta-sharing/shares", headers=bearer(server), timeout=10).status_code == 403
     book.run("weir recipient resume", NAME="partner")
