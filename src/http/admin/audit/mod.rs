@@ -19,9 +19,9 @@ use crate::{
     domain::{
         audit::{
             Outcome,
-            action::{Action, Kind, Written},
+            action::{Action, Kind},
         },
-        core::seal::hex,
+        core::{seal::hex, word::AsWritten},
         operators::Permission,
     },
     service::{
@@ -129,7 +129,7 @@ pub struct AuditActor {
 pub struct AuditObject {
     /// What kind of thing it is.
     #[schema(value_type = Kind)]
-    kind: Written<Kind>,
+    kind: AsWritten<Kind>,
     /// Its identity, where it exists.
     id: Option<Uuid>,
     /// Its name at the time.
@@ -148,7 +148,7 @@ pub struct AuditEventMembers {
     actor: AuditActor,
     /// What was done.
     #[schema(value_type = Action)]
-    action: Written<Action>,
+    action: AsWritten<Action>,
     /// What was acted upon.
     object: Option<AuditObject>,
     /// `allow` or `deny`.

@@ -1,19 +1,45 @@
-//! The five operations of a noun that is only a name and a spec: written once, and made for each noun by [`declared!`].
+//! The five operations of a noun that is only a name and a spec, and their routes: written once, and made for each noun
+//! by [`declared!`].
 //!
 //! Never here: parts of a single noun.
 
-/// Makes a noun's answer and its operations (PUT, GET, listing, PATCH, DELETE), each with its doc comment and name for
-/// the document.
+/// Makes a noun's answer, its operations (PUT, GET, listing, PATCH, DELETE), each with its doc comment and name for the
+/// document, and `routes`, with the permissions that reading and changing require. Imports what the operations name.
 macro_rules! declared {
     (
         $(#[$about:meta])* $view:ident of $spec:ident, tagged $tag:literal,
-        listed at $all:literal, each at $one:literal by $parameter:literal;
+        listed at $all:literal, each at $one:literal by $parameter:literal,
+        read with $read:ident, changed with $change:ident;
         $(#[$put_about:meta])* $put:ident,
         $(#[$get_about:meta])* $get:ident,
         $(#[$list_about:meta])* $list:ident,
         $(#[$update_about:meta])* $update:ident,
         $(#[$delete_about:meta])* $delete:ident
     ) => {
+        use axum::{Json, extract::State, http::StatusCode};
+        use utoipa_axum::{router::OpenApiRouter, routes};
+
+        use $crate::{
+            domain::operators::Permission,
+            http::admin::{
+                Admin,
+                core::{
+                    auth::{Operator, requiring},
+                    extract::{AdminFields, AdminPath, AdminQuery, IfMatch},
+                    page::{PageQuery, PageView},
+                    problem::Problem,
+                    resource::Resource,
+                },
+            },
+        };
+
+        /// Builds the routes of this module, each with the permission that it requires.
+        pub(super) fn routes() -> OpenApiRouter<Admin> {
+            let reading = OpenApiRouter::new().routes(routes!($list)).routes(routes!($get));
+            let changing = OpenApiRouter::new().routes(routes!($put, $update, $delete));
+            requiring(Permission::$read, reading).merge(requiring(Permission::$change, changing))
+        }
+
         $(#[$about])*
         #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
         pub struct $view {

@@ -1,39 +1,11 @@
 //! Groups of principals.
 
-use axum::{Json, extract::State, http::StatusCode};
-use utoipa_axum::{router::OpenApiRouter, routes};
-
-use crate::{
-    domain::operators::{Permission, group::GroupSpec},
-    http::admin::{
-        Admin,
-        core::{
-            auth::{Operator, requiring},
-            declared::declared,
-            extract::{AdminFields, AdminPath, AdminQuery, IfMatch},
-            page::{PageQuery, PageView},
-            problem::Problem,
-            resource::Resource,
-        },
-    },
-};
-
-/// The operations here, each with the permission that it needs.
-pub(super) fn routes() -> OpenApiRouter<Admin> {
-    OpenApiRouter::new()
-        .merge(requiring(
-            Permission::ReadOperators,
-            OpenApiRouter::new().routes(routes!(list_groups)).routes(routes!(get_group)),
-        ))
-        .merge(requiring(
-            Permission::ManageOperators,
-            OpenApiRouter::new().routes(routes!(put_group, update_group, delete_group)),
-        ))
-}
+use crate::{domain::operators::group::GroupSpec, http::admin::core::declared::declared};
 
 declared! {
     /// A group of principals, who have its roles together.
-    GroupView of GroupSpec, tagged "operators", listed at "/groups", each at "/groups/{group}" by "group";
+    GroupView of GroupSpec, tagged "operators", listed at "/groups", each at "/groups/{group}" by "group",
+    read with ReadOperators, changed with ManageOperators;
     /// Creates a group, or confirms that it is as described. Its members have its roles from then on.
     put_group,
     /// Answers a group.
