@@ -162,6 +162,11 @@ macro_rules! writes {
 }
 use writes;
 
+/// Succeeds if a write changed one row; [`StoreError::Stale`] otherwise: another change came first, or the row is gone.
+fn one_row(changed: u64) -> Result<()> {
+    if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+}
+
 impl Db {
     /// Opens a transaction; on SQLite it holds the write lock from the start.
     pub async fn begin(&self) -> Result<Tx> {

@@ -7,9 +7,9 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::store::{
-    Result, StoreError, Tx,
+    Result, Tx,
     core::value::{Micros, time},
-    reads, writes,
+    one_row, reads, writes,
 };
 
 /// A period in which nothing is handed out.
@@ -86,7 +86,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Ends the current freeze; [`StoreError::Stale`] if nothing is frozen.
+    /// Ends the current freeze; `StoreError::Stale` if nothing is frozen.
     pub async fn lift_freeze(&mut self, lifted_by: &str, lifted_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str =
             "UPDATE freezes SET lifted_by = $1, lifted_at = $2 WHERE scope = 'everything' AND lifted_at IS NULL";
@@ -97,6 +97,6 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if lifted == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(lifted)
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     store::{
         Result, StoreError, Tx,
         core::value::{Micros, micros, time},
-        reads, writes,
+        one_row, reads, writes,
     },
 };
 
@@ -242,7 +242,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if added == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(added)
     }
 
     /// Ends a grant for good; a second ending is [`Constraint::GrantEnded`](crate::store::Constraint::GrantEnded).

@@ -15,7 +15,7 @@ use crate::{
     store::{
         Result, StoreError, Tx,
         core::value::{Json, Micros, name, word},
-        reads, writes,
+        one_row, reads, writes,
     },
 };
 
@@ -167,9 +167,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if changed != 1 {
-            return Err(StoreError::Stale);
-        }
+        one_row(changed)?;
         Ok(Recipient { revision: recipient.revision + 1, ..recipient })
     }
 
@@ -178,6 +176,6 @@ impl Tx {
     pub async fn delete_recipient(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM recipients WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
-        if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(gone)
     }
 }

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use crate::{
     domain::access::token::{Token, TokenHash},
     store::{
-        Result, StoreError, Tx,
+        Result, Tx,
         core::value::{Json, Micros, micros, padded, time},
-        reads, writes,
+        one_row, reads, writes,
     },
 };
 
@@ -170,7 +170,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Gives a pending token its secret's hash and its expiry; [`StoreError::Stale`] if it is no longer pending.
+    /// Gives a pending token its secret's hash and its expiry; `StoreError::Stale` if it is no longer pending.
     pub async fn activate_token(
         &mut self,
         id: Uuid,
@@ -190,24 +190,24 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(changed)
     }
 
-    /// Makes a token expire sooner; [`StoreError::Stale`] if it is revoked or would not expire sooner.
+    /// Makes a token expire sooner; `StoreError::Stale` if it is revoked or would not expire sooner.
     pub async fn shorten_token(&mut self, id: Uuid, expires_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE tokens SET expires_at = $2 \
             WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
         let at = Micros::from(expires_at);
         let changed = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
-        if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(changed)
     }
 
-    /// Revokes a token for good; [`StoreError::Stale`] if it is revoked already.
+    /// Revokes a token for good; `StoreError::Stale` if it is revoked already.
     pub async fn revoke_token(&mut self, id: Uuid, revoked_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
         let at = Micros::from(revoked_at);
         let changed = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
-        if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(changed)
     }
 
     /// Notes that these tokens authenticated a request at `used_at`, unless a later use is recorded.

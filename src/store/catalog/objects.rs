@@ -16,7 +16,7 @@ use crate::{
     store::{
         Result, StoreError, Tx,
         core::value::{Json, Micros, name},
-        reads, writes,
+        one_row, reads, writes,
     },
 };
 
@@ -357,9 +357,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if changed != 1 {
-            return Err(StoreError::Stale);
-        }
+        one_row(changed)?;
         Ok(SharedObject { revision: object.revision + 1, ..object })
     }
 
@@ -375,7 +373,7 @@ impl Tx {
     pub async fn delete_object(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM objects WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
-        if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(gone)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     store::{
         Result, StoreError, Tx,
         core::value::{Json, Micros, name},
-        reads, writes,
+        one_row, reads, writes,
     },
 };
 
@@ -113,13 +113,14 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if changed == 1 { Ok(Table { revision: table.revision + 1, ..table }) } else { Err(StoreError::Stale) }
+        one_row(changed)?;
+        Ok(Table { revision: table.revision + 1, ..table })
     }
 
     /// Deletes a registered table that no share uses, if its row has this revision.
     pub async fn delete_table(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM tables WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
-        if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(gone)
     }
 }

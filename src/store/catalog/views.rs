@@ -14,7 +14,7 @@ use crate::{
     store::{
         Result, StoreError, Tx,
         core::value::{Json, Micros, name, padded},
-        reads, writes,
+        one_row, reads, writes,
     },
 };
 
@@ -195,14 +195,15 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if changed == 1 { Ok(View { revision: view.revision + 1, ..view }) } else { Err(StoreError::Stale) }
+        one_row(changed)?;
+        Ok(View { revision: view.revision + 1, ..view })
     }
 
     /// Deletes a view that no object shows, with its versions, if its row has this revision.
     pub async fn delete_view(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM views WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
-        if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(gone)
     }
 
     /// Inserts a published version.

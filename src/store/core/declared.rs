@@ -8,7 +8,7 @@ use crate::{
         declared::{Declared, Plain},
         name::Name,
     },
-    store::{Db, Result, StoreError, Tx, reads, writes},
+    store::{Db, Result, StoreError, Tx, one_row, reads, writes},
 };
 
 use super::value::{Json, Micros};
@@ -112,7 +112,8 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if rows == 1 { Ok(Declared { revision: changed.revision + 1, ..changed }) } else { Err(StoreError::Stale) }
+        one_row(rows)?;
+        Ok(Declared { revision: changed.revision + 1, ..changed })
     }
 
     /// Deletes a thing that nothing refers to, if its row has the value's revision.
@@ -124,6 +125,6 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if rows == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(rows)
     }
 }

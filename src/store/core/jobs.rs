@@ -9,7 +9,7 @@ use crate::{
     store::{
         CLOCKS_APART, LONGEST_REST, Result, StoreError, Tx,
         core::value::{Micros, time, word},
-        on_tx, reads, writes,
+        on_tx, one_row, reads, writes,
     },
 };
 
@@ -202,7 +202,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if held == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(held)
     }
 
     /// Deletes a job that is done, in the transaction that stores its result; [`StoreError::Stale`] where the server has
@@ -216,7 +216,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if done == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(done)
     }
 
     /// Postpones a job that failed until `again_at`, or gives it up at `now` where that is `None`; [`StoreError::Stale`]
@@ -243,6 +243,6 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if failed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(failed)
     }
 }

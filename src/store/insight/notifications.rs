@@ -10,7 +10,7 @@ use crate::{
     store::{
         LONGEST_REST, Result, StoreError, Tx,
         core::value::{Micros, time, word},
-        on_tx, reads, writes,
+        on_tx, one_row, reads, writes,
     },
 };
 
@@ -262,7 +262,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(changed)
     }
 
     /// Queues a dead letter again. Fails with [`StoreError::Stale`] if it is not dead.
@@ -271,7 +271,7 @@ impl Tx {
             next_attempt_at = $2, ended_at = NULL WHERE id = $1 AND state = 'dead'";
         let at = Micros::from(now);
         let changed = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
-        if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(changed)
     }
 
     /// Deletes notifications that ended before `before`.

@@ -9,7 +9,7 @@ use crate::{
     store::{
         Result, StoreError, Tx,
         core::value::{Micros, time, word},
-        reads, writes,
+        one_row, reads, writes,
     },
 };
 
@@ -222,9 +222,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if completed != 1 {
-            return Err(StoreError::Stale);
-        }
+        one_row(completed)?;
         for (StoredFile { file, entry }, content) in files {
             writes!(self, db => sqlx::query(FILE)
                 .bind(id)
@@ -243,13 +241,13 @@ impl Tx {
     pub async fn fail_report(&mut self, id: Uuid, failure: &str) -> Result<()> {
         const SQL: &str = "UPDATE reports SET state = 'failed', failure = $2 WHERE id = $1 AND state = 'making'";
         let failed = writes!(self, db => sqlx::query(SQL).bind(id).bind(failure).execute(db).await?.rows_affected());
-        if failed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(failed)
     }
 
     /// Has a report made that was given up; [`StoreError::Stale`] where it was not.
     pub async fn revive_report(&mut self, id: Uuid) -> Result<()> {
         const SQL: &str = "UPDATE reports SET state = 'making', failure = NULL WHERE id = $1 AND state = 'failed'";
         let revived = writes!(self, db => sqlx::query(SQL).bind(id).execute(db).await?.rows_affected());
-        if revived == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(revived)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     store::{
         Result, StoreError, Tx,
         core::value::{Micros, digest},
-        on_tx, reads, writes,
+        on_tx, one_row, reads, writes,
     },
 };
 
@@ -457,9 +457,7 @@ impl Tx {
     pub async fn add_usage(&mut self, from: i64, to: i64, sums: &UsageSums) -> Result<()> {
         const MOVE: &str = "UPDATE usage_progress SET seq = $2 WHERE id = 1 AND seq = $1";
         let moved = writes!(self, db => sqlx::query(MOVE).bind(from).bind(to).execute(db).await?.rows_affected());
-        if moved != 1 {
-            return Err(StoreError::Stale);
-        }
+        one_row(moved)?;
         let mut new_addresses = std::collections::HashMap::new();
         for chunk in sums.addresses.chunks(LONGEST_INSERT) {
             for key in self.insert_addresses(chunk).await? {

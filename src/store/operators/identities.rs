@@ -7,9 +7,9 @@ use uuid::Uuid;
 use crate::{
     domain::operators::identity::OperatorIdentity,
     store::{
-        Result, StoreError, Tx,
+        Result, Tx,
         core::value::{Micros, micros, time},
-        reads, writes,
+        one_row, reads, writes,
     },
 };
 
@@ -92,7 +92,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps a name and whether it is disabled, if the row still has the value's revision ([`StoreError::Stale`]
+    /// Keeps a name and whether it is disabled, if the row still has the value's revision (`StoreError::Stale`
     /// otherwise); answers it with the next one.
     pub async fn update_operator_identity(&mut self, changed: OperatorIdentity) -> Result<OperatorIdentity> {
         const SQL: &str = "UPDATE operator_identities SET name = $3, disabled_at = $4, updated_at = $5, \
@@ -106,9 +106,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if rows != 1 {
-            return Err(StoreError::Stale);
-        }
+        one_row(rows)?;
         Ok(OperatorIdentity { revision: changed.revision + 1, ..changed })
     }
 
@@ -116,6 +114,6 @@ impl Tx {
     pub async fn delete_operator_identity(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM operator_identities WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
-        if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(gone)
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::{
 use super::{
     Result, StoreError, Tx,
     core::value::{Json, Micros, micros, name, time},
-    reads, writes,
+    one_row, reads, writes,
 };
 
 /// The columns of [`OperatorRow`], from `operators o`.
@@ -225,9 +225,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        if changed != 1 {
-            return Err(StoreError::Stale);
-        }
+        one_row(changed)?;
         Ok(Operator { revision: operator.revision + 1, ..operator })
     }
 
@@ -235,7 +233,7 @@ impl Tx {
     pub async fn delete_operator(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM operators WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
-        if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(gone)
     }
 
     /// Stores a new token of an operator.
@@ -260,6 +258,6 @@ impl Tx {
         const SQL: &str = "UPDATE operator_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
         let at = Micros::from(revoked_at);
         let changed = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
-        if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(changed)
     }
 }
