@@ -342,8 +342,9 @@ impl AuditWriter {
 
 /// Writes the event of an operator's change, in the transaction that makes the change.
 pub async fn append(tx: &mut Tx, event: Event, now: DateTime<Utc>) -> Result<(), StoreError> {
+    let effect = event.effect.or_else(|| event.action.effect());
     let mut head = tx.lock_audit_head().await?;
-    tx.append_audit(&mut head, &[event], now).await?;
+    tx.append_audit(&mut head, &[Event { effect, ..event }], now).await?;
     Ok(())
 }
 

@@ -113,7 +113,7 @@ impl Audited {
 
     /// `event`, telling of this change.
     pub(in crate::service) fn told_by(self, event: Event) -> Event {
-        Event { change: Some(self.change), effect: self.effect.or(event.effect), ..event }
+        Event { change: Some(self.change), effect: self.effect, ..event }
     }
 }
 

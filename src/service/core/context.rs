@@ -142,7 +142,6 @@ impl OperatorContext {
         // The event of a dry run is not kept, so that another one tells that the operator asked.
         self.event_flag.0.store(!self.is_dry(), Ordering::Relaxed);
         Event {
-            effect: action.effect(),
             object: Some(object),
             request_id: self.request_id.clone(),
             personal: self.personal.clone(),

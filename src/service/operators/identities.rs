@@ -134,7 +134,6 @@ impl Service {
         };
         let event = Event {
             object: Some(object(&identity)),
-            effect: action.effect(),
             change: Some(change),
             request_id: Some(asked.request_id.clone()),
             personal: Personal { subject: Some(echoed(seen.subject, LONGEST_SUBJECT)), ..asked.personal.clone() },
