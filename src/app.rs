@@ -439,7 +439,7 @@ pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lists the files that no table may reach.
+/// Lists the files and folders that no storage may hold: keys, the configuration, the database, a local audit export.
 pub fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf> {
     let tls = settings.server.tls().map(|tls| tls.key_file);
     let database = settings.database.sqlite_file();

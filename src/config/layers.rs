@@ -145,9 +145,9 @@ pub(super) fn report_unknown(layer: &Table, defaults: &Table, problems: &mut Pro
     }
     walk(layer, &mut Vec::new(), defaults, problems);
     let storages = layer.get("storage").and_then(Value::as_array).into_iter().flatten();
+    let known = keys_of::<StorageSettings>();
     for (i, storage) in storages.enumerate() {
         for key in storage.as_table().into_iter().flat_map(Table::keys) {
-            let known = keys_of::<StorageSettings>();
             if !known.contains(&key.as_str()) {
                 problems.add(format!("storage[{i}].{key}"), suggest(key, known.iter().copied()));
             }
@@ -204,7 +204,7 @@ pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSe
         problems.add("storage", "is no list; write each storage as `[[storage]]`");
         return Vec::new();
     };
-    let mut storages = Vec::new();
+    let (mut storages, keys) = (Vec::new(), keys_of::<StorageSettings>());
     for (i, entry) in entries.iter().enumerate() {
         let name = format!("storage[{i}]");
         let Value::Table(entry) = entry else {
@@ -219,7 +219,7 @@ pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSe
             ("options".to_owned(), Value::Table(Table::new())),
         ]);
         let mut known = entry.clone();
-        known.retain(|key, _| keys_of::<StorageSettings>().contains(&key));
+        known.retain(|key, _| keys.contains(&key));
         for key in ["name", "url"] {
             if !known.contains_key(key) {
                 problems.add(format!("{name}.{key}"), "is missing; every storage has a name and a url");
