@@ -1,11 +1,12 @@
 //! The words of audit events: what was done ([`Action`]), and to what kind of thing ([`Kind`]).
 //!
 //! Writers know these words and no others. Readers know more: a newer server and an older release have words of their own,
-//! and those are read as they stand ([`Written`]). The documentation lists the same words, and a test compares the two.
+//! and those are read as they stand ([`AsWritten`](crate::domain::core::word::AsWritten)). The documentation lists the same
+//! words, and a test compares the two.
 
 use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -15,65 +16,7 @@ use utoipa::{
 };
 
 use super::ActorKind;
-use crate::domain::core::spec::Effect;
-
-/// A closed set of words.
-pub trait Word: Copy + 'static {
-    /// Every word, in the order of the documentation.
-    const ALL: &'static [Self];
-
-    /// The word as it is written.
-    fn as_str(self) -> &'static str;
-
-    /// The value that is written as `word`.
-    fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|known| known.as_str() == word)
-    }
-}
-
-/// A word as it was written: one that this release writes, too, or any other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written<W> {
-    /// A word of this release.
-    Known(W),
-    /// A word that a newer server or an older release wrote.
-    Other(String),
-}
-
-impl<W: Word> Written<W> {
-    /// Reads a word; none is refused.
-    pub fn read(word: Cow<'_, str>) -> Self {
-        W::parse(&word).map_or_else(|| Self::Other(word.into_owned()), Self::Known)
-    }
-
-    /// The value, where this release knows it.
-    pub fn known(&self) -> Option<W> {
-        match self {
-            Self::Known(word) => Some(*word),
-            Self::Other(_) => None,
-        }
-    }
-
-    /// The word itself.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Known(word) => word.as_str(),
-            Self::Other(word) => word,
-        }
-    }
-}
-
-impl<W: Word> Serialize for Written<W> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de, W: Word> Deserialize<'de> for Written<W> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(deserializer).map(Self::read)
-    }
-}
+use crate::domain::core::{spec::Effect, word::Words};
 
 /// The schema of a word that is read: these, and any other text.
 fn schema_of(words: impl Iterator<Item = &'static str>) -> RefOr<Schema> {
@@ -85,14 +28,15 @@ fn schema_of(words: impl Iterator<Item = &'static str>) -> RefOr<Schema> {
 macro_rules! words {
     (
         $(#[$of_all:meta])*
-        $name:ident, shown as $shown:literal { $($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+ }
+        $name:ident, called $noun:literal, shown as $shown:literal { $($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+ }
     ) => {
         $(#[$of_all])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
 
-        impl Word for $name {
-            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+        impl Words for $name {
+            const NOUN: &'static str = $noun;
+            const ALL: &'static [(&'static str, Self)] = &[$(($word, Self::$variant),)+];
 
             fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
@@ -113,7 +57,7 @@ macro_rules! words {
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
-                schema_of(Self::ALL.iter().map(|word| word.as_str()))
+                schema_of(Self::ALL.iter().map(|(word, _)| *word))
             }
         }
 
@@ -127,7 +71,7 @@ macro_rules! words {
 
 words! {
     /// What was done: dotted, noun first.
-    Action, shown as "AuditAction" {
+    Action, called "action", shown as "AuditAction" {
         /// A recipient listed its shares.
         SharesList = "shares.list",
         /// A recipient asked for one share.
@@ -307,7 +251,7 @@ words! {
 
 words! {
     /// What kind of thing was acted upon.
-    Kind, shown as "AuditObjectKind" {
+    Kind, called "kind of thing", shown as "AuditObjectKind" {
         /// A share.
         Share = "share",
         /// A schema of a share.
@@ -353,29 +297,20 @@ words! {
     }
 }
 
-impl Word for ActorKind {
-    const ALL: &'static [Self] = &[Self::Anonymous, Self::Recipient, Self::Operator, Self::System];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Anonymous => "anonymous",
-            Self::Recipient => "recipient",
-            Self::Operator => "operator",
-            Self::System => "system",
-        }
-    }
+impl Words for ActorKind {
+    const NOUN: &'static str = "kind of actor";
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("anonymous", Self::Anonymous),
+        ("recipient", Self::Recipient),
+        ("operator", Self::Operator),
+        ("system", Self::System),
+    ];
 }
 
-impl Word for Effect {
-    const ALL: &'static [Self] = &[Self::Neutral, Self::Tightens, Self::Loosens];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Neutral => "neutral",
-            Self::Tightens => "tightens",
-            Self::Loosens => "loosens",
-        }
-    }
+impl Words for Effect {
+    const NOUN: &'static str = "effect";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("neutral", Self::Neutral), ("tightens", Self::Tightens), ("loosens", Self::Loosens)];
 }
 
 /// What is done to a noun that is no more than a name and a spec.
@@ -503,33 +438,34 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::domain::core::word::AsWritten;
 
     #[test]
     fn words_are_read_back_and_stand_once() {
-        let actions: BTreeSet<&str> = Action::ALL.iter().map(|action| action.as_str()).collect();
+        let actions: BTreeSet<&str> = Action::ALL.iter().map(|(_, action)| action.as_str()).collect();
         assert_eq!(actions.len(), Action::ALL.len());
-        assert!(Action::ALL.iter().all(|action| Action::parse(action.as_str()) == Some(*action)));
-        let kinds: BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert!(Action::ALL.iter().all(|(_, action)| Action::parse(action.as_str()) == Some(*action)));
+        let kinds: BTreeSet<&str> = Kind::ALL.iter().map(|(_, kind)| kind.as_str()).collect();
         assert_eq!(kinds.len(), Kind::ALL.len());
-        assert!(Kind::ALL.iter().all(|kind| Kind::parse(kind.as_str()) == Some(*kind)));
+        assert!(Kind::ALL.iter().all(|(_, kind)| Kind::parse(kind.as_str()) == Some(*kind)));
     }
 
     #[test]
     fn a_word_that_is_not_known_is_read_as_itself() {
         for word in ["table.query", "agreement.activate"] {
-            let read: Written<Action> = serde_json::from_value(word.into()).unwrap();
+            let read: AsWritten<Action> = serde_json::from_value(word.into()).unwrap();
             assert_eq!(read.as_str(), word);
-            assert_eq!(read.known(), Action::parse(word));
+            assert_eq!(read.means(), Action::parse(word));
             assert_eq!(serde_json::to_value(&read).unwrap(), word);
         }
     }
 
     #[test]
     fn kinds_of_actors_and_effects_are_written_as_they_are_read() {
-        for kind in ActorKind::ALL {
+        for (_, kind) in ActorKind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
-        for effect in Effect::ALL {
+        for (_, effect) in Effect::ALL {
             assert_eq!(serde_json::to_value(effect).unwrap(), effect.as_str());
         }
     }

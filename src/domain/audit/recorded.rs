@@ -9,15 +9,18 @@ use uuid::Uuid;
 
 use super::{
     ActorKind,
-    action::{Action, Kind, Written},
+    action::{Action, Kind},
 };
-use crate::domain::{access::delivery::Delivery, core::spec::Effect};
+use crate::domain::{
+    access::delivery::Delivery,
+    core::{spec::Effect, word::AsWritten},
+};
 
 /// The recorded actor.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedActor {
     /// What it was.
-    pub kind: Written<ActorKind>,
+    pub kind: AsWritten<ActorKind>,
     /// Its name at the time.
     pub name: Option<String>,
     /// An operator's role at the time.
@@ -28,7 +31,7 @@ pub struct RecordedActor {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedObject {
     /// What kind of thing it was.
-    pub kind: Written<Kind>,
+    pub kind: AsWritten<Kind>,
     /// Its identity, where it existed.
     pub id: Option<Uuid>,
     /// Its name at the time.
@@ -45,7 +48,7 @@ pub struct Recorded {
     /// Who acted.
     pub actor: RecordedActor,
     /// What was done.
-    pub action: Written<Action>,
+    pub action: AsWritten<Action>,
     /// What was acted upon.
     pub object: Option<RecordedObject>,
     /// `allow` or `deny`.
@@ -91,7 +94,7 @@ pub struct Recorded {
     /// The duration of an answer, in milliseconds.
     pub duration_ms: Option<u64>,
     /// What a change means for what anybody can read; absent in what earlier releases wrote.
-    pub effect: Option<Written<Effect>>,
+    pub effect: Option<AsWritten<Effect>>,
     /// What a change, or a sum of events, says.
     pub change: Option<Value>,
     /// The commitment to the personal part.

@@ -5,9 +5,9 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::audit::{
-    action::{Action, Word},
-    recorded::Recorded,
+use crate::domain::{
+    audit::{action::Action, recorded::Recorded},
+    core::word::Words,
 };
 
 /// The data plane's actions, each of which is one request of a recipient, or of somebody who is none.
@@ -77,7 +77,7 @@ impl Usage {
     pub fn of(event: &Recorded) -> Self {
         let mut usage = Self { events: 1, ..Self::default() };
         // What this release does not know discloses nothing that it could count.
-        let Some(action) = event.action.known() else { return usage };
+        let Some(action) = event.action.means() else { return usage };
         if OPERATIONS.contains(&action) {
             usage.count_requests(action, 1);
             usage.denials = i64::from(!event.is_allowed());
@@ -115,7 +115,7 @@ impl Usage {
 
     /// The address of a request; `None` if the event is no request or its address is not available.
     pub fn address_of(event: &Recorded) -> Option<&str> {
-        let action = event.action.known()?;
+        let action = event.action.means()?;
         let is_request =
             OPERATIONS.contains(&action) || (action == Action::RefusalsSummary && Self::of(event).denials > 0);
         event.client_address.as_deref().filter(|_| is_request)

@@ -218,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        audit::{ActorKind, action::Written},
+        audit::ActorKind,
         insight::report::{DayNumbers, EventRange, Month, Party, REPORT_FORMAT},
     };
 
@@ -298,7 +298,7 @@ mod tests {
                 seq: 1_010,
                 at: month.start(),
                 action: HOSTILE.to_owned(),
-                by_kind: Written::Known(ActorKind::Operator),
+                by_kind: ActorKind::Operator.into(),
                 by: text(),
                 recipient_id: id,
                 recipient: text(),

@@ -19,9 +19,10 @@ use crate::{
         },
         audit::{
             Actor, Event, Object, Outcome,
-            action::{Action, Kind, Word},
+            action::{Action, Kind},
             timestamp,
         },
+        core::word::Words,
     },
     service::{
         Service,
@@ -192,7 +193,7 @@ impl Service {
             "ends": activation.ends_token_id,
         }});
         let event = activation_event(caller, Action::TokenActivate, Some(&(activation.clone(), bearer.clone())));
-        let event = Event { change: Some(change), effect: Action::TokenActivate.effect(), ..event };
+        let event = Event { change: Some(change), ..event };
         write::append(tx, event, now).await?;
         if let Some(old) = activation.ends_token_id {
             match tx.shorten_token(old, now).await {

@@ -113,9 +113,9 @@ impl Lost {
         }
         let Some(effect) = &event.effect else { return self.take_old(event) };
         let change = event.change.as_ref().unwrap_or(&Value::Null);
-        let tightens = effect.known() == Some(Effect::Tightens);
+        let tightens = effect.means() == Some(Effect::Tightens);
         let object = event.object.as_ref();
-        let (kind, id) = (object.and_then(|object| object.kind.known()), object.and_then(|object| object.id));
+        let (kind, id) = (object.and_then(|object| object.kind.means()), object.and_then(|object| object.id));
         let (before, after) = (&change["before"], &change["after"]);
         let is_known = match (kind, id) {
             (Some(kind), Some(id)) => self.take_change(event, kind, id, tightens, before, after),
@@ -177,7 +177,7 @@ impl Lost {
             Kind::Operator if tightens && after.is_null() => {
                 self.operators.insert(id, (name, true));
             }
-            Kind::OperatorIdentity => match event.action.known() {
+            Kind::OperatorIdentity => match event.action.means() {
                 Some(Action::OperatorIdentityDisable) => {
                     self.identities.insert(id, (name, true));
                 }
@@ -216,10 +216,10 @@ impl Lost {
         }
         // What the server and recipients do, nobody has to decide on.
         let is_theirs =
-            matches!(event.actor.kind.known(), Some(ActorKind::System | ActorKind::Recipient | ActorKind::Anonymous));
+            matches!(event.actor.kind.means(), Some(ActorKind::System | ActorKind::Recipient | ActorKind::Anonymous));
         let object = event.object.as_ref();
         let name = object.and_then(|object| object.name.clone()).unwrap_or_default();
-        match (event.action.known(), object.and_then(|object| object.id)) {
+        match (event.action.means(), object.and_then(|object| object.id)) {
             (Some(Action::GrantRevoke), Some(id)) => {
                 self.grants.insert(id);
             }

@@ -6,14 +6,12 @@ use std::fmt::Display;
 
 use crate::{
     domain::{
-        audit::{
-            Event, Object,
-            action::{Action, Word},
-        },
+        audit::{Event, Object, action::Action},
         core::{
             declared::{Declared, Plain},
             name::Name,
             spec::Mode,
+            word::Words,
         },
         operators::{Permission, principal::Thing},
     },

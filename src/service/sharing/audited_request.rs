@@ -21,13 +21,13 @@ use crate::{
         },
         audit::{
             Actor, ActorKind, Event, Object, Outcome,
-            action::{Action, Kind, Word},
+            action::{Action, Kind},
         },
         catalog::{
             share::{Share, SharedObject},
             table::Table,
         },
-        core::{message::echoed, name::Name, nearest::nearest},
+        core::{message::echoed, name::Name, nearest::nearest, word::Words},
     },
     service::{
         Service,

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::domain::{
     access::delivery::Delivery,
-    audit::{Event, Head, Link, Outcome, action::Word},
+    audit::{Event, Head, Link, Outcome},
+    core::word::Words,
 };
 
 use self::checkpoints::Derived;
@@ -16,7 +17,7 @@ use self::checkpoints::Derived;
 use super::{
     Result, StoreError, Tx, TxConnection,
     core::value::{Micros, digest, micros, padded, time},
-    reads, writes,
+    one_row, reads, writes,
 };
 
 /// The most events in one insert on SQLite, which allows 32,766 arguments.
@@ -382,7 +383,7 @@ impl Tx {
             TxConnection::Postgres(tx) => extend_by_columns(tx, from, to, rows, &personal).await?,
         };
         // The head moved, so it was not locked in this transaction.
-        if moved == 1 { Ok(()) } else { Err(StoreError::Stale) }
+        one_row(moved)
     }
 
     /// Erases the personal parts of events written before `before`, at most [`LONGEST_ERASURE`] per call to keep the

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use weir::{
     domain::{
         audit::{
-            action::{Action, Kind, Word},
+            action::{Action, Kind},
             canonical, link_hash, timestamp,
         },
-        core::spec::Effect,
+        core::{spec::Effect, word::Words},
     },
     http::admin::document,
     service::audit::verify::{Since, verify_database},
@@ -46,7 +46,7 @@ fn documented(schema: &str) -> Vec<String> {
 
 #[test]
 fn the_documentation_lists_every_action_with_what_it_means() {
-    let actions: Vec<&str> = Action::ALL.iter().map(|action| action.as_str()).collect();
+    let actions: Vec<&str> = Action::ALL.iter().map(|(_, action)| action.as_str()).collect();
     assert_eq!(documented("AuditAction"), actions);
     let listed = rows("| action | what | effect |");
     assert_eq!(listed.iter().map(|(word, _)| *word).collect::<Vec<_>>(), actions);
@@ -58,7 +58,7 @@ fn the_documentation_lists_every_action_with_what_it_means() {
 
 #[test]
 fn the_documentation_lists_every_kind_of_thing() {
-    let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    let kinds: Vec<&str> = Kind::ALL.iter().map(|(_, kind)| kind.as_str()).collect();
     assert_eq!(documented("AuditObjectKind"), kinds);
     assert_eq!(rows("| kind | what |").iter().map(|(word, _)| *word).collect::<Vec<_>>(), kinds);
 }

@@ -14,7 +14,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::audit::{ActorKind, action::Written};
+use crate::domain::{audit::ActorKind, core::word::AsWritten};
 
 pub use self::{
     manifest::{FileEntry, MANIFEST_FORMAT, Manifest, Statement},
@@ -228,7 +228,7 @@ pub struct ChangeLine {
     /// The action, such as `grant.revoke`.
     pub action: String,
     /// What did it.
-    pub by_kind: Written<ActorKind>,
+    pub by_kind: AsWritten<ActorKind>,
     /// Who; left out of a report about one recipient.
     pub by: Option<String>,
     /// The recipient that the change concerns.
