@@ -24,7 +24,7 @@ use crate::{
     lake::{Lake, LakeSettings},
     notify::Messenger,
     service::{
-        Parts, Service,
+        Core, Dependencies, Services,
         audit::{
             recover::{Recovery, RecoveryError},
             seal::AuditSealer,
@@ -41,7 +41,7 @@ use crate::{
             vitals::Vitals,
         },
         insight::signals::Signals,
-        materialize::{Materializer, WorkshopParts},
+        materialize::MaterializerParts,
         operators::sign_in::SignIn,
         sharing::{first_reads::FirstReads, stream::Preparers},
     },
@@ -66,7 +66,7 @@ const ADMIN_CONNECTIONS: usize = 8;
 #[derive(Debug)]
 pub struct App {
     /// The use cases, for commands that also call them.
-    pub service: Service,
+    pub service: Services,
     /// The background tasks.
     pub tasks: Tasks,
     listeners: Listeners,
@@ -140,7 +140,7 @@ impl App {
         let outcome = self.listeners.serve(stop, self.grace).await;
         // The last answers' events are written and sealed before the database closes.
         worker.finish().await;
-        if timeout(CLOSE_WITHIN, self.service.db.close()).await.is_err() {
+        if timeout(CLOSE_WITHIN, self.service.core.db.close()).await.is_err() {
             tracing::warn!("the database does not answer; its connections are left to it");
         }
         Ok(outcome?)
@@ -149,7 +149,7 @@ impl App {
 
 /// A server without its sockets.
 struct Foundation {
-    service: Service,
+    service: Services,
     keyring: Keyring,
     lock: ServerLock,
 }
@@ -163,8 +163,8 @@ struct Keyring {
 impl Keyring {
     /// Records the active key if it is new. Runs after recovery from the audit export, since an event written before
     /// would fork the trail.
-    async fn activate(self, service: &Service) -> anyhow::Result<()> {
-        Ok(activate_key(&service.db, &service.clock, &self.keys, &self.known).await?)
+    async fn activate(self, service: &Services) -> anyhow::Result<()> {
+        Ok(activate_key(&service.core.db, &service.core.clock, &self.keys, &self.known).await?)
     }
 }
 
@@ -197,12 +197,10 @@ async fn stand(
         ..LakeSettings::default()
     })
     .counted_by(Arc::clone(&metrics));
-    let materializer = open_workshop(settings, &db, &keys, &known).await?;
     let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
     metrics.expect_webhooks(signals.webhooks());
     let vitals = Vitals::default();
-    let service = Service::from(Parts {
-        materializer,
+    let core = Core {
         audit_writer: AuditWriter::start(
             db.clone(),
             clock.clone(),
@@ -210,32 +208,36 @@ async fn stand(
             Arc::clone(&signals),
             &vitals,
         ),
-        lookups: LookupBatcher::of(&db, &vitals),
-        vitals,
-        db,
-        lake,
-        storages: Arc::new(storages),
-        preparers: Preparers::default(),
-        pages: Sealer::new(&keys, SealPurpose::PageToken),
-        files: Sealer::new(&keys, SealPurpose::FileUrl),
-        first_reads: Arc::new(FirstReads::default()),
-        rate_limiter: Arc::new(RateLimiter::default()),
-        identities: identities(settings)?,
-        schema_holds: Arc::new(SchemaHolds::default()),
         sign_in: Arc::new(SignIn::new(
             settings.bootstrap_token.as_ref(),
             settings.operators.clone(),
             &settings.governance,
         )),
+        pages: Sealer::new(&keys, SealPurpose::PageToken),
+        leases: audit_sealer.leases().clone(),
+        db,
+        clock,
         signals,
+        vitals,
+        metrics,
+    };
+    let service = Services::new(Dependencies {
+        materializer: materializer(settings, &core.db, &keys, &known).await?,
+        lookups: LookupBatcher::of(&core.db, &core.vitals),
+        preparers: Preparers::default(),
+        files: Sealer::new(&keys, SealPurpose::FileUrl),
+        first_reads: Arc::new(FirstReads::default()),
+        rate_limiter: Arc::new(RateLimiter::default()),
+        schema_holds: Arc::new(SchemaHolds::default()),
+        identities: identities(settings)?,
         settings: Arc::new(settings.sharing.clone()),
         usage: settings.usage.clone(),
         reports: settings.reports.clone(),
-        leases: audit_sealer.leases().clone(),
-        audit_sealer,
         public_url: settings.server.public_url.trim_end_matches('/').into(),
-        clock,
-        metrics,
+        storages: Arc::new(storages),
+        lake,
+        audit_sealer,
+        core,
     });
     Ok(Foundation { service, keyring: Keyring { keys, known }, lock })
 }
@@ -315,7 +317,7 @@ fn check_places(settings: &Settings, guarded: &[PathBuf], problems: &mut Problem
 
 /// Recovers a restored copy of the database from its audit export as a start does, without serving it. Returns what a
 /// start would have found.
-pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Option<Recovery>)> {
+pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Services, Option<Recovery>)> {
     let Foundation { service, keyring, lock: _lock } =
         stand(Clock::system(), settings, None, Migrate::IfEmbedded).await?;
     let recovery = service.recover().await.context("the copy and the audit export do not fit together")?;
@@ -324,7 +326,7 @@ pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Optio
 }
 
 /// Recovers a database that is behind its audit export, and freezes everything.
-async fn recover(service: &Service) -> anyhow::Result<()> {
+async fn recover(service: &Services) -> anyhow::Result<()> {
     let recovery = match service.recover().await {
         Ok(None) => return Ok(()),
         Ok(Some(recovery)) => recovery,
@@ -355,18 +357,28 @@ async fn recover(service: &Service) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the place of copies, if one is configured, and what makes them.
-async fn open_workshop(
+/// Opens the place of copies, if one is configured, and what makes them. No table may lie in it, nor it in a table.
+async fn materializer(
     settings: &Settings,
     db: &Db,
     keys: &[RootKey],
     known: &[String],
-) -> anyhow::Result<Materializer> {
+) -> anyhow::Result<MaterializerParts> {
     let target = settings.views.target();
     let root = target.map(|target| CopyRoot::open(&target).map_err(|problems| unopened("place of copies", &problems)));
+    let root = root.transpose()?;
+    let mut after: Option<String> = None;
+    while let Some(root) = &root {
+        let tables = db.list_tables(after.as_deref(), TABLES_CHECKED_AT_ONCE).await?;
+        if let Some(table) = tables.iter().find(|table| root.meets(&table.spec.location)) {
+            bail!("views.root and the table `{}` lie in each other; give copies a place of their own", table.name);
+        }
+        let Some(last) = tables.last() else { break };
+        after = Some(last.name.key().to_owned());
+    }
     let (root_key, key_version) = pseudonym_key(keys, known, settings.views.pseudonym_key.as_deref())?;
-    let materializer = Materializer::new(WorkshopParts {
-        root: root.transpose()?,
+    Ok(MaterializerParts {
+        root,
         engine: Engine::new(EngineSettings {
             concurrent_files: settings.views.concurrent_files(),
             job_memory_bytes: settings.views.file_memory_bytes,
@@ -375,16 +387,7 @@ async fn open_workshop(
         key_version,
         settings: settings.views.clone(),
         cache_bytes: settings.lake.cache_bytes / 4,
-    });
-    let mut after: Option<String> = None;
-    loop {
-        let tables = db.list_tables(after.as_deref(), TABLES_CHECKED_AT_ONCE).await?;
-        if let Some(table) = tables.iter().find(|table| materializer.meets(&table.spec.location)) {
-            bail!("views.root and the table `{}` lie in each other; give copies a place of their own", table.name);
-        }
-        let Some(last) = tables.last() else { return Ok(materializer) };
-        after = Some(last.name.key().to_owned());
-    }
+    })
 }
 
 /// Opens the archive that the audit trail is exported to, if one is configured.
@@ -447,7 +450,7 @@ pub fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf
     settings.secrets.key_files.iter().cloned().chain(config_file).chain(database).chain(tls).chain(export).collect()
 }
 
-fn faces(settings: &Settings, service: &Service, draining: &Draining) -> Faces {
+fn faces(settings: &Settings, service: &Services, draining: &Draining) -> Faces {
     let server = &settings.server;
     let proxies = Proxies(server.trusted_proxies.iter().map(|network| network.0).collect());
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
@@ -464,13 +467,13 @@ fn faces(settings: &Settings, service: &Service, draining: &Draining) -> Faces {
     let admin_requests = server.max_concurrent_admin_requests;
     Faces {
         service: service.clone(),
-        requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
+        requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.core.metrics) },
         limits: limits(server.max_concurrent_requests, server.max_requests_per_address),
         admin_limits: limits(admin_requests, admin_requests.div_ceil(2)),
         draining: draining.clone(),
         max_body_bytes: count(server.max_body_bytes),
         prefix: settings.sharing.prefix.clone(),
-        admin: Admin { service: service.clone(), endpoint: service.endpoint() },
+        admin: Admin { service: service.clone(), endpoint: service.access.endpoint() },
     }
 }
 
@@ -479,7 +482,7 @@ fn listeners(settings: &Settings, faces: &Faces) -> Vec<Listener> {
     let connections = most_connections(usize::try_from(settings.database.max_connections).unwrap_or(usize::MAX));
     let patience = settings.sharing.stalled();
     let listener = |addr, router, connections| {
-        let metrics = Arc::clone(&faces.service.metrics);
+        let metrics = Arc::clone(&faces.service.core.metrics);
         Listener { addr, router, tls: server.tls(), connections, metrics, patience }
     };
     match server.admin_listen {

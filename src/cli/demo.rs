@@ -29,7 +29,7 @@ use crate::{
     },
     lake::demo::{DemoLake, write_demo_lake},
     service::{
-        Service,
+        Services,
         access::{
             grants::{GrantsQuery, NewGrant},
             tokens::{Issued, NewToken},
@@ -79,7 +79,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let app = App::build(&settings, Some(folder.config()), Migrate::IfEmbedded).await?;
     share(&app.service, &lake).await?;
     share_governed(&app.service).await?;
-    let endpoint = format!("{}{}", app.service.public_url, settings.sharing.prefix);
+    let endpoint = app.service.access.endpoint();
     for recipient in [RECIPIENT, GOVERNED_RECIPIENT] {
         write_profile(&app.service, recipient, &folder.profile(recipient), &endpoint).await?;
     }
@@ -91,46 +91,46 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 /// Registers the tables, shares them, and grants the share to the recipient. If an earlier start finished this,
 /// everything stays as it is, whatever has been changed since.
-async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
-    let ctx = OperatorContext::system("demo", service.clock.now());
+async fn share(service: &Services, lake: &DemoLake) -> anyhow::Result<()> {
+    let ctx = OperatorContext::system("demo", service.core.clock.now());
     if was_granted(service, &ctx, SHARE, RECIPIENT).await? {
         return Ok(());
     }
     let share = json!({"display_name": "An insurer's claims", "description": "Synthetic data: nobody in it exists"});
-    service.put_declared::<ShareSpec>(&ctx, SHARE, &named(share)).await?;
+    service.core.put_declared::<ShareSpec>(&ctx, SHARE, &named(share)).await?;
     for table in &lake.tables {
         let registered = format!("{SHARE}.{}", table.name);
         let location = format!("file://{}", table.folder.display());
         let spec = json!({"location": location, "description": table.description});
-        service.put_table(&ctx, &registered, &named(spec)).await?;
+        service.catalog.put_table(&ctx, &registered, &named(spec)).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
-        service.put_object(&ctx, path, &named(json!({"source": {"table": registered}}))).await?;
+        service.catalog.put_object(&ctx, path, &named(json!({"source": {"table": registered}}))).await?;
     }
     let recipient = json!({"display_name": "Acme Fraud Analytics"});
-    service.put_recipient(&ctx, RECIPIENT, &named(recipient)).await?;
+    service.access.put_recipient(&ctx, RECIPIENT, &named(recipient)).await?;
     grant(service, &ctx, SHARE, RECIPIENT, "fraud_analytics").await
 }
 
 /// Shares claims a second time, with a partner that may not identify members and sees two plans, together with the
 /// directory, which contains nothing confidential.
-async fn share_governed(service: &Service) -> anyhow::Result<()> {
-    let ctx = OperatorContext::system("demo", service.clock.now());
+async fn share_governed(service: &Services) -> anyhow::Result<()> {
+    let ctx = OperatorContext::system("demo", service.core.clock.now());
     if was_granted(service, &ctx, GOVERNED_SHARE, GOVERNED_RECIPIENT).await? {
         return Ok(());
     }
-    service.put_view(&ctx, VIEW, &claims_by_plan()).await?;
-    let version = service.publish_view(&ctx, VIEW, &Default::default()).await?.version.version;
+    service.catalog.put_view(&ctx, VIEW, &claims_by_plan()).await?;
+    let version = service.catalog.publish_view(&ctx, VIEW, &Default::default()).await?.version.version;
     let share = json!({"display_name": "An insurer's claims, without its members"});
-    service.put_declared::<ShareSpec>(&ctx, GOVERNED_SHARE, &named(share)).await?;
+    service.core.put_declared::<ShareSpec>(&ctx, GOVERNED_SHARE, &named(share)).await?;
     for (name, source) in [
         ("claims", json!({"view": format!("{VIEW}@v{version}")})),
         ("provider_directory", json!({"table": format!("{SHARE}.provider_directory")})),
     ] {
         let path = ObjectPath { share: GOVERNED_SHARE, schema: SCHEMA, name };
-        service.put_object(&ctx, path, &named(json!({"source": source}))).await?;
+        service.catalog.put_object(&ctx, path, &named(json!({"source": source}))).await?;
     }
     let recipient = json!({"display_name": "Northwind Actuaries", "properties": {"plans": ["gold", "silver"]}});
-    service.put_recipient(&ctx, GOVERNED_RECIPIENT, &named(recipient)).await?;
+    service.access.put_recipient(&ctx, GOVERNED_RECIPIENT, &named(recipient)).await?;
     grant(service, &ctx, GOVERNED_SHARE, GOVERNED_RECIPIENT, "pricing").await
 }
 
@@ -158,7 +158,7 @@ fn claims_by_plan() -> Named {
 }
 
 async fn grant(
-    service: &Service,
+    service: &Services,
     ctx: &OperatorContext,
     share: &str,
     recipient: &str,
@@ -173,15 +173,15 @@ async fn grant(
         agreement: None,
         replaces: None,
     };
-    service.create_grant(ctx, grant).await?;
+    service.access.create_grant(ctx, grant).await?;
     Ok(())
 }
 
 /// Whether an earlier start came to its last step with a share.
-async fn was_granted(service: &Service, ctx: &OperatorContext, share: &str, recipient: &str) -> anyhow::Result<bool> {
+async fn was_granted(service: &Services, ctx: &OperatorContext, share: &str, recipient: &str) -> anyhow::Result<bool> {
     let query = GrantsQuery { share: Some(share.to_owned()), recipient: Some(recipient.to_owned()), at: None };
     let first = PageRequest { max_results: Some(1), ..PageRequest::default() };
-    match service.list_grants(ctx, &query, &first).await {
+    match service.access.list_grants(ctx, &query, &first).await {
         Ok(page) => Ok(!page.items.is_empty()),
         // The share or the recipient may not exist yet.
         Err(ServiceError::NotFound { .. } | ServiceError::Parameter(_) | ServiceError::Invalid(_)) => Ok(false),
@@ -190,12 +190,12 @@ async fn was_granted(service: &Service, ctx: &OperatorContext, share: &str, reci
 }
 
 /// Keeps the profile if its token works; otherwise issues a token.
-async fn write_profile(service: &Service, recipient: &str, path: &Path, endpoint: &str) -> anyhow::Result<()> {
-    let now = service.clock.now();
+async fn write_profile(service: &Services, recipient: &str, path: &Path, endpoint: &str) -> anyhow::Result<()> {
+    let now = service.core.clock.now();
     if let Some(mut profile) = read_profile(path)? {
         let token = BearerToken::presented(&profile.bearer_token);
         let sought = Sought { by: Seeker::Token(token.hash()), share: None, table: None };
-        let bearer = service.lookups.find(sought).await?.and_then(|reached| reached.bearer);
+        let bearer = service.sharing.lookups.find(sought).await?.and_then(|reached| reached.bearer);
         if bearer.is_some_and(|bearer| bearer.token.state(now) == TokenState::Active) {
             // The server may listen on another address this time.
             profile.endpoint = endpoint.to_owned();
@@ -204,12 +204,12 @@ async fn write_profile(service: &Service, recipient: &str, path: &Path, endpoint
     }
     let ctx = OperatorContext::system("demo", now);
     // A credential has at most two live tokens; those whose profile is lost are useless.
-    let recipient_id = service.get_recipient(recipient).await?.id;
-    for token in service.db.list_live_tokens(recipient_id, now).await? {
-        service.revoke_token(&ctx, recipient, token.id, Some("its profile is lost")).await?;
+    let recipient_id = service.access.get_recipient(recipient).await?.id;
+    for token in service.core.db.list_live_tokens(recipient_id, now).await? {
+        service.access.revoke_token(&ctx, recipient, token.id, Some("its profile is lost")).await?;
     }
     let asked = NewToken { reveal: true, ..NewToken::default() };
-    let Issued::Revealed(issued) = service.issue_token(&ctx, recipient, asked).await? else {
+    let Issued::Revealed(issued) = service.access.issue_token(&ctx, recipient, asked).await? else {
         bail!("the token was not shown");
     };
     let profile = Profile::new(endpoint, issued.secret.reveal(), issued.expires_at);

@@ -66,7 +66,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match hands {
         None => app.serve(signals).await?,
         Some(hands) => {
-            let driving = drive(app.service.clock.clone(), hands, app.tasks.clone());
+            let driving = drive(app.service.core.clock.clone(), hands, app.tasks.clone());
             tokio::select! {
                 served = app.serve(signals) => served?,
                 Err(error) = driving => return Err(error),

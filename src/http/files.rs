@@ -11,7 +11,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use crate::service::{Service, core::error::ServiceError, sharing::files::Delivery};
+use crate::service::{Services, core::error::ServiceError, sharing::files::Delivery};
 
 use super::{
     client, fault,
@@ -44,7 +44,7 @@ const METHOD_NOT_ALLOWED: &str = "METHOD_NOT_ALLOWED";
 
 /// Refuses and records another method on a sealed URL.
 pub async fn refuse_method(
-    State(service): State<Service>,
+    State(service): State<Services>,
     sealed: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
@@ -52,8 +52,8 @@ pub async fn refuse_method(
     let caller = caller(&parts, client::request_id(&parts.extensions));
     let sealed = sealed.map_or_else(|_| String::new(), |Path(sealed)| sealed);
     let message = fault::message_of(StatusCode::METHOD_NOT_ALLOWED);
-    let refused = match service.open_file(&caller, &sealed).await {
-        Ok(file) => service.refuse_file(file, METHOD_NOT_ALLOWED, message).await,
+    let refused = match service.sharing.open_file(&caller, &sealed).await {
+        Ok(file) => service.sharing.refuse_file(file, METHOD_NOT_ALLOWED, message).await,
         Err(error) => error,
     };
     match refused {
@@ -66,7 +66,7 @@ pub async fn refuse_method(
 
 /// Answers `GET` and `HEAD` of a sealed URL.
 pub async fn get_file(
-    State(service): State<Service>,
+    State(service): State<Services>,
     sealed: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
@@ -76,7 +76,7 @@ pub async fn get_file(
     let fail = |error| sharing::Error::new(error, &request_id).into_response();
     // A URL that is not UTF-8 was never issued; the empty text stands for it, which was never issued either.
     let sealed = sealed.map_or_else(|_| String::new(), |Path(sealed)| sealed);
-    let file = match service.open_file(&caller, &sealed).await {
+    let file = match service.sharing.open_file(&caller, &sealed).await {
         Ok(file) => file,
         Err(error) => return fail(error),
     };
@@ -94,7 +94,7 @@ pub async fn get_file(
     let (status, range) = match part {
         Part::Unsatisfiable => {
             let message = "no byte of the file lies in the range; ask for bytes below its size";
-            let refused = service.refuse_file(file, RANGE_NOT_SATISFIABLE, message).await;
+            let refused = service.sharing.refuse_file(file, RANGE_NOT_SATISFIABLE, message).await;
             if !matches!(refused, ServiceError::Parameter(_)) {
                 return fail(refused);
             }
@@ -112,13 +112,13 @@ pub async fn get_file(
     let length = range.end - range.start;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if parts.method == Method::HEAD {
-        return match service.describe(file).await {
+        return match service.sharing.describe(file).await {
             Ok(()) => (status, headers).into_response(),
             Err(error) => fail(error),
         };
     }
-    match service.deliver(file, range).await {
-        Ok(delivery) => (status, headers, watched(delivery, service.settings.stalled())).into_response(),
+    match service.sharing.deliver(file, range).await {
+        Ok(delivery) => (status, headers, watched(delivery, service.sharing.settings.stalled())).into_response(),
         Err(error) => fail(error),
     }
 }

@@ -27,7 +27,7 @@ use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use self::middleware::{Draining, Limits, RequestLayer};
 pub use self::{admin::NO_SUCH_OPERATION, fault::NO_SUCH_ROUTE};
-use crate::service::Service;
+use crate::service::Services;
 
 /// Compresses at the lowest effort: lines compress well even so, and clients should not wait for more.
 fn compression() -> CompressionLayer {
@@ -38,7 +38,7 @@ fn compression() -> CompressionLayer {
 #[derive(Clone, Debug)]
 pub struct Faces {
     /// The use cases.
-    pub service: Service,
+    pub service: Services,
     /// Follows requests.
     pub requests: RequestLayer,
     /// Bounds recipients' requests.
@@ -90,7 +90,7 @@ impl Faces {
 
     /// Adds health checks, fallbacks and the layers around every request.
     fn finish(&self, router: Router) -> Router {
-        let contact = sharing::Contact(self.service.settings.support_contact.as_str().into());
+        let contact = sharing::Contact(self.service.sharing.settings.support_contact.as_str().into());
         let health = Router::new()
             .route("/healthz", get(operations::healthz))
             .route("/readyz", get(operations::readyz))

@@ -8,7 +8,7 @@ use axum::{
 use http::{StatusCode, header};
 
 use super::middleware::{AlreadyLogged, Draining};
-use crate::service::Service;
+use crate::service::Services;
 
 /// Answers that this process is alive.
 pub async fn healthz() -> &'static str {
@@ -17,11 +17,11 @@ pub async fn healthz() -> &'static str {
 
 /// Answers whether the server is ready: an event could be written to the audit trail now, all essential tasks run, and
 /// the server is not draining. A bucket's outage does not count, because it must not empty the load balancer.
-pub async fn readyz(State((service, draining)): State<(Service, Draining)>) -> Response {
+pub async fn readyz(State((service, draining)): State<(Services, Draining)>) -> Response {
     if draining.is_on() {
         return not_ready("draining\n");
     }
-    match service.check_ready().await {
+    match service.core.check_ready().await {
         Ok(()) => "ready\n".into_response(),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
@@ -35,9 +35,9 @@ fn not_ready(why: &'static str) -> Response {
 }
 
 /// Answers the metrics in the OpenMetrics text format that Prometheus reads.
-pub async fn metrics(State(service): State<Service>) -> Response {
+pub async fn metrics(State(service): State<Services>) -> Response {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match service.metrics.encode() {
+    match service.core.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
         Err(error) => {
             tracing::error!(error = %error, "metrics could not be written");

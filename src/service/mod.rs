@@ -20,60 +20,75 @@ use crate::{
     identity::Identities,
     lake::Lake,
     storage::Storages,
-    store::{Db, Reached, Sought, Tx},
-    telemetry::Metrics,
+    store::{Reached, Sought},
 };
 
 use self::{
-    audit::{seal::AuditSealer, write::AuditWriter},
+    audit::seal::AuditSealer,
     catalog::schema_holds::SchemaHolds,
     core::{
-        clock::Clock, context::OperatorContext, error::ServiceError, leases::Leases, lookup_batcher::LookupBatcher,
-        rate_limiter::RateLimiter, vitals::Vitals,
+        lookup_batcher::LookupBatcher,
+        rate_limiter::{RateLimiter, RateLimits},
     },
-    insight::signals::Signals,
-    materialize::Materializer,
-    operators::sign_in::SignIn,
+    materialize::MaterializerParts,
     sharing::{first_reads::FirstReads, stream::Preparers},
+};
+
+pub use self::{
+    access::Access,
+    audit::AuditLog,
+    catalog::Catalog,
+    core::{Core, jobs::Jobs},
+    insight::Insight,
+    materialize::Materializer,
+    operators::Operators,
+    sharing::Sharing,
 };
 
 /// The use cases. Cheap to clone, since every layer around a request clones them.
 #[derive(Clone, Debug)]
-pub struct Service(Arc<Parts>);
+pub struct Services(Arc<All>);
 
-impl From<Parts> for Service {
-    fn from(parts: Parts) -> Self {
-        Self(Arc::new(parts))
-    }
+/// A service for each capability. None depends on one below it.
+#[derive(Debug)]
+pub struct All {
+    /// What every service works with, and the nouns that are only a name and a spec.
+    pub core: Core,
+    /// Who operates the server: sign-in, roles, groups.
+    pub operators: Operators,
+    /// Usage, reports, notifications.
+    pub insight: Insight,
+    /// Work that nobody waits for.
+    pub jobs: Jobs,
+    /// Makes and keeps the copies of views.
+    pub materializer: Materializer,
+    /// Tables, views, shares and their objects.
+    pub catalog: Catalog,
+    /// Recipients, their grants and tokens.
+    pub access: Access,
+    /// What recipients do.
+    pub sharing: Sharing,
+    /// Reads, seals, exports and verifies the audit trail.
+    pub audit: AuditLog,
 }
 
-impl Deref for Service {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
-/// Everything the use cases work with; built once by `app`.
+/// What the services are built from.
 #[derive(Clone, Debug)]
-pub struct Parts {
-    /// The database.
-    pub db: Db,
+pub struct Dependencies {
+    /// What every service works with.
+    pub core: Core,
+    /// Seals the audit trail and signs reports.
+    pub audit_sealer: AuditSealer,
     /// Reads Delta tables.
     pub lake: Lake,
     /// The object stores.
     pub storages: Arc<Storages>,
-    /// Makes and keeps the copies of views.
-    pub materializer: Materializer,
-    /// Writes the audit trail.
-    pub audit_writer: AuditWriter,
+    /// What copies are made with.
+    pub materializer: MaterializerParts,
     /// Looks up the facts for decisions, for concurrent requests together.
     pub lookups: LookupBatcher<Sought, Reached>,
     /// Prepares the chunks of large answers.
     pub preparers: Preparers,
-    /// Seals page tokens.
-    pub pages: Sealer,
     /// Seals file URLs.
     pub files: Sealer,
     /// The file URLs whose first read is already recorded.
@@ -84,69 +99,76 @@ pub struct Parts {
     pub schema_holds: Arc<SchemaHolds>,
     /// The trusted OpenID Connect issuers.
     pub identities: Identities,
-    /// Authenticates operators.
-    pub sign_in: Arc<SignIn>,
-    /// Queues signals for the webhooks that want them.
-    pub signals: Arc<Signals>,
     /// The sharing settings.
     pub settings: Arc<SharingSettings>,
     /// The usage settings.
     pub usage: UsageSettings,
     /// The report settings.
     pub reports: ReportSettings,
-    /// Seals the audit trail and signs reports.
-    pub audit_sealer: AuditSealer,
-    /// Which tasks and jobs this server has taken.
-    pub leases: Leases,
     /// The address that clients know the server by, without a trailing slash.
     pub public_url: Arc<str>,
-    /// Tells the time.
-    pub clock: Clock,
-    /// Watches the tasks that must run as long as the server does.
-    pub vitals: Vitals,
-    /// Counts events for monitoring.
-    pub metrics: Arc<Metrics>,
 }
 
-/// How many times a change is attempted if the facts it rests on keep changing.
-const ATTEMPTS: usize = 3;
-
-/// The error after that many attempts.
-fn unsettled() -> ServiceError {
-    ServiceError::conflict("others change what this stands on at the same time; repeat it")
+impl Services {
+    /// Builds the services, and gives each what it depends on.
+    pub fn new(parts: Dependencies) -> Self {
+        let Dependencies { core, lake, storages, settings, identities, rate_limiter, public_url, .. } = parts;
+        let operators = Operators {
+            core: core.clone(),
+            identities: identities.clone(),
+            rate_limiter: Arc::clone(&rate_limiter),
+            failure_limits: RateLimits::of_failures(&settings),
+        };
+        let insight = Insight {
+            core: core.clone(),
+            audit_sealer: parts.audit_sealer.clone(),
+            usage: parts.usage,
+            reports: parts.reports,
+        };
+        let jobs = Jobs { core: core.clone(), insight: insight.clone() };
+        let materializer = Materializer::new(&core, &lake, &storages, &settings, parts.materializer);
+        let catalog = Catalog {
+            core: core.clone(),
+            materializer: materializer.clone(),
+            lake: lake.clone(),
+            storages: Arc::clone(&storages),
+            schema_holds: parts.schema_holds,
+            settings: Arc::clone(&settings),
+        };
+        let access = Access {
+            core: core.clone(),
+            catalog: catalog.clone(),
+            materializer: materializer.clone(),
+            identities: identities.clone(),
+            rate_limiter: Arc::clone(&rate_limiter),
+            files: parts.files.clone(),
+            settings: Arc::clone(&settings),
+            public_url: Arc::clone(&public_url),
+        };
+        let sharing = Sharing {
+            core: core.clone(),
+            catalog: catalog.clone(),
+            materializer: materializer.clone(),
+            lake,
+            storages,
+            identities,
+            lookups: parts.lookups,
+            preparers: parts.preparers,
+            files: parts.files,
+            first_reads: parts.first_reads,
+            rate_limiter,
+            settings,
+            public_url,
+        };
+        let audit = AuditLog { core: core.clone(), sealer: parts.audit_sealer };
+        Self(Arc::new(All { core, operators, insight, jobs, materializer, catalog, access, sharing, audit }))
+    }
 }
 
-impl Service {
-    /// The address of the sharing protocol, as written into profiles.
-    pub fn endpoint(&self) -> String {
-        format!("{}{}", self.public_url, self.settings.prefix)
-    }
+impl Deref for Services {
+    type Target = All;
 
-    /// Opens the transaction of an operator's change or dry run. A dry run only reads, and no request waits for it. A
-    /// change holds the audit chain's lock from the start, so changes and the decisions of the data plane follow one
-    /// order, and the facts that a change rests on stay true. The time is read and the operator is authorized under the
-    /// lock: times follow that order, and an operator that lost its rights changes nothing.
-    async fn begin_change(&self, ctx: &OperatorContext) -> Result<(Tx, OperatorContext), ServiceError> {
-        if ctx.is_dry() {
-            let mut tx = self.db.rehearse().await?;
-            let now = self.clock.now();
-            let (actor, principal) = self.admit_again(&mut tx, ctx, now).await?;
-            return Ok((tx, OperatorContext { actor, principal, now, ..ctx.clone() }));
-        }
-        let mut tx = self.begin_locked().await?;
-        let now = self.clock.now();
-        let (actor, principal) = self.admit_again(&mut tx, ctx, now).await?;
-        Ok((tx, OperatorContext { actor, principal, now, ..ctx.clone() }))
-    }
-
-    /// Opens a transaction that holds the audit chain's lock.
-    async fn begin_locked(&self) -> Result<Tx, ServiceError> {
-        // The turn is for the lock alone, which SQLite takes with the transaction.
-        let early = self.db.locks_at_begin().then(|| self.audit_writer.take_turn());
-        let mut tx = self.db.begin_change().await?;
-        let turn = early.unwrap_or_else(|| self.audit_writer.take_turn());
-        tx.lock_audit_head().await?;
-        drop(turn);
-        Ok(tx)
+    fn deref(&self) -> &All {
+        &self.0
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{access::limits::span, core::job::JobKind},
     service::{
-        Service,
+        Services,
         core::{
             clock::Clock,
             context::OperatorContext,
@@ -79,7 +79,7 @@ type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 struct Task {
     name: &'static str,
     period: TimeDelta,
-    run: Box<dyn Fn(Service) -> BoxFuture<'static, Outcome> + Send + Sync>,
+    run: Box<dyn Fn(Services) -> BoxFuture<'static, Outcome> + Send + Sync>,
     /// Locked while the task runs, so that it never runs twice at once.
     progress: Mutex<Progress>,
 }
@@ -122,7 +122,7 @@ struct Surroundings<'a> {
 }
 
 impl Task {
-    fn new<F, E>(name: &'static str, period: Duration, run: impl Fn(Service) -> F + Send + Sync + 'static) -> Self
+    fn new<F, E>(name: &'static str, period: Duration, run: impl Fn(Services) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Box<dyn Error + Send + Sync>>,
@@ -132,17 +132,17 @@ impl Task {
     }
 
     /// Runs the task if it is due, and returns the outcome.
-    async fn run_due(&self, service: &Service) -> Option<Outcome> {
+    async fn run_due(&self, service: &Services) -> Option<Outcome> {
         let mut progress = self.progress.lock().await;
-        let now = service.clock.now();
+        let now = service.core.clock.now();
         // A due time further away than the period was set by a clock that was ahead.
         if progress.due.is_some_and(|due| now < due && due <= now + self.period) {
             return None;
         }
         let lag = progress.due.map_or_else(TimeDelta::zero, |due| now - due);
-        let surroundings = Surroundings { vitals: &service.vitals, clock: &service.clock };
+        let surroundings = Surroundings { vitals: &service.core.vitals, clock: &service.core.clock };
         let outcome = progress.run(self.name, self.period, surroundings, (self.run)(service.clone())).await;
-        service.metrics.task_ran(self.name, lag, service.clock.now().timestamp(), outcome.is_err());
+        service.core.metrics.task_ran(self.name, lag, service.core.clock.now().timestamp(), outcome.is_err());
         if let Err(error) = &outcome {
             // An outage is logged once, not every second.
             if !progress.has_failed {
@@ -153,11 +153,11 @@ impl Task {
         Some(outcome)
     }
 
-    async fn repeat(&self, service: &Service) {
+    async fn repeat(&self, service: &Services) {
         loop {
             self.run_due(service).await;
             let due = self.progress.lock().await.due;
-            let left = due.and_then(|due| (due - service.clock.now()).to_std().ok()).unwrap_or_default();
+            let left = due.and_then(|due| (due - service.core.clock.now()).to_std().ok()).unwrap_or_default();
             sleep(left.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)).await;
         }
     }
@@ -175,7 +175,7 @@ pub struct Ran {
 /// The tasks of one server, not running by themselves. Clones share them.
 #[derive(Clone)]
 pub struct Tasks {
-    service: Service,
+    service: Services,
     all: Arc<[Task]>,
 }
 
@@ -187,36 +187,36 @@ impl std::fmt::Debug for Tasks {
 
 impl Tasks {
     /// Makes all tasks of `service`, each due at once.
-    pub fn of(service: &Service) -> Self {
+    pub fn of(service: &Services) -> Self {
         let refreshing = Duration::from_secs(service.materializer.settings().refresh_seconds);
         let mut all = vec![
-            Task::new("clock", TIMING, |service| async move { service.watch_clock().await }),
-            Task::new("database", LOOKING, |service| async move { service.watch_database().await }),
+            Task::new("clock", TIMING, |service| async move { service.core.watch_clock().await }),
+            Task::new("database", LOOKING, |service| async move { service.core.watch_database().await }),
             Task::new("tidying", TIDYING, |service| async move { tidy(&service).await }),
-            Task::new("erasure", ERASING, |service| async move { service.audit_sealer.erase_due().await.map(drop) }),
-            Task::new("usage", COUNTING, |service| async move { service.count_usage().await }),
-            Task::new("schemas", WATCHING, |service| async move { service.watch_schemas().await }),
-            Task::new("copies", KEEPING, |service| async move { service.keep_copies().await }),
-            Task::new("groups", GROUPING, |service| async move { service.forget_groups().await }),
-            Task::new("refresh", refreshing, |service| async move { service.refresh_copies().await }),
+            Task::new("erasure", ERASING, |service| async move { service.audit.sealer.erase_due().await.map(drop) }),
+            Task::new("usage", COUNTING, |service| async move { service.insight.count_usage().await }),
+            Task::new("schemas", WATCHING, |service| async move { service.catalog.watch_schemas().await }),
+            Task::new("copies", KEEPING, |service| async move { service.materializer.keep_copies().await }),
+            Task::new("groups", GROUPING, |service| async move { service.materializer.forget_groups().await }),
+            Task::new("refresh", refreshing, |service| async move { service.materializer.refresh_copies().await }),
             Task::new("reconcile", COMPARING, |service| async move { compare(&service).await }),
-            Task::new("checkpoints", SEALING, |service| async move { service.audit_sealer.seal_due().await }),
-            Task::new("reports", REPORTING, |service| async move { service.tend_reports().await }),
-            Task::new("endings", ENDINGS, |service| async move { service.tell_endings().await }),
+            Task::new("checkpoints", SEALING, |service| async move { service.audit.sealer.seal_due().await }),
+            Task::new("reports", REPORTING, |service| async move { service.insight.tend_reports().await }),
+            Task::new("endings", ENDINGS, |service| async move { service.insight.tell_endings().await }),
             Task::new("alerts", ALERTING, |service| async move { alert(&service).await }),
         ];
         // One for each kind of job and for each webhook, so that none waits for another.
         for kind in JobKind::ALL {
-            all.push(Task::new("jobs", WORKING, move |service: Service| async move { work(&service, kind).await }));
+            all.push(Task::new("jobs", WORKING, move |service: Services| async move { work(&service, kind).await }));
         }
-        for webhook in service.signals.webhooks() {
+        for webhook in service.core.signals.webhooks() {
             let webhook: Arc<str> = webhook.into();
-            all.push(Task::new("notifications", SENDING, move |service: Service| {
+            all.push(Task::new("notifications", SENDING, move |service: Services| {
                 let webhook = Arc::clone(&webhook);
-                async move { service.deliver_due(&webhook).await }
+                async move { service.insight.deliver_due(&webhook).await }
             }));
         }
-        service.metrics.expect_tasks(all.iter().map(|task| task.name));
+        service.core.metrics.expect_tasks(all.iter().map(|task| task.name));
         Self { service: service.clone(), all: all.into() }
     }
 
@@ -236,7 +236,7 @@ impl Tasks {
 /// The tasks of one server, running.
 #[derive(Debug)]
 pub struct Worker {
-    service: Service,
+    service: Services,
     stop: CancellationToken,
     running: Vec<JoinHandle<()>>,
 }
@@ -266,17 +266,17 @@ impl Worker {
                 tracing::error!(%error, "a background task ended badly");
             }
         }
-        self.service.record_summaries(true);
-        if timeout(LAST_EVENTS, self.service.audit_writer.finish()).await.is_err() {
+        self.service.sharing.record_summaries(true);
+        if timeout(LAST_EVENTS, self.service.core.audit_writer.finish()).await.is_err() {
             tracing::error!("the database does not answer: the last events are not recorded, and nothing is sealed");
             return;
         }
-        match timeout(LAST_SEAL, self.service.audit_sealer.seal()).await {
+        match timeout(LAST_SEAL, self.service.audit.sealer.seal()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => report("checkpoints", &error),
             Err(_) => tracing::warn!("the last checkpoint was not exported in time; the next start makes up for it"),
         }
-        match timeout(LAST_CLAIMS, self.service.release_claims()).await {
+        match timeout(LAST_CLAIMS, self.service.core.release_claims()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => report("claims", &error),
             Err(_) => tracing::warn!("what this server holds was not given back in time; others wait until it ends"),
@@ -286,12 +286,12 @@ impl Worker {
 
 /// Tidies up with time: writes summary events, erases old hourly usage and notifications, forgets expired URLs, and
 /// revokes unused tokens.
-async fn tidy(service: &Service) -> Result<(), ServiceError> {
-    service.record_summaries(false);
-    service.erase_usage_hours().await?;
-    service.tidy_notifications().await?;
-    service.forget_ended_urls().await?;
-    let revoked = service.revoke_unused_tokens().await?;
+async fn tidy(service: &Services) -> Result<(), ServiceError> {
+    service.sharing.record_summaries(false);
+    service.insight.erase_usage_hours().await?;
+    service.insight.tidy_notifications().await?;
+    service.sharing.forget_ended_urls().await?;
+    let revoked = service.access.revoke_unused_tokens().await?;
     if revoked > 0 {
         tracing::info!(revoked, "revoked tokens that were fetched by a link and never used");
     }
@@ -299,25 +299,25 @@ async fn tidy(service: &Service) -> Result<(), ServiceError> {
 }
 
 /// Does the jobs of a kind that are due, and counts those that are left.
-async fn work(service: &Service, kind: JobKind) -> Result<(), ServiceError> {
-    let done = service.run_jobs(kind).await;
-    service.count_jobs().await?;
+async fn work(service: &Services, kind: JobKind) -> Result<(), ServiceError> {
+    let done = service.jobs.run_jobs(kind).await;
+    service.jobs.count_jobs().await?;
     done
 }
 
 /// Tells what goes wrong on its own.
-async fn alert(service: &Service) -> Result<(), ServiceError> {
-    service.tell_denials().await?;
-    service.watch_checkpoints().await
+async fn alert(service: &Services) -> Result<(), ServiceError> {
+    service.insight.tell_denials().await?;
+    service.insight.watch_checkpoints().await
 }
 
 /// Compares the register of copies with their store, if there is one.
-async fn compare(service: &Service) -> Result<(), ServiceError> {
+async fn compare(service: &Services) -> Result<(), ServiceError> {
     if !service.materializer.has_root() {
         return Ok(());
     }
-    let ctx = OperatorContext::system("weir", service.clock.now());
-    service.reconcile_copies(&ctx).await.map(drop)
+    let ctx = OperatorContext::system("weir", service.core.clock.now());
+    service.materializer.reconcile_copies(&ctx).await.map(drop)
 }
 
 fn report(task: &str, error: &(dyn Error + 'static)) {

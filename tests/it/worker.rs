@@ -56,7 +56,7 @@ async fn a_year_passes_when_the_clock_is_driven_and_everything_due_runs(app: Tes
     assert_eq!(reports, 400);
     assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::UNAUTHORIZED, "the token has ended");
     assert!(!app.events("audit.erase").await.is_empty(), "what is personal was erased at its age");
-    let sealed = app.service.db.find_last_checkpoint().await.unwrap().unwrap();
+    let sealed = app.service.core.db.find_last_checkpoint().await.unwrap().unwrap();
     assert!(sealed.created_at > app.now() - TimeDelta::days(2), "{:?}", sealed.created_at);
     let made = app.get("/reports").await.expect(200);
     assert!(made["items"].as_array().unwrap().len() >= 12, "a report a month: {made}");
@@ -67,7 +67,7 @@ async fn a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_w
     app.pass(3 * 86_400);
     app.share_claims().await;
     run(&tasks).await;
-    let ahead = app.service.db.find_last_checkpoint().await.unwrap().unwrap();
+    let ahead = app.service.core.db.find_last_checkpoint().await.unwrap().unwrap();
     app.pass(-3 * 86_400);
     app.grant_acme().await;
     let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
@@ -76,7 +76,7 @@ async fn a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_w
     for tasks in [&tasks, &other] {
         assert!(run(tasks).await.contains(&"checkpoints"));
     }
-    let sealed = app.service.db.find_last_checkpoint().await.unwrap().unwrap();
+    let sealed = app.service.core.db.find_last_checkpoint().await.unwrap().unwrap();
     assert!(sealed.seq > ahead.seq && sealed.created_at < ahead.created_at, "{sealed:?}");
     // Windows of a minute start again, and so does the note of a token's use.
     let patch = json!({"limits": {"requests_per_minute": 1}});
@@ -88,7 +88,7 @@ async fn a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_w
     app.pass(-2 * 86_400);
     assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::OK);
     // It is reported once.
-    let told = app.service.metrics.encode().unwrap();
+    let told = app.service.core.metrics.encode().unwrap();
     assert!(told.contains("weir_clock_steps_back_total 1"), "{told}");
     run(&tasks).await;
 }

@@ -111,10 +111,10 @@ async fn rehearse(
             }
         }
     }
-    if service.db.find_freeze().await?.is_none() {
+    if service.core.db.find_freeze().await?.is_none() {
         findings.fault("the restored copy is not frozen");
     }
-    match service.db.find_token(token_id).await? {
+    match service.core.db.find_token(token_id).await? {
         None => findings.fault("the restored copy does not know the canary's token; is it this server's database?"),
         Some(token) if token.revoked_at.is_none() => {
             findings.fault("the token that was revoked after the backup works again in the restored copy");
@@ -123,12 +123,12 @@ async fn rehearse(
     }
     let began = Instant::now();
     let keys = audit::own_keys(settings)?;
-    if let Err(error) = verify_database(&service.db, &keys, Since::Beginning, None, &mut |_| ()).await {
+    if let Err(error) = verify_database(&service.core.db, &keys, Since::Beginning, None, &mut |_| ()).await {
         findings.fault(format!("the restored copy does not verify: {error}"));
     }
     findings.measure("verified", began.elapsed());
-    service.audit_writer.finish().await;
-    service.db.close().await;
+    service.core.audit_writer.finish().await;
+    service.core.db.close().await;
     Ok(())
 }
 

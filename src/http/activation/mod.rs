@@ -26,7 +26,7 @@ use crate::{
         activation::{OfferPage, RefusalPage},
     },
     service::{
-        Service,
+        Services,
         access::activation::{ActivatedToken, ActivationOffer},
         core::error::ServiceError,
         sharing::Caller,
@@ -41,7 +41,7 @@ const JSON: &str = "application/json";
 const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// The page of every link.
-pub fn router() -> Router<Service> {
+pub fn router() -> Router<Services> {
     Router::new().route("/activate/{code}", get(show).post(activate))
 }
 
@@ -77,18 +77,18 @@ fn presented(code: Code) -> String {
 }
 
 /// Shows what the link offers. Mail scanners follow links, so that this uses nothing up.
-async fn show(State(service): State<Service>, code: Code, visitor: Visitor) -> Response {
+async fn show(State(service): State<Services>, code: Code, visitor: Visitor) -> Response {
     let code = presented(code);
-    match service.view_activation(&visitor.caller, &ActivationCode::presented(&code)).await {
+    match service.access.view_activation(&visitor.caller, &ActivationCode::presented(&code)).await {
         Ok(offer) => shown(StatusCode::OK, offer_page(&offer).page()),
         Err(error) => refuse(&service, &visitor, error),
     }
 }
 
 /// Hands out the profile, once.
-async fn activate(State(service): State<Service>, code: Code, visitor: Visitor) -> Response {
+async fn activate(State(service): State<Services>, code: Code, visitor: Visitor) -> Response {
     let code = presented(code);
-    match service.activate_token(&visitor.caller, &ActivationCode::presented(&code)).await {
+    match service.access.activate_token(&visitor.caller, &ActivationCode::presented(&code)).await {
         Ok(activated) => download(&activated),
         Err(error) => refuse(&service, &visitor, error),
     }
@@ -138,7 +138,7 @@ fn attachment(recipient: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&value).ok()
 }
 
-fn refuse(service: &Service, visitor: &Visitor, error: ServiceError) -> Response {
+fn refuse(service: &Services, visitor: &Visitor, error: ServiceError) -> Response {
     let (status, code, title) = classify(&error);
     let message = match &error {
         ServiceError::Denied { message, .. } | ServiceError::Limited { message, .. } => message.clone(),
@@ -147,7 +147,7 @@ fn refuse(service: &Service, visitor: &Visitor, error: ServiceError) -> Response
         }
         _ => "the server failed to answer; try again, and tell the data provider the request's number".to_owned(),
     };
-    let (contact, request_id) = (&service.settings.support_contact, &visitor.caller.request_id);
+    let (contact, request_id) = (&service.sharing.settings.support_contact, &visitor.caller.request_id);
     let mut response = if visitor.reads_html {
         shown(status, RefusalPage { title, message: &message, support_contact: contact, request_id }.page())
     } else {

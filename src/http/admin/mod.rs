@@ -27,7 +27,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::service::{Service, core::error::ServiceError};
+use crate::service::{Services, core::error::ServiceError};
 
 use self::core::{
     auth::{self, Routes},
@@ -42,7 +42,7 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// The use cases.
-    pub service: Service,
+    pub service: Services,
     /// The address of the sharing protocol for recipients, written into profiles: the public URL with the protocol's
     /// prefix.
     pub endpoint: String,

@@ -10,7 +10,7 @@ use crate::{
     domain::audit::action::Action,
     lake::Feed,
     service::{
-        Service,
+        Services,
         core::error::ServiceError,
         sharing::{
             changes::{ChangesRequest, Moment},
@@ -33,7 +33,7 @@ use super::{
 const ACTION: Action = Action::TableChanges;
 
 pub(super) async fn get_changes(
-    State(service): State<Service>,
+    State(service): State<Services>,
     headers: HeaderMap,
     of: CallerOf,
 ) -> Result<Response, Error> {
@@ -44,8 +44,8 @@ pub(super) async fn get_changes(
     };
     let ends_with_action = capabilities.end_stream_action || request.page.max_files.is_some();
     let path = of.table_path();
-    let admitted = service.admit_to_table(&of.caller, ACTION, &path).await.map_err(|error| of.error(error))?;
-    let answer = service.query_changes(admitted, &request).await.map_err(|error| of.error(error))?;
+    let admitted = service.sharing.admit_to_table(&of.caller, ACTION, &path).await.map_err(|error| of.error(error))?;
+    let answer = service.sharing.query_changes(admitted, &request).await.map_err(|error| of.error(error))?;
     let response = respond(answer, Asker::of(&service, &of), &headers, &capabilities, ends_with_action);
     Ok(response.map_err(|error| of.error(error))?.into_response())
 }

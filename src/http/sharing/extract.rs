@@ -10,7 +10,7 @@ use crate::{
     http::client,
     lake::Feed,
     service::{
-        Service,
+        Services,
         core::error::ServiceError,
         sharing::{Caller, RequestedNames},
     },
@@ -46,24 +46,24 @@ impl CallerOf {
     /// Refuses a request because of `error`; a caller without access learns only that it has no access.
     pub(super) async fn refuse(
         &self,
-        service: &Service,
+        service: &Services,
         action: Action,
         asked: RequestedNames<'_>,
         error: ServiceError,
     ) -> Error {
-        self.error(service.refuse_request(&self.caller, action, asked, error).await)
+        self.error(service.sharing.refuse_request(&self.caller, action, asked, error).await)
     }
 
     /// The same for a request about the table that the path names.
-    pub(super) async fn refuse_table(&self, service: &Service, action: Action, error: ServiceError) -> Error {
+    pub(super) async fn refuse_table(&self, service: &Services, action: Action, error: ServiceError) -> Error {
         self.refuse(service, action, RequestedNames::Table(&self.table_path()), error).await
     }
 
     /// The same for a request that was found wrong while it was read.
-    pub(super) async fn refuse_wrong(&self, service: &Service, action: Action, wrong: Wrong) -> Error {
+    pub(super) async fn refuse_wrong(&self, service: &Services, action: Action, wrong: Wrong) -> Error {
         let Wrong { error, past } = wrong;
         let path = self.table_path();
-        self.error(match service.admit_to_table(&self.caller, action, &path).await {
+        self.error(match service.sharing.admit_to_table(&self.caller, action, &path).await {
             Ok(admitted) => admitted.refuse_about(past, error).await,
             Err(refusal) => refusal,
         })
@@ -97,10 +97,10 @@ impl From<ServiceError> for Wrong {
     }
 }
 
-impl FromRequestParts<Service> for CallerOf {
+impl FromRequestParts<Services> for CallerOf {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, service: &Services) -> Result<Self, Self::Rejection> {
         let request_id = client::request_id(&parts.extensions);
         let caller = caller(parts, request_id);
         let names = Path::<HashMap<String, String>>::from_request_parts(parts, service).await;

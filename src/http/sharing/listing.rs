@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     domain::{audit::action::Action, catalog::share::Share},
     service::{
-        Service,
+        Services,
         core::error::ServiceError,
         sharing::{
             RequestedNames,
@@ -96,12 +96,12 @@ impl From<TableItem> for TableBody {
     }
 }
 
-pub(super) async fn list_shares(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+pub(super) async fn list_shares(State(service): State<Services>, of: CallerOf) -> Result<Response, Error> {
     let page = match page_request(&of) {
         Ok(page) => page,
         Err(error) => return Err(of.refuse(&service, Action::SharesList, RequestedNames::Own, error).await),
     };
-    let listed = service.list_granted_shares(&of.caller, &page).await;
+    let listed = service.sharing.list_granted_shares(&of.caller, &page).await;
     let (page, all_ended) = listed.map_err(|error| of.error(error))?;
     let mut response = list(page, ShareBody::from);
     if all_ended {
@@ -110,37 +110,39 @@ pub(super) async fn list_shares(State(service): State<Service>, of: CallerOf) ->
     Ok(response)
 }
 
-pub(super) async fn get_share(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
-    let share = service.get_granted_share(&of.caller, &of.name("share")).await.map_err(|error| of.error(error))?;
+pub(super) async fn get_share(State(service): State<Services>, of: CallerOf) -> Result<Response, Error> {
+    let share =
+        service.sharing.get_granted_share(&of.caller, &of.name("share")).await.map_err(|error| of.error(error))?;
     Ok(json(&GetShareBody { share: share.into() }))
 }
 
-pub(super) async fn list_schemas(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+pub(super) async fn list_schemas(State(service): State<Services>, of: CallerOf) -> Result<Response, Error> {
     let share = of.name("share");
     let page = match page_request(&of) {
         Ok(page) => page,
         Err(error) => return Err(of.refuse(&service, Action::SchemasList, RequestedNames::Share(&share), error).await),
     };
-    let page = service.list_granted_schemas(&of.caller, &share, &page).await.map_err(|error| of.error(error))?;
+    let page =
+        service.sharing.list_granted_schemas(&of.caller, &share, &page).await.map_err(|error| of.error(error))?;
     Ok(list(page, |schema| SchemaBody { name: schema.name, share: schema.share }))
 }
 
-pub(super) async fn list_tables(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+pub(super) async fn list_tables(State(service): State<Services>, of: CallerOf) -> Result<Response, Error> {
     let schema = of.name("schema");
     list_tables_in(&service, &of, Some(&schema)).await
 }
 
-pub(super) async fn list_all_tables(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+pub(super) async fn list_all_tables(State(service): State<Services>, of: CallerOf) -> Result<Response, Error> {
     list_tables_in(&service, &of, None).await
 }
 
-async fn list_tables_in(service: &Service, of: &CallerOf, schema: Option<&str>) -> Result<Response, Error> {
+async fn list_tables_in(service: &Services, of: &CallerOf, schema: Option<&str>) -> Result<Response, Error> {
     let share = of.name("share");
     let page = match page_request(of) {
         Ok(page) => page,
         Err(error) => return Err(of.refuse(service, Action::TablesList, RequestedNames::Share(&share), error).await),
     };
-    let tables = service.list_granted_tables(&of.caller, &share, schema, &page).await;
+    let tables = service.sharing.list_granted_tables(&of.caller, &share, schema, &page).await;
     Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))
 }
 

@@ -22,7 +22,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::{
     domain::audit::action::Action,
-    service::{Service, core::error::ServiceError, sharing::RequestedNames},
+    service::{Services, core::error::ServiceError, sharing::RequestedNames},
 };
 
 use super::{client, fault};
@@ -40,7 +40,7 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson; char
 const TABLE_VERSION: &str = "delta-table-version";
 
 /// Builds the protocol's routes, relative to its prefix.
-pub fn router() -> Router<Service> {
+pub fn router() -> Router<Services> {
     const TABLE: &str = "/shares/{share}/schemas/{schema}/tables/{table}";
     Router::new()
         .route("/shares", get(listing::list_shares))
@@ -60,33 +60,33 @@ pub fn router() -> Router<Service> {
 }
 
 /// Answers that there is no such route, and records it like every refusal.
-async fn refuse_route(State(service): State<Service>, request: Request) -> Error {
+async fn refuse_route(State(service): State<Services>, request: Request) -> Error {
     refuse_unrouted(&service, request, StatusCode::NOT_FOUND).await
 }
 
 /// Answers that the route does not take this method, and records it.
-async fn refuse_method(State(service): State<Service>, request: Request) -> Error {
+async fn refuse_method(State(service): State<Services>, request: Request) -> Error {
     refuse_unrouted(&service, request, StatusCode::METHOD_NOT_ALLOWED).await
 }
 
-async fn refuse_unrouted(service: &Service, request: Request, status: StatusCode) -> Error {
+async fn refuse_unrouted(service: &Services, request: Request, status: StatusCode) -> Error {
     let (parts, _) = request.into_parts();
     let caller = caller(&parts, client::request_id(&parts.extensions));
     let unknown = ServiceError::NotFound { kind: "route", name: String::new() };
-    match service.refuse_request(&caller, extract::UNKNOWN_REQUEST, RequestedNames::Own, unknown).await {
+    match service.sharing.refuse_request(&caller, extract::UNKNOWN_REQUEST, RequestedNames::Own, unknown).await {
         ServiceError::NotFound { .. } => Error::status(status, fault::message_of(status), &caller.request_id),
         error => Error::new(error, &caller.request_id),
     }
 }
 
 /// Answers that there is no such query: all queries are answered at once, so none has an id.
-async fn get_query(State(service): State<Service>, of: CallerOf) -> Error {
+async fn get_query(State(service): State<Services>, of: CallerOf) -> Error {
     let error = ServiceError::NotFound { kind: "query", name: String::new() };
     of.refuse_table(&service, Action::TableQueryStatus, error).await
 }
 
 /// Refuses credentials: files can be read only by their URLs, and the answer says so.
-async fn get_credentials(State(service): State<Service>, of: CallerOf) -> Error {
+async fn get_credentials(State(service): State<Services>, of: CallerOf) -> Error {
     let message = "this server hands out no storage credentials; query the table instead";
     let error = ServiceError::Unsupported(message.to_owned());
     of.refuse_table(&service, Action::TableCredentials, error).await

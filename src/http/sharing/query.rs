@@ -20,7 +20,7 @@ use crate::{
     },
     lake::Feed,
     service::{
-        Service,
+        Services,
         core::error::ServiceError,
         sharing::{
             TableHead,
@@ -55,13 +55,13 @@ const RECIPIENT_PROPERTIES: HeaderValue = HeaderValue::from_static("recipient-pr
 
 /// Answers a query. The body is read only after the caller's access to the table is decided.
 pub(super) async fn query_table(
-    State(service): State<Service>,
+    State(service): State<Services>,
     of: CallerOf,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Error> {
     let path = of.table_path();
-    let admitted = match service.admit_to_table(&of.caller, ACTION, &path).await {
+    let admitted = match service.sharing.admit_to_table(&of.caller, ACTION, &path).await {
         Ok(admitted) => admitted,
         Err(error) => {
             body::discard(request).await;
@@ -82,8 +82,8 @@ pub(super) async fn query_table(
         Err(Wrong { error, past }) => return Err(of.error(admitted.refuse_about(past, error).await)),
     };
     let answer = match &query.asked {
-        RequestedNames::Snapshot(request) => service.query_table(admitted, request).await,
-        RequestedNames::Since(request) => service.query_changes(admitted, request).await,
+        RequestedNames::Snapshot(request) => service.sharing.query_table(admitted, request).await,
+        RequestedNames::Since(request) => service.sharing.query_changes(admitted, request).await,
     };
     let answer = answer.map_err(|error| of.error(error))?;
     // An EndStreamAction breaks a Python client that did not ask for one; these requests ask for one.
@@ -102,11 +102,11 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn of(service: &Service, of: &CallerOf) -> Self {
+    pub(super) fn of(service: &Services, of: &CallerOf) -> Self {
         Self {
             request_id: of.caller.request_id.clone(),
-            contact: service.settings.support_contact.clone(),
-            patience: service.settings.stalled(),
+            contact: service.sharing.settings.support_contact.clone(),
+            patience: service.sharing.settings.stalled(),
         }
     }
 }
@@ -186,11 +186,11 @@ impl Query {
 }
 
 /// Parses a body; a long one on a separate thread, so that other requests do not wait for it.
-async fn parse(service: &Service, bytes: Bytes, declared: ClientCapabilities) -> Result<Query, Wrong> {
+async fn parse(service: &Services, bytes: Bytes, declared: ClientCapabilities) -> Result<Query, Wrong> {
     if bytes.len() <= PARSED_AT_ONCE {
         return Query::parse(&bytes, declared);
     }
-    let parsed = service.lake.judges().apart(move |_| Query::parse(&bytes, declared)).await;
+    let parsed = service.sharing.lake.judges().apart(move |_| Query::parse(&bytes, declared)).await;
     parsed.map_err(ServiceError::internal)?
 }
 

@@ -10,7 +10,7 @@ use crate::{
     domain::audit::action::Action,
     lake::Feed,
     service::{
-        Service,
+        Services,
         core::error::ServiceError,
         sharing::{
             TableHead, TablePath,
@@ -35,14 +35,15 @@ impl CallerOf {
     }
 }
 
-pub(super) async fn get_version(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+pub(super) async fn get_version(State(service): State<Services>, of: CallerOf) -> Result<Response, Error> {
     let since = of.parameter("startingTimestamp");
-    let version = service.table_version(&of.caller, &of.table_path(), since).await.map_err(|error| of.error(error))?;
+    let version =
+        service.sharing.table_version(&of.caller, &of.table_path(), since).await.map_err(|error| of.error(error))?;
     Ok(([(TABLE_VERSION, HeaderValue::from(version))], ()).into_response())
 }
 
 pub(super) async fn get_metadata(
-    State(service): State<Service>,
+    State(service): State<Services>,
     headers: HeaderMap,
     of: CallerOf,
 ) -> Result<Response, Error> {
@@ -52,7 +53,7 @@ pub(super) async fn get_metadata(
         Err(wrong) => return Err(of.refuse_wrong(&service, Action::TableMetadata, wrong).await),
     };
     let capabilities = Capabilities::read(&headers);
-    let head = service.table_metadata(&of.caller, &of.table_path(), as_of, &capabilities.declared).await;
+    let head = service.sharing.table_metadata(&of.caller, &of.table_path(), as_of, &capabilities.declared).await;
     let head = head.map_err(|error| of.error(error))?;
     let lines = wire::head_lines(&head).map_err(|error| of.error(error))?;
     // Always exactly two lines, because Spark refuses a third.

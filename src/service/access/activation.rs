@@ -25,7 +25,7 @@ use crate::{
         core::word::Words,
     },
     service::{
-        Service,
+        Access,
         audit::write,
         core::{
             context::OperatorContext,
@@ -64,26 +64,26 @@ pub struct ActivatedToken {
 
 type Found = Option<(Activation, Bearer)>;
 
-impl Service {
+impl Access {
     /// Tells what the link with this code offers, without using it up.
     pub async fn view_activation(
         &self,
         caller: &Caller,
         code: &ActivationCode,
     ) -> Result<ActivationOffer, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         self.refuse_flood(caller, Action::ActivationView, now).await?;
-        let found = match self.db.find_activation(&code.hash()).await? {
+        let found = match self.core.db.find_activation(&code.hash()).await? {
             None => None,
             Some(activation) => {
-                let bearer = self.db.find_bearer_by_id(activation.token_id).await?;
+                let bearer = self.core.db.find_bearer_by_id(activation.token_id).await?;
                 bearer.map(|bearer| (activation, bearer))
             }
         };
         let event = activation_event(caller, Action::ActivationView, found.as_ref());
         match decide(&found, caller, now) {
             Ok((activation, bearer)) => {
-                self.audit_writer.record(event).await?;
+                self.core.audit_writer.record(event).await?;
                 Ok(ActivationOffer {
                     provider: self.provider(),
                     recipient: shown_name(&bearer.recipient),
@@ -98,16 +98,16 @@ impl Service {
 
     /// Creates the token of the link with this code and returns the profile that holds it. Works once.
     pub async fn activate_token(&self, caller: &Caller, code: &ActivationCode) -> Result<ActivatedToken, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         self.refuse_flood(caller, Action::TokenActivate, now).await?;
         let hash = code.hash();
         // An unknown code must not make other requests wait for the chain's lock.
-        let found = match self.db.find_activation(&hash).await? {
+        let found = match self.core.db.find_activation(&hash).await? {
             None => None,
             Some(_) => {
-                let mut tx = self.db.begin().await?;
+                let mut tx = self.core.db.begin().await?;
                 tx.lock_audit_head().await?;
-                let (found, now) = (find(&mut tx, code).await?, self.clock.now());
+                let (found, now) = (find(&mut tx, code).await?, self.core.clock.now());
                 if let Ok((activation, bearer)) = decide(&found, caller, now) {
                     let activated = self.hand_out(&mut tx, caller, activation, bearer, now).await?;
                     tx.commit().await?;
@@ -128,9 +128,10 @@ impl Service {
         recipient: &str,
         id: Uuid,
     ) -> Result<(), ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let recipient = tokens::find_recipient(&mut tx, recipient).await?;
-        let token = tokens::find_token(&mut tx, &recipient, id).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let recipient = tokens::find_recipient(tx, recipient).await?;
+        let token = tokens::find_token(tx, &recipient, id).await?;
         if token.activated_at.is_some() {
             let message = format!("token `{id}` is handed out already; revoke it instead");
             return Err(ServiceError::conflict(message));
@@ -141,8 +142,8 @@ impl Service {
             let change = json!({"after": {"revoked_at": timestamp(ctx.now)}});
             let event =
                 Event { change: Some(change), ..tokens::event(ctx, Action::ActivationCancel, &recipient, &token) };
-            write::append(&mut tx, event, ctx.now).await?;
-            tx.commit().await?;
+            write::append(tx, event, ctx.now).await?;
+            unit.commit().await?;
         }
         Ok(())
     }
@@ -157,20 +158,21 @@ impl Service {
     pub async fn revoke_unused_tokens(&self) -> Result<u64, ServiceError> {
         /// How many tokens one transaction revokes: it holds the chain's lock, so other requests wait.
         const AT_ONCE: u32 = 100;
-        let now = self.clock.now();
-        if self.db.list_unused_tokens(now, 1).await?.is_empty() {
+        let now = self.core.clock.now();
+        if self.core.db.list_unused_tokens(now, 1).await?.is_empty() {
             return Ok(0);
         }
         let ctx = OperatorContext::system("unused tokens", now);
-        let (mut tx, ref ctx) = self.begin_change(&ctx).await?;
+        let mut unit = self.core.begin_change(&ctx).await?;
+        let (tx, ctx) = unit.parts();
         let mut revoked = 0;
         for token in tx.list_unused_tokens(now, AT_ONCE).await? {
             if let Some(recipient) = tx.find_recipient_by_id(token.recipient_id).await? {
-                self.end_token(&mut tx, ctx, &recipient, &token, Some("never used")).await?;
+                self.end_token(tx, ctx, &recipient, &token, Some("never used")).await?;
                 revoked += 1;
             }
         }
-        tx.commit().await?;
+        unit.commit().await?;
         Ok(revoked)
     }
 
@@ -226,13 +228,13 @@ impl Service {
         reason: Reason,
         now: DateTime<Utc>,
     ) -> ServiceError {
-        self.metrics.decided(event.action.as_str(), Outcome::Deny.as_str(), reason.code());
+        self.core.metrics.decided(event.action.as_str(), Outcome::Deny.as_str(), reason.code());
         event.decision = Outcome::Deny;
         event.reason = Some(reason.code().into());
         let noted = self.rate_limiter.activation_failed(caller.address, &event, self.activation_limits(), now);
-        rate_limiter::record(&self.audit_writer, noted.summaries);
+        rate_limiter::record(&self.core.audit_writer, noted.summaries);
         if noted.is_recorded
-            && let Err(unavailable) = self.audit_writer.record(event).await
+            && let Err(unavailable) = self.core.audit_writer.record(event).await
         {
             return unavailable;
         }

@@ -13,7 +13,7 @@ use crate::{
         insight::signal::{Signal, SignalKind},
     },
     service::{
-        Service,
+        Access,
         audit::write,
         core::{context::OperatorContext, error::ServiceError},
     },
@@ -36,20 +36,21 @@ fn signal(kind: SignalKind, id: Uuid, reason: Option<&str>, ctx: &OperatorContex
     }
 }
 
-impl Service {
+impl Access {
     /// Freezes everything. If a freeze is on already, it stays as it is.
     pub async fn freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<(Freeze, Effect), ServiceError> {
         let freeze = self.begin_freeze(ctx, reason).await?;
         // Not under the chain's lock, which every request needs: from here on, nothing new is handed out.
-        let outstanding = self.db.find_outstanding(None, self.clock.now()).await?;
+        let outstanding = self.core.db.find_outstanding(None, self.core.clock.now()).await?;
         let effect = Effect::new(freeze.frozen_at, outstanding);
         Ok((freeze, effect))
     }
 
     async fn begin_freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let freeze = self.freeze_in(&mut tx, ctx, reason).await?;
-        tx.commit().await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let freeze = self.freeze_in(tx, ctx, reason).await?;
+        unit.commit().await?;
         Ok(freeze)
     }
 
@@ -76,23 +77,24 @@ impl Service {
             Event { change: Some(json!({"reason": reason})), ..ctx.event(Action::FreezeCreate, object(freeze.id)) };
         write::append(tx, event, ctx.now).await?;
         let signal = signal(SignalKind::FreezeCreate, freeze.id, Some(reason), ctx);
-        self.signals.tell(tx, &signal, ctx.now).await?;
+        self.core.signals.tell(tx, &signal, ctx.now).await?;
         Ok(freeze)
     }
 
     /// Lifts the current freeze.
     pub async fn unfreeze(&self, ctx: &OperatorContext, reason: Option<&str>) -> Result<Freeze, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let Some(freeze) = tx.find_freeze().await? else {
             return Err(ServiceError::conflict("nothing is frozen"));
         };
         tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
         let change = reason.map(|reason| json!({"reason": reason}));
         let event = Event { change, ..ctx.event(Action::FreezeLift, object(freeze.id)) };
-        write::append(&mut tx, event, ctx.now).await?;
+        write::append(tx, event, ctx.now).await?;
         let signal = signal(SignalKind::FreezeLift, freeze.id, reason, ctx);
-        self.signals.tell(&mut tx, &signal, ctx.now).await?;
-        tx.commit().await?;
+        self.core.signals.tell(tx, &signal, ctx.now).await?;
+        let ctx = unit.commit().await?;
         Ok(Freeze { lifted_by: Some(ctx.operator_name()), lifted_at: Some(ctx.now), ..freeze })
     }
 }

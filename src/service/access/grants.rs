@@ -25,7 +25,7 @@ use crate::{
         operators::{Permission, principal::Thing},
     },
     service::{
-        ATTEMPTS, Service,
+        Access,
         audit::write,
         catalog::{
             disclosures::{Disclosure, Reached},
@@ -36,9 +36,9 @@ use crate::{
             error::{FieldError, ServiceError},
             idempotency, lookup,
             page::{Page, PageRequest},
+            unit::{ATTEMPTS, unsettled},
         },
         materialize::PublishedViews,
-        unsettled,
     },
     store::{GrantFilter, NamedGrant, Outstanding, ShownIn, ShownView, Tx},
 };
@@ -206,7 +206,7 @@ fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
     grant.valid_from < until && from < end
 }
 
-impl Service {
+impl Access {
     /// Grants a share to a recipient.
     pub async fn create_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<NamedGrant, ServiceError> {
         Ok(self.run_grant(ctx, asked).await?.named)
@@ -222,13 +222,13 @@ impl Service {
         }
         // A dry run's grant is not stored, so it has no id.
         named.grant.id = Uuid::nil();
-        let share = self.get_declared::<ShareSpec>(&named.share).await?;
+        let share = self.core.get_declared::<ShareSpec>(&named.share).await?;
         let reached = Reached {
             recipient: named.recipient.clone(),
             valid_from: named.grant.valid_from,
             valid_until: named.grant.until(),
         };
-        let shown = self.shown_in(&share).await?;
+        let shown = self.catalog.shown_in(&share).await?;
         Ok(PreviewedGrant { named, disclosure: Disclosure { recipients: vec![reached], ..shown } })
     }
 
@@ -245,23 +245,24 @@ impl Service {
     /// Finds the views that a share shows, before the chain's lock is taken.
     async fn views_in(&self, share: &str) -> Result<PublishedViews, ServiceError> {
         let Ok(key) = lookup::key(NameKind::Share, share) else { return Ok(PublishedViews::new()) };
-        let Some(share) = self.db.find_share(&key).await? else { return Ok(PublishedViews::new()) };
-        let shown = self.db.list_shown_views(ShownIn::Share(share.id), MAX_VIEWS).await?;
-        self.published_views(shown.iter().map(|shown| &shown.view)).await
+        let Some(share) = self.core.db.find_share(&key).await? else { return Ok(PublishedViews::new()) };
+        let shown = self.core.db.list_shown_views(ShownIn::Share(share.id), MAX_VIEWS).await?;
+        self.materializer.published_views(shown.iter().map(|shown| &shown.view)).await
     }
 
     /// Tries once to create the grant. Returns `None` if the share began to show another view before the chain's lock
     /// was held.
     async fn try_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<Option<RunGrant>, ServiceError> {
         let published = self.views_in(&asked.share).await?;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        if let Some(id) = idempotency::replayed(tx, ctx).await? {
             let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
             ctx.require(Permission::ReadSharing, &thing(tx.find_share_by_id(named.grant.share_id).await?.as_ref()))?;
             return Ok(Some(RunGrant { named, is_replayed: true }));
         }
         let window = window(&asked, self.settings.grant_max_seconds, ctx.now);
-        let ((share, recipient), (valid_from, valid_until)) = both(named_parties(&mut tx, ctx, &asked).await, window)?;
+        let ((share, recipient), (valid_from, valid_until)) = both(named_parties(tx, ctx, &asked).await, window)?;
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
@@ -305,17 +306,17 @@ impl Service {
             let replaced = NamedGrant { grant: replaced.clone(), ..named.clone() };
             let change = json!({"after": {"ended_at": timestamp(ctx.now), "replaced_by": id}});
             let event = Event { change: Some(change), ..event(ctx, Action::GrantReplace, &replaced) };
-            write::append(&mut tx, event, ctx.now).await?;
+            write::append(tx, event, ctx.now).await?;
         }
-        idempotency::remember(&mut tx, ctx, id).await?;
+        idempotency::remember(tx, ctx, id).await?;
         let change = Some(json!({"after": described(&named.grant)}));
-        write::append(&mut tx, Event { change, ..event(ctx, Action::GrantCreate, &named) }, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, Event { change, ..event(ctx, Action::GrantCreate, &named) }, ctx.now).await?;
+        let ctx = unit.commit().await?;
         if ctx.is_dry() {
             return Ok(Some(RunGrant { named, is_replayed: false }));
         }
-        for (object, _) in self.db.list_view_objects(share.id, MAX_VIEWS).await? {
-            self.prepare_object(&object);
+        for (object, _) in self.core.db.list_view_objects(share.id, MAX_VIEWS).await? {
+            self.materializer.prepare_object(&object);
         }
         Ok(Some(RunGrant { named, is_replayed: false }))
     }
@@ -336,9 +337,9 @@ impl Service {
 
     /// A grant.
     pub async fn get_grant(&self, ctx: &OperatorContext, id: Uuid) -> Result<NamedGrant, ServiceError> {
-        let found = self.db.find_grant(id).await?;
+        let found = self.core.db.find_grant(id).await?;
         let share = match &found {
-            Some(named) => self.db.find_share_by_id(named.grant.share_id).await?,
+            Some(named) => self.core.db.find_share_by_id(named.grant.share_id).await?,
             None => None,
         };
         ctx.require(Permission::ReadSharing, &thing(share.as_ref()))?;
@@ -358,15 +359,15 @@ impl Service {
             move |error: ServiceError| if ctx.sees_everything() { error } else { lookup::unknown(name) }
         };
         if let Some(share) = &query.share {
-            filter.share_id = Some(self.filtered_share(share).await.map_err(hidden("share"))?);
+            filter.share_id = Some(self.core.filtered_share(share).await.map_err(hidden("share"))?);
         }
         if let Some(recipient) = &query.recipient {
-            filter.recipient_id = Some(self.filtered_recipient(recipient).await.map_err(hidden("recipient"))?);
+            filter.recipient_id = Some(self.core.filtered_recipient(recipient).await.map_err(hidden("recipient"))?);
         }
-        let opened = self.begin_page(page, format!("grants {filter:?}"))?;
+        let opened = self.core.begin_page(page, format!("grants {filter:?}"))?;
         let after = opened.after_created();
-        let grants = self.db.list_grants(&filter, after, opened.limit).await?;
-        let page = self.end_page(opened, grants, |named| {
+        let grants = self.core.db.list_grants(&filter, after, opened.limit).await?;
+        let page = self.core.end_page(opened, grants, |named| {
             crate::service::core::page::created_key(named.grant.created_at, named.grant.id)
         });
         if ctx.may(Permission::ReadSharing, &Thing::EVERYTHING) {
@@ -376,7 +377,7 @@ impl Service {
         for named in &page.items {
             let share_id = named.grant.share_id;
             if let Entry::Vacant(vacant) = seen.entry(share_id) {
-                let share = self.db.find_share_by_id(share_id).await?;
+                let share = self.core.db.find_share_by_id(share_id).await?;
                 vacant.insert(ctx.may(Permission::ReadSharing, &thing(share.as_ref())));
             }
         }
@@ -390,7 +391,8 @@ impl Service {
         id: Uuid,
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let found = tx.find_grant(id).await?;
         let share = match &found {
             Some(named) => tx.find_share_by_id(named.grant.share_id).await?,
@@ -405,7 +407,7 @@ impl Service {
             }
             Some(ending) => {
                 let at = ending.at;
-                return self.revoked(&mut tx, std::slice::from_ref(&named), at, ctx.now).await;
+                return self.revoked(tx, std::slice::from_ref(&named), at, ctx.now).await;
             }
             None if named.grant.state(ctx.now) == GrantState::Expired => {
                 let until = timestamp(named.grant.valid_until);
@@ -413,9 +415,9 @@ impl Service {
             }
             None => {}
         }
-        let revoked = self.revoked(&mut tx, std::slice::from_ref(&named), ctx.now, ctx.now).await?;
-        self.end_grant(&mut tx, ctx, &named, reason).await?;
-        tx.commit().await?;
+        let revoked = self.revoked(tx, std::slice::from_ref(&named), ctx.now, ctx.now).await?;
+        self.end_grant(tx, ctx, &named, reason).await?;
+        unit.commit().await?;
         Ok(revoked)
     }
 
@@ -427,8 +429,9 @@ impl Service {
         recipient: Option<&str>,
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let found = find_share(&mut tx, ctx, Permission::Tighten, share).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let found = find_share(tx, ctx, Permission::Tighten, share).await?;
         let share = found.ok_or_else(|| crate::service::catalog::shares::not_found(share))?;
         let recipient_key = recipient.map(|name| lookup::key(NameKind::Recipient, name)).transpose()?;
         let recipient_id = match recipient_key {
@@ -439,12 +442,12 @@ impl Service {
             }
         };
         let filter = GrantFilter { share_id: Some(share.id), recipient_id, ..GrantFilter::default() };
-        let grants = open_grants(&mut tx, filter, ctx.now).await?;
-        let revoked = self.revoked(&mut tx, &grants, ctx.now, ctx.now).await?;
+        let grants = open_grants(tx, filter, ctx.now).await?;
+        let revoked = self.revoked(tx, &grants, ctx.now, ctx.now).await?;
         for named in &grants {
-            self.end_grant(&mut tx, ctx, named, reason).await?;
+            self.end_grant(tx, ctx, named, reason).await?;
         }
-        tx.commit().await?;
+        unit.commit().await?;
         Ok(revoked)
     }
 

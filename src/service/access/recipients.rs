@@ -27,7 +27,7 @@ use crate::{
         insight::signal::{Signal, SignalKind},
     },
     service::{
-        ATTEMPTS, Service,
+        Access,
         audit::write,
         core::{
             change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -36,8 +36,8 @@ use crate::{
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
+            unit::{ATTEMPTS, unsettled},
         },
-        unsettled,
     },
     store::{GrantFilter, ShownIn, ShownView, Tx},
 };
@@ -185,7 +185,7 @@ fn changed(mut event: Event, digest: impl Fn(&Value) -> Value) -> Event {
     event
 }
 
-impl Service {
+impl Access {
     fn changed(&self, event: Event, change: Audited) -> Event {
         let recipient_id = event.recipient_id.unwrap_or_default();
         changed(change.told_by(event), |value| {
@@ -203,7 +203,8 @@ impl Service {
     ) -> Result<Put<Recipient>, ServiceError> {
         let name = Name::parse(NameKind::Recipient, name)
             .map_err(|error| ServiceError::invalid("recipient", error.to_string()))?;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         if let Some(existing) = tx.find_recipient(name.key()).await? {
             confirm("recipient", name.as_str(), &existing.spec, &changed_by(&existing, named, Mode::Whole)?.spec)?;
             return Ok(Put::Confirmed(existing));
@@ -217,11 +218,11 @@ impl Service {
             updated_at: ctx.now,
             revision: 1,
         };
-        self.check_identity(&mut tx, &recipient, ctx).await?;
+        self.check_identity(tx, &recipient, ctx).await?;
         tx.insert_recipient(&recipient).await?;
         let event = self.changed(event(ctx, Action::RecipientCreate, &recipient), audited(None, Some(&recipient.spec)));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(Put::Created(recipient))
     }
 
@@ -270,20 +271,20 @@ impl Service {
             let message = format!("recipient `{name}` is bound to no issuer; its profile comes with a token");
             return Err(ServiceError::conflict(message));
         };
-        let (token_endpoint, scope) = self.identities.client_settings(&identity.issuer, self.clock.now()).await?;
+        let (token_endpoint, scope) = self.identities.client_settings(&identity.issuer, self.core.clock.now()).await?;
         Ok(OauthProfile::new(&self.endpoint(), token_endpoint, identity, scope))
     }
 
     /// Finds a recipient by name.
     pub async fn get_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
-        self.db.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))
+        self.core.db.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))
     }
 
     /// Lists recipients by name.
     pub async fn list_recipients(&self, page: &PageRequest) -> Result<Page<Recipient>, ServiceError> {
-        let opened = self.begin_page(page, "recipients".into())?;
-        let recipients = self.db.list_recipients(opened.after.as_deref(), opened.limit).await?;
-        Ok(self.end_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
+        let opened = self.core.begin_page(page, "recipients".into())?;
+        let recipients = self.core.db.list_recipients(opened.after.as_deref(), opened.limit).await?;
+        Ok(self.core.end_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
     }
 
     /// Changes a recipient. The change is ordered with the decisions in the trail, so narrower networks and delivery
@@ -315,10 +316,11 @@ impl Service {
         is_forced: bool,
     ) -> Result<Option<Recipient>, ServiceError> {
         let key = lookup::key(NameKind::Recipient, name)?;
-        let before = self.db.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
+        let before = self.core.db.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let judged = self.judge_views(&before, &changed_by(&before, named, Mode::Merge)?).await?;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let before = tx.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = changed_by(&before, named, Mode::Merge)?;
@@ -326,9 +328,9 @@ impl Service {
             return Ok(Some(before));
         }
         if before.spec.oidc != after.spec.oidc {
-            self.check_identity(&mut tx, &after, ctx).await?;
+            self.check_identity(tx, &after, ctx).await?;
         }
-        let Some(starved) = judged.starved(&mut tx, &before, ctx.now).await? else { return Ok(None) };
+        let Some(starved) = judged.starved(tx, &before, ctx.now).await? else { return Ok(None) };
         if !is_forced && !starved.is_empty() {
             let errors = starved.iter().take(MAX_STARVED).map(|starved| starved.error(&after));
             return Err(ServiceError::Invalid(errors.collect()));
@@ -341,11 +343,11 @@ impl Service {
             change.change["views_without_rows"] = json!(views);
         }
         for Starved { view, share, unmet, .. } in &starved {
-            self.signals.tell(&mut tx, &without_rows(&after, view, share, unmet), ctx.now).await?;
+            self.core.signals.tell(tx, &without_rows(&after, view, share, unmet), ctx.now).await?;
         }
         let event = self.changed(event(ctx, Action::RecipientUpdate, &after), change);
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(Some(after))
     }
 
@@ -378,13 +380,14 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let recipient =
             tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, recipient.id, recipient.revision)?;
         let mut users = Vec::new();
         let grants =
-            open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now)
+            open_grants(tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now)
                 .await?;
         let shares: Vec<String> = grants.into_iter().map(|named| named.share.to_string()).collect();
         if !shares.is_empty() {
@@ -401,8 +404,9 @@ impl Service {
         }
         tx.delete_recipient(recipient.id, recipient.revision).await?;
         let event = self.changed(event(ctx, Action::RecipientDelete, &recipient), audited(Some(&recipient.spec), None));
-        write::append(&mut tx, event, ctx.now).await?;
-        Ok(tx.commit().await?)
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
+        Ok(())
     }
 
     /// Suspends a recipient: every request is refused until it is resumed.
@@ -440,14 +444,14 @@ impl Service {
 
     /// Judges the views that a recipient is granted by the properties that would change.
     async fn judge_views(&self, before: &Recipient, after: &Recipient) -> Result<Judged, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let are_same = before.spec.properties == after.spec.properties;
         let mut judged = Judged { revision: before.revision, day: now.date_naive(), are_same, unmet: HashMap::new() };
         if are_same {
             return Ok(judged);
         }
-        let shown = self.db.list_shown_views(granted(before, now), MAX_VIEWS).await?;
-        let published = self.published_views(shown.iter().map(|shown| &shown.view)).await?;
+        let shown = self.core.db.list_shown_views(granted(before, now), MAX_VIEWS).await?;
+        let published = self.materializer.published_views(shown.iter().map(|shown| &shown.view)).await?;
         for (version, published) in published {
             let filter = published.plan.filter.as_ref();
             let mut unmet =
@@ -462,7 +466,7 @@ impl Service {
 
     /// Adds the presigned URLs of a recipient that are still live.
     async fn with_effect(&self, recipient: Recipient) -> Result<(Recipient, Effect), ServiceError> {
-        let outstanding = self.db.find_outstanding(Some(recipient.id), self.clock.now()).await?;
+        let outstanding = self.core.db.find_outstanding(Some(recipient.id), self.core.clock.now()).await?;
         let effect = Effect::new(recipient.updated_at, outstanding);
         Ok((recipient, effect))
     }
@@ -475,7 +479,8 @@ impl Service {
         state: RecipientState,
         action: Action,
     ) -> Result<Recipient, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let recipient =
             tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         if recipient.state == state {
@@ -485,8 +490,8 @@ impl Service {
             let message = format!("recipient `{name}` is offboarded for good; create one under another name");
             return Err(ServiceError::conflict(message));
         }
-        let recipient = self.move_recipient_in(&mut tx, ctx, recipient, reason, state, action).await?;
-        tx.commit().await?;
+        let recipient = self.move_recipient_in(tx, ctx, recipient, reason, state, action).await?;
+        unit.commit().await?;
         Ok(recipient)
     }
 

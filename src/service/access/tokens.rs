@@ -27,7 +27,7 @@ use crate::{
         operators::principal::Separation,
     },
     service::{
-        Service,
+        Access,
         audit::write,
         core::{
             context::OperatorContext,
@@ -179,7 +179,7 @@ fn end_of(now: DateTime<Utc>, seconds: u64) -> DateTime<Utc> {
     now.checked_add_signed(span(seconds)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-impl Service {
+impl Access {
     /// Issues a token to a recipient. The answer holds a link for the recipient to fetch it, or the token itself if
     /// `asked.reveal` is set.
     pub async fn issue_token(
@@ -188,10 +188,11 @@ impl Service {
         recipient: &str,
         asked: NewToken,
     ) -> Result<Issued, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         may_reveal(ctx, asked.reveal)?;
-        self.refuse_replay(&mut tx, ctx).await?;
-        let recipient = find_recipient(&mut tx, recipient).await?;
+        self.refuse_replay(tx, ctx).await?;
+        let recipient = find_recipient(tx, recipient).await?;
         let mut errors = Vec::new();
         let mut note = |error: ServiceError| match error {
             ServiceError::Invalid(found) => errors.extend(found),
@@ -210,7 +211,7 @@ impl Service {
             };
             match share {
                 Some(share) => share_ids.push(share.id),
-                None => note(ServiceError::invalid(format!("shares[{i}]"), lookup::no_share(&mut tx, name).await?)),
+                None => note(ServiceError::invalid(format!("shares[{i}]"), lookup::no_share(tx, name).await?)),
             }
         }
         let (Some(life), Some(credential), true) = (life, credential, errors.is_empty()) else {
@@ -232,8 +233,8 @@ impl Service {
             unused_until: None,
         };
         let shown = Shown { reveal: asked.reveal, life_seconds: life, ends_token_id: None };
-        let issued = self.insert_new(&mut tx, ctx, &recipient, token, shown).await?;
-        tx.commit().await?;
+        let issued = self.insert_new(tx, ctx, &recipient, token, shown).await?;
+        unit.commit().await?;
         Ok(issued)
     }
 
@@ -246,11 +247,12 @@ impl Service {
         id: Uuid,
         rotation: Rotation,
     ) -> Result<Issued, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         may_reveal(ctx, rotation.reveal)?;
-        self.refuse_replay(&mut tx, ctx).await?;
-        let recipient = find_recipient(&mut tx, recipient).await?;
-        let old = find_token(&mut tx, &recipient, id).await?;
+        self.refuse_replay(tx, ctx).await?;
+        let recipient = find_recipient(tx, recipient).await?;
+        let old = find_token(tx, &recipient, id).await?;
         let Some(old_end) = old.expires_at.filter(|_| old.is_live(ctx.now)) else {
             return Err(ServiceError::conflict(format!("token `{id}` has ended; issue a new one")));
         };
@@ -286,14 +288,14 @@ impl Service {
         // Only what ends earlier tightens; the new token has an event of its own.
         let effect = Some(if end.is_some() { spec::Effect::Tightens } else { spec::Effect::Neutral });
         let rotated = Event { change: Some(change), effect, ..event(ctx, Action::TokenRotate, &recipient, &old) };
-        write::append(&mut tx, rotated, ctx.now).await?;
+        write::append(tx, rotated, ctx.now).await?;
         let shown = Shown {
             reveal: rotation.reveal,
             life_seconds: life.min(self.settings.token_max_seconds),
             ends_token_id: ends_at_activation.then_some(old.id),
         };
-        let issued = self.insert_new(&mut tx, ctx, &recipient, token, shown).await?;
-        tx.commit().await?;
+        let issued = self.insert_new(tx, ctx, &recipient, token, shown).await?;
+        unit.commit().await?;
         Ok(issued)
     }
 
@@ -305,14 +307,15 @@ impl Service {
         id: Uuid,
         reason: Option<&str>,
     ) -> Result<RevokedToken, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let recipient = find_recipient(&mut tx, recipient).await?;
-        let token = find_token(&mut tx, &recipient, id).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let recipient = find_recipient(tx, recipient).await?;
+        let token = find_token(tx, &recipient, id).await?;
         let outstanding = tx.find_outstanding_of_tokens(&[id], ctx.now).await?;
         let revoked_at = token.revoked_at.unwrap_or(ctx.now);
         if token.revoked_at.is_none() {
-            self.end_token(&mut tx, ctx, &recipient, &token, reason).await?;
-            tx.commit().await?;
+            self.end_token(tx, ctx, &recipient, &token, reason).await?;
+            unit.commit().await?;
         }
         Ok(RevokedToken { revoked_at, effect: Effect::new(revoked_at, outstanding) })
     }
@@ -320,18 +323,19 @@ impl Service {
     /// Finds one of a recipient's tokens; the token's text is never in the answer.
     pub async fn get_token(&self, recipient: &str, id: Uuid) -> Result<TokenDetail, ServiceError> {
         let recipient = self.get_recipient(recipient).await?;
-        let found = self.db.find_token(id).await?.filter(|token| token.recipient_id == recipient.id);
+        let found = self.core.db.find_token(id).await?.filter(|token| token.recipient_id == recipient.id);
         self.token_detail(found.ok_or_else(|| not_found(id))?).await
     }
 
     /// Lists a recipient's tokens by creation time.
     pub async fn list_tokens(&self, recipient: &str, page: &PageRequest) -> Result<Page<TokenDetail>, ServiceError> {
         let recipient = self.get_recipient(recipient).await?;
-        let opened = self.begin_page(page, format!("tokens of {}", recipient.id))?;
+        let opened = self.core.begin_page(page, format!("tokens of {}", recipient.id))?;
         let after = opened.after_created();
-        let tokens = self.db.list_tokens(recipient.id, after, opened.limit).await?;
-        let page =
-            self.end_page(opened, tokens, |token| crate::service::core::page::created_key(token.created_at, token.id));
+        let tokens = self.core.db.list_tokens(recipient.id, after, opened.limit).await?;
+        let page = self
+            .core
+            .end_page(opened, tokens, |token| crate::service::core::page::created_key(token.created_at, token.id));
         let mut items = Vec::with_capacity(page.items.len());
         for token in page.items {
             items.push(self.token_detail(token).await?);
@@ -458,7 +462,7 @@ impl Service {
     async fn token_detail(&self, token: Token) -> Result<TokenDetail, ServiceError> {
         let mut shares = Vec::with_capacity(token.share_ids.len());
         for id in &token.share_ids {
-            let share = self.db.find_share_by_id(*id).await?;
+            let share = self.core.db.find_share_by_id(*id).await?;
             shares.push(share.map_or_else(|| id.to_string(), |share| share.name.to_string()));
         }
         Ok(TokenDetail { token, shares })

@@ -14,7 +14,7 @@ use crate::{
         drill::DrillKind,
     },
     service::{
-        Service,
+        AuditLog,
         core::{context::OperatorContext, error::ServiceError},
     },
 };
@@ -34,16 +34,17 @@ pub struct Drill {
     pub detail: Option<String>,
 }
 
-impl Service {
+impl AuditLog {
     /// Records the outcome of a drill and returns when.
     pub async fn record_drill(&self, ctx: &OperatorContext, drill: &Drill) -> Result<DateTime<Utc>, ServiceError> {
         let Drill { kind, passed, measured, detail } = drill;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let object = Object { kind: Kind::Drill, id: None, name: Some(kind.as_str().to_owned()) };
         let change = json!({"kind": kind, "passed": passed, "measured": measured, "detail": detail});
         let event = Event { change: Some(change), ..ctx.event(Action::DrillRecord, object) };
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        let ctx = unit.commit().await?;
         Ok(ctx.now)
     }
 }

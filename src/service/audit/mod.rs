@@ -7,3 +7,16 @@ pub mod recover;
 pub mod seal;
 pub mod verify;
 pub mod write;
+
+use super::core::Core;
+
+use self::seal::AuditSealer;
+
+/// The use cases about the audit trail.
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    /// What every service works with.
+    pub core: Core,
+    /// Seals and exports the trail, and erases personal data in it.
+    pub sealer: AuditSealer,
+}

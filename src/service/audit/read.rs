@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::audit::Outcome,
     service::{
-        Service,
+        AuditLog,
         core::{
             error::ServiceError,
             page::{Page, PageRequest},
@@ -63,7 +63,7 @@ pub struct AuditPage {
     pub looked_up_to: Option<i64>,
 }
 
-impl Service {
+impl AuditLog {
     /// Lists events of the trail by sequence number.
     pub async fn list_audit_events(&self, query: &AuditQuery, page: &PageRequest) -> Result<AuditPage, ServiceError> {
         self.list_audit_events_within(query, page, PATIENCE).await
@@ -89,26 +89,26 @@ impl Service {
             ..AuditFilter::default()
         };
         if let Some(recipient) = &query.recipient {
-            filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
+            filter.recipient_id = Some(self.core.filtered_recipient(recipient).await?);
         }
         if let Some(share) = &query.share {
-            filter.share_id = Some(self.filtered_share(share).await?);
+            filter.share_id = Some(self.core.filtered_share(share).await?);
         }
         filter.about = match (&query.table, &query.object) {
             (None, None) => None,
-            (Some(table), None) => Some(self.filtered_table(filter.share_id, table).await?),
-            (None, Some(object)) => Some(self.filtered_object(filter.share_id, object).await?),
+            (Some(table), None) => Some(self.core.filtered_table(filter.share_id, table).await?),
+            (None, Some(object)) => Some(self.core.filtered_object(filter.share_id, object).await?),
             (Some(_), Some(_)) => {
                 let message = "`table` and `object` both say what events are about; send one of them";
                 return Err(ServiceError::Parameter(message.into()));
             }
         };
-        let opened = self.begin_page(page, format!("audit {filter:?}"))?;
+        let opened = self.core.begin_page(page, format!("audit {filter:?}"))?;
         filter.after_seq = query.after_seq.or_else(|| opened.after.as_deref().and_then(|seq| seq.parse().ok()));
         let Found { events, looked_up_to } = self.search_audit(filter, opened.limit, patience).await?;
         let page = match looked_up_to {
-            None => self.end_page(opened, events, |event| event.seq.to_string()),
-            Some(seq) => self.break_page(opened, events, &seq.to_string()),
+            None => self.core.end_page(opened, events, |event| event.seq.to_string()),
+            Some(seq) => self.core.break_page(opened, events, &seq.to_string()),
         };
         Ok(AuditPage { page, looked_up_to })
     }
@@ -130,7 +130,7 @@ impl Service {
                 let lacking = limit.saturating_sub(u32::try_from(events.len()).unwrap_or(u32::MAX));
                 filter.within = Some(within);
                 let looked = Instant::now();
-                events.extend(self.db.list_audit(&filter, lacking).await?);
+                events.extend(self.core.db.list_audit(&filter, lacking).await?);
                 if events.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
                     return Ok(Found { events, looked_up_to: None });
                 }
@@ -151,12 +151,12 @@ impl Service {
             Order::Ascending => (filter.after_seq.unwrap_or_default().max(0), i64::MAX),
             Order::Descending => (0, filter.after_seq.unwrap_or(i64::MAX)),
         };
-        let head = self.db.find_audit_head().await?.seq;
+        let head = self.core.db.find_audit_head().await?.seq;
         let whole = Places { first: after.saturating_add(1), last: head.min(before.saturating_sub(1)) };
         let mut places = if filter.since.is_none() && filter.until.is_none() {
             vec![whole]
         } else {
-            let AuditSpan { first, last, sealed } = self.db.find_audit_span(filter.since, filter.until).await?;
+            let AuditSpan { first, last, sealed } = self.core.db.find_audit_span(filter.since, filter.until).await?;
             vec![whole.within(first, last), whole.within(sealed + 1, i64::MAX)]
         };
         if filter.order == Order::Descending {

@@ -27,7 +27,7 @@ use crate::{
         operators::Operator,
     },
     service::{
-        Service,
+        Services,
         core::{context::OperatorContext, error::ServiceError},
         operators,
     },
@@ -261,27 +261,27 @@ fn state(text: &Value) -> Option<RecipientState> {
     RecipientState::deserialize(text).ok()
 }
 
-impl Service {
+impl Services {
     /// Brings a database that is behind its audit export up to it. In one transaction, takes over the lost events,
     /// freezes everything and repeats the revocations. No other server may write meanwhile. Returns `None` if nothing
     /// was lost or nothing is exported.
     pub async fn recover(&self) -> Result<Option<Recovery>, RecoveryError> {
-        let Some(archive) = self.audit_sealer.archive() else { return Ok(None) };
-        let exported = self.db.find_exported_through().await?.unwrap_or_default();
+        let Some(archive) = self.audit.sealer.archive() else { return Ok(None) };
+        let exported = self.core.db.find_exported_through().await?.unwrap_or_default();
         let newest = export::newest_behind(archive, exported).await.map_err(AuditError::from)?;
         let Some(through) = newest else { return Ok(None) };
-        if let Some(own) = self.db.find_checkpoint(through).await?
+        if let Some(own) = self.core.db.find_checkpoint(through).await?
             && export::holds(archive, through, &own.note).await.map_err(AuditError::from)?
         {
             // The server stopped after it exported this checkpoint, before it noted that.
             return Ok(None);
         }
-        let keys = self.audit_sealer.verifiers();
-        let head = self.db.find_audit_head().await?;
+        let keys = self.audit.sealer.verifiers();
+        let head = self.core.db.find_audit_head().await?;
         let (mut export, common) = self.begin_walk(archive, &keys, head).await?;
         let own = self.list_hashes(common, head).await?;
 
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.core.db.begin().await?;
         let mut at = tx.lock_audit_head().await?;
         if at != head {
             let message = "another server writes to the database; stop every server first";
@@ -289,7 +289,7 @@ impl Service {
         }
         let mut lost = Lost::default();
         // Checkpoints that the export lacks also mean that the two have parted.
-        let mut is_fork = !self.db.list_checkpoints(common, 1).await?.is_empty();
+        let mut is_fork = !self.core.db.list_checkpoints(common, 1).await?.is_empty();
         let mut sealed = common;
         loop {
             let mut events = Vec::new();
@@ -317,7 +317,7 @@ impl Service {
             return Ok(None);
         }
         let mut recovery = Recovery { after: head.seq, through, is_fork, revoked: 0, lost: lost.others.clone() };
-        let ctx = &OperatorContext::system("recovery", self.clock.now());
+        let ctx = &OperatorContext::system("recovery", self.core.clock.now());
         self.set_right(&mut tx, ctx, &lost, &mut recovery).await?;
         tx.commit().await?;
         Ok(Some(recovery))
@@ -327,7 +327,7 @@ impl Service {
     async fn list_hashes(&self, after: i64, head: Head) -> Result<Vec<[u8; 32]>, StoreError> {
         let (mut hashes, mut at) = (Vec::new(), after);
         while at < head.seq {
-            let page = self.db.list_chain(at, PAGE).await?;
+            let page = self.core.db.list_chain(at, PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             at = last.seq;
             hashes.extend(page.iter().map(|(event, _)| event.hash));
@@ -343,17 +343,17 @@ impl Service {
         keys: &[VerifierKey],
         head: Head,
     ) -> Result<(ExportWalk, i64), RecoveryError> {
-        let mut checkpoint = self.db.find_last_checkpoint().await?;
+        let mut checkpoint = self.core.db.find_last_checkpoint().await?;
         while let Some(own) = checkpoint {
             if export::holds(archive, own.seq, &own.note).await.map_err(AuditError::from)? {
                 let (walk, origin) = resume(&own, keys).map_err(AuditError::from)?;
                 let walk = ExportWalk::behind(archive, keys, walk, origin, digest(&own.note)).await?;
                 return Ok((walk, own.seq));
             }
-            checkpoint = self.db.find_checkpoint(own.previous_seq).await?;
+            checkpoint = self.core.db.find_checkpoint(own.previous_seq).await?;
         }
         // A database without a checkpoint in common is recognised by its first event.
-        let first = self.db.list_chain(0, 1).await?.into_iter().next().map(|(event, _)| event.hash);
+        let first = self.core.db.list_chain(0, 1).await?.into_iter().next().map(|(event, _)| event.hash);
         let mut export = ExportWalk::from_start(archive, keys).await?;
         let begins_alike = export.next().await?.is_some_and(|segment| segment.hashes.first() == first.as_ref());
         if head.seq == 0 || !begins_alike {
@@ -376,12 +376,12 @@ impl Service {
         recovery: &mut Recovery,
     ) -> Result<(), RecoveryError> {
         let reason = "the database was behind its audit export; see what was lost before unfreezing";
-        self.freeze_in(tx, ctx, reason).await?;
+        self.access.freeze_in(tx, ctx, reason).await?;
         for ((kind, id), fields) in &lost.fields {
             let tightened = match kind {
-                Kind::Recipient => self.tighten_recipient(tx, ctx, *id, &fields.values, REASON).await?,
+                Kind::Recipient => self.access.tighten_recipient(tx, ctx, *id, &fields.values, REASON).await?,
                 Kind::Operator => operators::tighten(tx, ctx, *id, &fields.name, &fields.values, REASON).await?,
-                _ => self.tighten_object(tx, ctx, *id, &fields.values, REASON).await?,
+                _ => self.catalog.tighten_object(tx, ctx, *id, &fields.values, REASON).await?,
             };
             if tightened {
                 recovery.revoked += 1;
@@ -393,28 +393,28 @@ impl Service {
         }
         for id in &lost.objects {
             if let Some(found) = tx.find_object_by_id(*id).await? {
-                self.delete_object_in(tx, ctx, found, Some(REASON)).await?;
+                self.catalog.delete_object_in(tx, ctx, found, Some(REASON)).await?;
                 recovery.revoked += 1;
             }
         }
         for id in &lost.grants {
             let named = tx.find_grant(*id).await?;
             if let Some(named) = named.filter(|named| named.grant.ending.is_none()) {
-                self.end_grant(tx, ctx, &named, Some(REASON)).await?;
+                self.access.end_grant(tx, ctx, &named, Some(REASON)).await?;
                 recovery.revoked += 1;
             }
         }
         for id in &lost.tokens {
             let Some(token) = tx.find_token(*id).await?.filter(|token| token.revoked_at.is_none()) else { continue };
             let Some(recipient) = tx.find_recipient_by_id(token.recipient_id).await? else { continue };
-            self.end_token(tx, ctx, &recipient, &token, Some(REASON)).await?;
+            self.access.end_token(tx, ctx, &recipient, &token, Some(REASON)).await?;
             recovery.revoked += 1;
         }
         for (id, end) in lost.token_ends.iter().filter(|(id, _)| !lost.tokens.contains(*id)) {
             let Some(token) = tx.find_token(*id).await?.filter(|token| token.is_live(ctx.now)) else { continue };
             let Some(recipient) = tx.find_recipient_by_id(token.recipient_id).await? else { continue };
             if token.expires_at.is_none_or(|until| *end < until) {
-                self.shorten_token_in(tx, ctx, &recipient, &token, *end, REASON).await?;
+                self.access.shorten_token_in(tx, ctx, &recipient, &token, *end, REASON).await?;
                 recovery.revoked += 1;
             }
         }
@@ -425,7 +425,7 @@ impl Service {
                     RecipientState::Offboarded => Action::RecipientOffboard,
                     _ => Action::RecipientSuspend,
                 };
-                self.move_recipient_in(tx, ctx, recipient, REASON, *state, action).await?;
+                self.access.move_recipient_in(tx, ctx, recipient, REASON, *state, action).await?;
                 recovery.revoked += 1;
             }
         }

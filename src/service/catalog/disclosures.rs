@@ -16,7 +16,7 @@ use crate::{
         table::Table,
         view::mask::Mask,
     },
-    service::{Service, core::error::ServiceError},
+    service::{Catalog, core::error::ServiceError},
     store::GrantFilter,
 };
 
@@ -81,7 +81,7 @@ pub struct ShownColumn {
     pub mask: Option<Mask>,
 }
 
-impl Service {
+impl Catalog {
     /// Lists the recipients that may read a share now or later.
     pub(in crate::service) async fn reached_in(
         &self,
@@ -89,7 +89,7 @@ impl Service {
         now: DateTime<Utc>,
     ) -> Result<Disclosure, ServiceError> {
         let filter = GrantFilter { share_id: Some(share_id), open_at: Some(now), ..GrantFilter::default() };
-        let mut grants = self.db.list_grants(&filter, None, MOST_TOLD + 1).await?;
+        let mut grants = self.core.db.list_grants(&filter, None, MOST_TOLD + 1).await?;
         let is_cut = grants.len() > MOST_TOLD as usize;
         grants.truncate(MOST_TOLD as usize);
         let reached = grants.into_iter().map(|named| Reached {
@@ -102,7 +102,7 @@ impl Service {
 
     /// Lists everything that a share shows.
     pub(in crate::service) async fn shown_in(&self, share: &Share) -> Result<Disclosure, ServiceError> {
-        let mut objects = self.db.list_objects(share.id, None, None, MOST_TOLD + 1).await?;
+        let mut objects = self.core.db.list_objects(share.id, None, None, MOST_TOLD + 1).await?;
         let is_cut = objects.len() > MOST_TOLD as usize;
         objects.truncate(MOST_TOLD as usize);
         let until = deadline();
@@ -122,7 +122,7 @@ impl Service {
     ) -> Result<ShownObject, ServiceError> {
         let (source, columns, rows) = match &object.view {
             Some(view) => {
-                let plan = &self.published_view(view).await?.plan;
+                let plan = &self.materializer.published_view(view).await?.plan;
                 let shown = plan.shown().into_iter();
                 let columns = shown.map(|shown| ShownColumn { name: shown.name.to_string(), mask: shown.mask });
                 (view.to_string(), Some(columns.collect()), plan.pinned.definition.row_filter.clone())

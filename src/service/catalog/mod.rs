@@ -7,3 +7,28 @@ pub mod schema_holds;
 pub mod shares;
 pub mod tables;
 pub mod views;
+
+use std::sync::Arc;
+
+use crate::{config::SharingSettings, lake::Lake, storage::Storages};
+
+use super::{core::Core, materialize::Materializer};
+
+use self::schema_holds::SchemaHolds;
+
+/// The use cases about what can be shared.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    /// What every service works with.
+    pub core: Core,
+    /// Makes and keeps the copies of views.
+    pub materializer: Materializer,
+    /// Reads Delta tables.
+    pub lake: Lake,
+    /// The object stores.
+    pub storages: Arc<Storages>,
+    /// The objects whose recipients are not served their table's newest version.
+    pub schema_holds: Arc<SchemaHolds>,
+    /// The sharing settings.
+    pub settings: Arc<SharingSettings>,
+}

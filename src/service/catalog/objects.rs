@@ -30,7 +30,7 @@ use crate::{
     },
     lake::Snapshot,
     service::{
-        Service,
+        Catalog,
         audit::write,
         core::{
             change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -191,7 +191,7 @@ fn require_both(ctx: &OperatorContext, share: &Share, table: &Table) -> Result<(
     ctx.require(Permission::ManageSharing, &table.thing())
 }
 
-impl Service {
+impl Catalog {
     /// Puts a table or view into a share, or confirms that it is there as described; a dry run says whom this would
     /// reach.
     pub async fn put_object(
@@ -201,8 +201,8 @@ impl Service {
         named: &Named,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
         let (schema, name) = parse_names(path)?;
-        let share: Share = self.declared_for(ctx, Permission::ManageSharing, path.share).await?;
-        let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
+        let share: Share = self.core.declared_for(ctx, Permission::ManageSharing, path.share).await?;
+        let existing = self.core.db.find_object(share.id, schema.key(), name.key()).await?;
         let (table, view) = match (source_in(named)?, &existing) {
             (Some(source), _) => self.named_source(ctx, &source).await?,
             (None, Some((object, table))) => (table.clone(), object.view.clone()),
@@ -231,7 +231,8 @@ impl Service {
         };
         let clients = Some(clients);
 
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
         require_both(ctx, &share, &table)?;
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
@@ -241,7 +242,7 @@ impl Service {
             after.object.spec = spec_of(Some(&before.object.spec), named, Mode::Whole, newest, source)?;
             let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
             confirm("object", &shown, &before.object.spec, &after.object.spec)?;
-            drop(tx);
+            let ctx = unit.abandon();
             let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
             // An object that already exists discloses nothing new.
             let reach = (ctx.is_dry()).then(Disclosure::default);
@@ -262,9 +263,9 @@ impl Service {
         };
         settle_shape(&mut object, &shape)?;
         self.require_acknowledged(&object, disclosed.as_ref())?;
-        check_readers(&mut tx, &object, published.as_deref(), ctx.now).await?;
+        check_readers(tx, &object, published.as_deref(), ctx.now).await?;
         if ctx.is_dry() {
-            drop(tx);
+            let ctx = unit.abandon();
             let reach = self.newly_shown(&share, &object, &table, ctx.now).await?;
             let detail = self.detail(share, object, table);
             let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
@@ -276,9 +277,9 @@ impl Service {
         }
         let detail = self.detail(share, object, table);
         let event = told(None, Some(&detail.object)).told_by(event(ctx, Action::ObjectCreate, &detail));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
-        self.prepare_object(&detail.object);
+        write::append(tx, event, ctx.now).await?;
+        let ctx = unit.commit().await?;
+        self.materializer.prepare_object(&detail.object);
         let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
         Ok(Put::Created(ObjectDetail { clients, ..looked_at }))
     }
@@ -306,10 +307,10 @@ impl Service {
         permission: Permission,
         path: ObjectPath<'_>,
     ) -> Result<ObjectDetail, ServiceError> {
-        let share = self.get_declared::<ShareSpec>(path.share).await;
+        let share = self.core.get_declared::<ShareSpec>(path.share).await;
         let keys = (lookup::key(NameKind::Schema, path.schema), lookup::key(NameKind::Table, path.name));
         let found = match (&share, keys) {
-            (Ok(share), (Ok(schema), Ok(name))) => self.db.find_object(share.id, &schema, &name).await?,
+            (Ok(share), (Ok(schema), Ok(name))) => self.core.db.find_object(share.id, &schema, &name).await?,
             _ => None,
         };
         let thing = share.as_ref().map_or_else(|_| Thing::share(path.share, None), Share::thing);
@@ -329,13 +330,13 @@ impl Service {
         share: &str,
         page: &PageRequest,
     ) -> Result<Page<ObjectDetail>, ServiceError> {
-        let share: Share = self.read_declared(ctx, share).await?;
-        let opened = self.begin_page(page, format!("objects of {}", share.id))?;
+        let share: Share = self.core.read_declared(ctx, share).await?;
+        let opened = self.core.begin_page(page, format!("objects of {}", share.id))?;
         // Names contain no spaces, so a space can separate the keys.
         let after = opened.after.as_deref().and_then(|after| after.split_once(' '));
-        let objects = self.db.list_objects(share.id, None, after, opened.limit).await?;
+        let objects = self.core.db.list_objects(share.id, None, after, opened.limit).await?;
         let detailed = objects.into_iter().map(|(object, table)| self.detail(share.clone(), object, table)).collect();
-        Ok(self.end_page(opened, detailed, |detail: &ObjectDetail| {
+        Ok(self.core.end_page(opened, detailed, |detail: &ObjectDetail| {
             format!("{} {}", detail.object.schema.key(), detail.object.name.key())
         }))
     }
@@ -367,7 +368,8 @@ impl Service {
             Some(source) => self.changed_source(ctx, &found, &source).await?,
         };
         let published = self.published(view.as_ref()).await?;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
@@ -385,9 +387,9 @@ impl Service {
             let disclosed = if is_released { &newest_disclosed } else { &disclosed };
             self.require_acknowledged(&after.object, disclosed.as_ref())?;
         }
-        check_readers(&mut tx, &after.object, published.as_deref(), ctx.now).await?;
+        check_readers(tx, &after.object, published.as_deref(), ctx.now).await?;
         if ctx.is_dry() {
-            drop(tx);
+            let ctx = unit.abandon();
             let reach = match is_wider || before.object.view != after.object.view {
                 true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
                 false => Disclosure::default(),
@@ -397,7 +399,7 @@ impl Service {
         }
         let is_same = differing(&before.object.spec, &after.object.spec).is_empty();
         if is_same && before.object.accepted == after.object.accepted {
-            drop(tx);
+            let ctx = unit.abandon();
             return self.looked_at(before, &location, &snapshot, ctx.run).await;
         }
         after.object.updated_at = ctx.now;
@@ -409,9 +411,9 @@ impl Service {
         let after = self.detail(after.share, object, after.table);
         let change = told(Some(&before.object), Some(&after.object));
         let event = change.told_by(event(ctx, Action::ObjectUpdate, &after));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
-        self.prepare_object(&after.object);
+        write::append(tx, event, ctx.now).await?;
+        let ctx = unit.commit().await?;
+        self.materializer.prepare_object(&after.object);
         self.looked_at(after, &location, &snapshot, ctx.run).await
     }
 
@@ -428,7 +430,8 @@ impl Service {
         require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let shape = NewestShape::of(&snapshot);
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
@@ -446,7 +449,7 @@ impl Service {
         let mut after = before.clone();
         after.object.accepted = Some(shape.accepted()?);
         if ctx.is_dry() {
-            drop(tx);
+            let ctx = unit.abandon();
             let reach = match releases(&before.object, &after.object, snapshot.metadata()) {
                 true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
                 false => Disclosure::default(),
@@ -455,7 +458,7 @@ impl Service {
             return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
         }
         if before.object.accepted == after.object.accepted {
-            drop(tx);
+            let ctx = unit.abandon();
             return self.looked_at(before, &location, &snapshot, ctx.run).await;
         }
         let accepted = tx.find_accepted_schema(after.object.id).await?;
@@ -469,8 +472,8 @@ impl Service {
         told.change["changes"] = json!(changes);
         told.change["reason"] = json!(reason);
         let event = told.told_by(event(ctx, Action::ObjectAcceptSchema, &after));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        let ctx = unit.commit().await?;
         self.looked_at(after, &location, &snapshot, ctx.run).await
     }
 
@@ -482,7 +485,8 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let share = self.find_detail(ctx, Permission::ManageSharing, path).await?.share;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let found = tx
             .find_object(
                 share.id,
@@ -494,8 +498,9 @@ impl Service {
         // Whose table it is may take it out of any share.
         ctx.require_any(Permission::ManageSharing, [&table.thing(), &share.thing()])?;
         Precondition::check(condition, object.id, object.revision)?;
-        self.delete_object_in(&mut tx, ctx, (share, object, table), None).await?;
-        Ok(tx.commit().await?)
+        self.delete_object_in(tx, ctx, (share, object, table), None).await?;
+        unit.commit().await?;
+        Ok(())
     }
 
     /// Takes an object out of its share in a transaction that holds the chain's lock.
@@ -594,7 +599,7 @@ impl Service {
         ctx.require(permission, &tables::thing(name, found.as_ref()))?;
         match found {
             Some(table) => Ok(table),
-            None if ctx.sees_everything() => Err(ServiceError::invalid("source.table", self.no_table(name).await)),
+            None if ctx.sees_everything() => Err(ServiceError::invalid("source.table", self.core.no_table(name).await)),
             None => Err(ServiceError::invalid("source.table", "names no registered table")),
         }
     }
@@ -621,7 +626,7 @@ impl Service {
     /// Loads the view version that an object shows, if it shows one.
     async fn published(&self, view: Option<&SharedView>) -> Result<Option<Arc<PublishedView>>, ServiceError> {
         match view {
-            Some(view) => Ok(Some(self.published_view(view).await?)),
+            Some(view) => Ok(Some(self.materializer.published_view(view).await?)),
             None => Ok(None),
         }
     }

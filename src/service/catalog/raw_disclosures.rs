@@ -13,7 +13,7 @@ use crate::{
     },
     lake::Snapshot,
     service::{
-        Service,
+        Catalog,
         core::error::{FieldError, ServiceError},
     },
     storage::TableLocation,
@@ -33,7 +33,7 @@ impl LogDisclosure {
     }
 }
 
-impl Service {
+impl Catalog {
     /// Finds what the files of `served` disclose; `latest` is the table's newest version. Walks the log back as far as
     /// the lake follows it; the lake remembers the result.
     pub(in crate::service) async fn log_disclosure(

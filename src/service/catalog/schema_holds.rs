@@ -26,7 +26,7 @@ use crate::{
         insight::signal::{Signal, SignalKind},
     },
     lake::{LakeError, Snapshot},
-    service::{Service, core::error::ServiceError, materialize::PublishedView},
+    service::{Catalog, core::error::ServiceError, materialize::PublishedView},
     storage::TableLocation,
 };
 
@@ -159,7 +159,7 @@ pub(in crate::service) struct ServedVersion {
     pub(in crate::service) hold: Option<SchemaHold>,
 }
 
-impl Service {
+impl Catalog {
     /// Determines what recipients of `object` are served; `latest` is its table's newest version. Cheap if neither has
     /// changed since the last call.
     pub(in crate::service) async fn served(
@@ -190,7 +190,7 @@ impl Service {
         }
         let served = self.find_served(object, &asks, location, latest).await?;
         let n_held = self.schema_holds.saw(object, latest, served.hold.clone());
-        self.metrics.objects_on_hold_are(n_held);
+        self.core.metrics.objects_on_hold_are(n_held);
         Ok(served)
     }
 
@@ -210,7 +210,7 @@ impl Service {
     /// What `object` requires of its table's metadata, if anything.
     async fn asks_of<'a>(&self, object: &'a SharedObject) -> Result<Option<Asks<'a>>, ServiceError> {
         Ok(match (&object.view, &object.accepted) {
-            (Some(view), _) => Some(Asks::View(self.published_view(view).await?)),
+            (Some(view), _) => Some(Asks::View(self.materializer.published_view(view).await?)),
             (None, Some(accepted)) => Some(Asks::Shape(accepted)),
             (None, None) => None,
         })
@@ -241,7 +241,8 @@ impl Service {
     ) -> Result<SchemaHold, ServiceError> {
         let changes = match asks {
             Asks::View(published) => published.misfits(latest.metadata()),
-            Asks::Shape(_) => match (self.db.find_accepted_schema(object.id).await?, Shape::of(latest.metadata())) {
+            Asks::Shape(_) => match (self.core.db.find_accepted_schema(object.id).await?, Shape::of(latest.metadata()))
+            {
                 (Some(accepted), Ok(newest)) => accepted.changes_to(&newest),
                 (_, Err(error)) => vec![format!("the schema cannot be understood: {error}")],
                 (None, Ok(_)) => Vec::new(),
@@ -264,7 +265,7 @@ impl Service {
     pub async fn watch_schemas(&self) -> Result<(), ServiceError> {
         let (mut listed, mut after) = (HashSet::new(), Uuid::nil());
         loop {
-            let page = self.db.list_holding_objects(after, PAGE).await?;
+            let page = self.core.db.list_holding_objects(after, PAGE).await?;
             let Some((_, last, _)) = page.last() else { break };
             after = last.id;
             listed.extend(page.iter().map(|(_, object, _)| object.id));
@@ -278,9 +279,9 @@ impl Service {
                 let hold = self.schema_holds.of(object)?.hold?;
                 Some(signal(share, object, table, &hold))
             });
-            self.tell_once(held.collect(), self.clock.now()).await?;
+            self.core.signals.tell_once(&self.core.db, held.collect(), self.core.clock.now()).await?;
         }
-        self.metrics.objects_on_hold_are(self.schema_holds.keep_only(&listed));
+        self.core.metrics.objects_on_hold_are(self.schema_holds.keep_only(&listed));
         Ok(())
     }
 

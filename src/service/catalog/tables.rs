@@ -21,7 +21,7 @@ use crate::{
     },
     lake::{LakeError, Snapshot},
     service::{
-        Service,
+        Catalog,
         audit::write,
         core::{
             change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -83,7 +83,7 @@ fn require_placing(ctx: &OperatorContext) -> Result<(), ServiceError> {
     ctx.require(Permission::ManageCatalog, &Thing::EVERYTHING)
 }
 
-impl Service {
+impl Catalog {
     /// Registers a table, or confirms that it is registered as described. Opens its log once, so that an unreadable
     /// table is refused here and not only when a recipient reads it.
     pub async fn put_table(
@@ -93,7 +93,7 @@ impl Service {
         named: &Named,
     ) -> Result<Put<OpenedTable>, ServiceError> {
         let name = new_name(name)?;
-        let known = self.db.find_table(name.key()).await?;
+        let known = self.core.db.find_table(name.key()).await?;
         match &known {
             Some(known) => ctx.require(Permission::ManageCatalog, &known.thing())?,
             None => require_placing(ctx)?,
@@ -108,7 +108,8 @@ impl Service {
         let (location, snapshot) = self.open_log(&asked.location).await?;
         let spec = TableSpec { location: location.url().to_owned(), ..asked };
 
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         if let Some(existing) = tx.find_table(name.key()).await? {
             ctx.require(Permission::ManageCatalog, &existing.thing())?;
             confirm("table", name.as_str(), &existing.spec, &spec)?;
@@ -126,8 +127,8 @@ impl Service {
         };
         tx.insert_table(&table).await?;
         let event = audited(None, Some(&table.spec)).told_by(event(ctx, Action::TableCreate, &table));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(Put::Created(OpenedTable { table, snapshot }))
     }
 
@@ -144,16 +145,16 @@ impl Service {
         ctx: &OperatorContext,
         page: &PageRequest,
     ) -> Result<Page<Table>, ServiceError> {
-        let opened = self.begin_page(page, "tables".into())?;
-        let tables = self.db.list_tables(opened.after.as_deref(), opened.limit).await?;
-        let page = self.end_page(opened, tables, |table| table.name.key().to_owned());
+        let opened = self.core.begin_page(page, "tables".into())?;
+        let tables = self.core.db.list_tables(opened.after.as_deref(), opened.limit).await?;
+        let page = self.core.end_page(opened, tables, |table| table.name.key().to_owned());
         Ok(page.filter(|table| ctx.may(Permission::ReadSharing, &table.thing())))
     }
 
     /// The registered table of this name, if there is one.
     pub(super) async fn known_table(&self, name: &str) -> Result<Option<Table>, ServiceError> {
         match lookup::key(NameKind::RegisteredTable, name) {
-            Ok(key) => Ok(self.db.find_table(&key).await?),
+            Ok(key) => Ok(self.core.db.find_table(&key).await?),
             Err(_) => Ok(None),
         }
     }
@@ -179,8 +180,9 @@ impl Service {
             // Other values are refused below.
             _ => None,
         };
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let before = find(&mut tx, ctx, name).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let before = find(tx, ctx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = Table { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
         if let Some((location, _)) = &moved {
@@ -195,7 +197,7 @@ impl Service {
             require_placing(ctx)?;
         }
         if let Some((_, snapshot)) = moved.filter(|_| before.spec.location != after.spec.location) {
-            let users = users(&mut tx, before.id).await?;
+            let users = users(tx, before.id).await?;
             if !users.is_empty() {
                 let message = format!(
                     "table `{name}` is shared as {}; remove it there before it moves, or register the other location \
@@ -209,8 +211,8 @@ impl Service {
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::TableUpdate, &after));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(after)
     }
 
@@ -221,18 +223,20 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let table = find(&mut tx, ctx, name).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let table = find(tx, ctx, name).await?;
         Precondition::check(condition, table.id, table.revision)?;
-        let users = users(&mut tx, table.id).await?;
+        let users = users(tx, table.id).await?;
         if !users.is_empty() {
             let message = format!("table `{name}` is shared as {}; remove it there first", quoted(&users));
             return Err(ServiceError::conflict(message));
         }
         tx.delete_table(table.id, table.revision).await?;
         let event = audited(Some(&table.spec), None).told_by(event(ctx, Action::TableDelete, &table));
-        write::append(&mut tx, event, ctx.now).await?;
-        Ok(tx.commit().await?)
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
+        Ok(())
     }
 
     /// Finds a location's storage and opens the log there.

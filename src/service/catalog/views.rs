@@ -44,7 +44,7 @@ use crate::{
     },
     engine::EngineError,
     service::{
-        Service,
+        Catalog,
         audit::write,
         core::{
             change::{Named, Put, audited, changed_spec, confirm, differing, named, new_spec},
@@ -209,7 +209,7 @@ pub fn parse_reference(text: &str) -> Result<(&str, Option<i64>), ServiceError> 
     }
 }
 
-impl Service {
+impl Catalog {
     /// Drafts a view, or confirms that it is as described. The error lists all problems at once.
     pub async fn put_view(
         &self,
@@ -219,7 +219,7 @@ impl Service {
     ) -> Result<Put<ViewDetail>, ServiceError> {
         let name =
             Name::parse(NameKind::View, name).map_err(|error| ServiceError::invalid("name", error.to_string()))?;
-        let known = self.db.find_view(name.key()).await?;
+        let known = self.core.db.find_view(name.key()).await?;
         if let Some((_, table)) = &known {
             ctx.require(Permission::ManageCatalog, &table.thing())?;
         }
@@ -234,11 +234,12 @@ impl Service {
         let spec = ViewSpec { source: ViewSource { table: table.name.to_string() }, ..asked };
         let source = self.source_of(&table).await?;
 
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         if let Some((view, table)) = tx.find_view(name.key()).await? {
             ctx.require(Permission::ManageCatalog, &table.thing())?;
             confirm("view", name.as_str(), &view.spec, &spec)?;
-            return Ok(Put::Confirmed(detail(&mut tx, view, table).await?));
+            return Ok(Put::Confirmed(detail(tx, view, table).await?));
         }
         ctx.require(Permission::ManageCatalog, &table.thing())?;
         plan_over(&spec.definition(), &source)?;
@@ -254,16 +255,16 @@ impl Service {
         };
         tx.insert_view(&view).await?;
         let event = audited(None, Some(&view.spec)).told_by(event(ctx, Action::ViewCreate, &view));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() }))
     }
 
     /// A view, and how far its copies are.
     pub async fn get_view(&self, ctx: &OperatorContext, name: &str) -> Result<ViewDetail, ServiceError> {
         let (view, table) = self.find_view(ctx, Permission::ReadSharing, name).await?;
-        let versions = self.db.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
-        let preparation = self.preparations(&view).await?;
+        let versions = self.core.db.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
+        let preparation = self.materializer.preparations(&view).await?;
         Ok(ViewDetail { view, table, versions, preparation })
     }
 
@@ -273,11 +274,11 @@ impl Service {
         ctx: &OperatorContext,
         page: &PageRequest,
     ) -> Result<Page<ViewDetail>, ServiceError> {
-        let opened = self.begin_page(page, "views".into())?;
-        let views = self.db.list_views(opened.after.as_deref(), opened.limit).await?;
+        let opened = self.core.begin_page(page, "views".into())?;
+        let views = self.core.db.list_views(opened.after.as_deref(), opened.limit).await?;
         let ids: Vec<Uuid> = views.iter().map(|(view, _)| view.id).collect();
         let mut versions: HashMap<Uuid, Vec<ViewVersion>> = HashMap::new();
-        for version in self.db.list_view_versions(&ids, LISTED_VERSIONS).await? {
+        for version in self.core.db.list_view_versions(&ids, LISTED_VERSIONS).await? {
             versions.entry(version.view_id).or_default().push(version);
         }
         let detailed = views.into_iter().map(|(view, table)| {
@@ -285,7 +286,7 @@ impl Service {
             ViewDetail { view, table, versions, preparation: Vec::new() }
         });
         let detailed = detailed.collect();
-        let page = self.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned());
+        let page = self.core.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned());
         Ok(page.filter(|detail| ctx.may(Permission::ReadSharing, &detail.table.thing())))
     }
 
@@ -304,13 +305,14 @@ impl Service {
             return Err(ServiceError::invalid("source", message));
         }
         let source = self.source_of(&table).await?;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let (before, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
         ctx.require(Permission::ManageCatalog, &table.thing())?;
         Precondition::check(condition, before.id, before.revision)?;
         let asked = changed_spec(&before.spec, named, Mode::Merge)?;
         let mut after = View { spec: ViewSpec { source: before.spec.source.clone(), ..asked }, ..before.clone() };
-        let ViewDetail { versions, .. } = detail(&mut tx, before.clone(), table.clone()).await?;
+        let ViewDetail { versions, .. } = detail(tx, before.clone(), table.clone()).await?;
         if differing(&before.spec, &after.spec).is_empty() {
             return Ok(ViewDetail { view: before, table, versions, preparation: Vec::new() });
         }
@@ -323,8 +325,8 @@ impl Service {
         after.updated_at = ctx.now;
         let after = tx.update_view(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::ViewUpdate, &after));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(ViewDetail { view: after, table, versions, preparation: Vec::new() })
     }
 
@@ -335,7 +337,8 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let found = match lookup::key(NameKind::View, name) {
             Ok(key) => tx.find_view(&key).await?,
             Err(_) => None,
@@ -343,15 +346,16 @@ impl Service {
         ctx.require(Permission::ManageCatalog, &thing(name, found.as_ref()))?;
         let (view, _) = found.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, view.id, view.revision)?;
-        let users = users(&mut tx, view.id).await?;
+        let users = users(tx, view.id).await?;
         if !users.is_empty() {
             let message = format!("view `{name}` is shared as {}; remove it there first", quoted(&users));
             return Err(ServiceError::conflict(message));
         }
         tx.delete_view(view.id, view.revision).await?;
         let event = audited(Some(&view.spec), None).told_by(event(ctx, Action::ViewDelete, &view));
-        write::append(&mut tx, event, ctx.now).await?;
-        Ok(tx.commit().await?)
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
+        Ok(())
     }
 
     /// Publishes the draft as the next version, over the source's current schema. If there is no draft, and the newest
@@ -368,10 +372,11 @@ impl Service {
         self.materializer.root()?;
         let source = self.source_of(&table).await?;
         let partition_columns = &source.snapshot.metadata().partition_columns;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let (view, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
         ctx.require(Permission::ManageCatalog, &table.thing())?;
-        let mut detail = detail(&mut tx, view, table).await?;
+        let mut detail = detail(tx, view, table).await?;
         let newest = detail.versions.first().cloned();
         let planned = plan_over(&detail.view.spec.definition(), &source);
         if let (false, Some(version)) = (detail.view.is_draft, &newest) {
@@ -414,8 +419,8 @@ impl Service {
             table_version: Some(source.snapshot.version()),
             ..event(ctx, Action::ViewPublish, &view)
         };
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(Published { view, version, layout, is_new: true })
     }
 
@@ -436,14 +441,14 @@ impl Service {
         let recipient = self.named_recipient(ctx, &request.recipient).await?;
         let share_id = match &request.share {
             None => Uuid::nil(),
-            Some(share) => self.read_declared::<ShareSpec>(ctx, share).await?.id,
+            Some(share) => self.core.read_declared::<ShareSpec>(ctx, share).await?.id,
         };
         let source = self.source_of(&table).await?;
         let published = self.version_or_draft(&view, &source, request.version).await?;
         if !published.fits(source.snapshot.metadata()) {
             return Err(misfit(&published, &source));
         }
-        let entitled = self.entitle_to(published, &recipient, share_id, ctx.now);
+        let entitled = self.materializer.entitle_to(published, &recipient, share_id, ctx.now);
         let rows = self.preview_rows(&entitled, &source, limit).await?;
         let counted = self.count_rows(&entitled, &source, std::slice::from_ref(&entitled.rules.condition)).await?;
         let evidence = evidence(&entitled, &table, &source, &recipient, &rows, counted.as_ref(), ctx.now)?;
@@ -457,7 +462,7 @@ impl Service {
             duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
             ..event(ctx, Action::ViewPreview, &view)
         };
-        self.audit_writer.record(event).await?;
+        self.core.audit_writer.record(event).await?;
         Ok(Preview { evidence, digest })
     }
 
@@ -501,12 +506,12 @@ impl Service {
             }
         }
         let condition = |published: &Arc<PublishedView>| {
-            let entitled = self.entitle_to(Arc::clone(published), recipient, Uuid::nil(), now);
+            let entitled = self.materializer.entitle_to(Arc::clone(published), recipient, Uuid::nil(), now);
             entitled.rules.condition.clone().unwrap_or(Condition::Known(true))
         };
         let (old, new) = (condition(before), condition(after));
         let both = Condition::All(vec![old.clone(), new.clone()]);
-        let entitled = self.entitle_to(Arc::clone(after), recipient, Uuid::nil(), now);
+        let entitled = self.materializer.entitle_to(Arc::clone(after), recipient, Uuid::nil(), now);
         let counted = self.count_rows(&entitled, source, &[Some(old), Some(new), Some(both)]).await?;
         Ok(counted.map(|Counts { live, shown }| {
             let [before, after, both] = [0, 1, 2].map(|index: usize| shown.get(index).copied().unwrap_or_default());
@@ -530,10 +535,10 @@ impl Service {
     ) -> Result<Vec<Map<String, Value>>, ServiceError> {
         let schema = Arc::new(source_schema(source)?);
         let mut rows = Vec::new();
-        for need in self.needs(view, &source.snapshot, CopyKind::File)?.all {
+        for need in self.materializer.needs(view, &source.snapshot, CopyKind::File)?.all {
             let left = limit - rows.len();
             let preview = |file| self.materializer.engine().preview(file, Arc::clone(&view.rules), left);
-            let more = self.with_file(source, &schema, need.index, preview).await;
+            let more = self.materializer.with_file(source, &schema, need.index, preview).await;
             rows.extend(more.map_err(failed)?);
             if rows.len() >= limit {
                 break;
@@ -558,7 +563,7 @@ impl Service {
                     let mut counts = Counts { live: 0, shown: vec![0; conditions.len()] };
                     for (shown, condition) in counts.shown.iter_mut().zip(conditions) {
                         let count = |file| self.materializer.engine().count(file, condition.clone());
-                        let counted = self.with_file(source, &schema, index, count).await?;
+                        let counted = self.materializer.with_file(source, &schema, index, count).await?;
                         (counts.live, *shown) = (counted.live, counted.shown);
                     }
                     Ok::<_, EngineError>(counts)
@@ -594,13 +599,13 @@ impl Service {
                 let plan = plan_over(&view.spec.definition(), source)?;
                 return Ok(Arc::new(PublishedView::draft(shared(0), plan, view.updated_at)));
             }
-            (None, false) => self.db.list_view_versions(&[view.id], 1).await?.pop(),
-            (Some(version), _) => self.db.find_view_version(view.id, version).await?,
+            (None, false) => self.core.db.list_view_versions(&[view.id], 1).await?.pop(),
+            (Some(version), _) => self.core.db.find_view_version(view.id, version).await?,
         };
         let version = version.ok_or_else(|| {
             ServiceError::invalid("version", format!("view `{}` has no such published version", view.name))
         })?;
-        self.published_view(&shared(version.version)).await
+        self.materializer.published_view(&shared(version.version)).await
     }
 
     /// The version of a view that an object names.
@@ -616,18 +621,18 @@ impl Service {
             return Err(ServiceError::invalid("source.view", message));
         };
         let found = match lookup::key(NameKind::View, name) {
-            Ok(key) => self.db.find_view(&key).await?,
+            Ok(key) => self.core.db.find_view(&key).await?,
             Err(_) => None,
         };
         ctx.require(Permission::ManageSharing, &thing(name, found.as_ref()))?;
         let Some((view, table)) = found else {
             let message = match ctx.sees_everything() {
-                true => self.no_view(name).await,
+                true => self.core.no_view(name).await,
                 false => "names no view".to_owned(),
             };
             return Err(ServiceError::invalid("source.view", message));
         };
-        if self.db.find_view_version(view.id, version).await?.is_none() {
+        if self.core.db.find_view_version(view.id, version).await?.is_none() {
             let message = format!("version {version} is not published; POST /views/{name}/publish does that");
             return Err(ServiceError::invalid("source.view", message));
         }
@@ -642,7 +647,7 @@ impl Service {
         name: &str,
     ) -> Result<(View, Table), ServiceError> {
         let found = match lookup::key(NameKind::View, name) {
-            Ok(key) => self.db.find_view(&key).await?,
+            Ok(key) => self.core.db.find_view(&key).await?,
             Err(_) => None,
         };
         ctx.require(permission, &thing(name, found.as_ref()))?;
@@ -656,14 +661,14 @@ impl Service {
 
     async fn named_recipient(&self, ctx: &OperatorContext, name: &str) -> Result<Recipient, ServiceError> {
         let found = match lookup::key(NameKind::Recipient, name) {
-            Ok(key) => self.db.find_recipient(&key).await?,
+            Ok(key) => self.core.db.find_recipient(&key).await?,
             Err(_) => None,
         };
         match found {
             Some(recipient) => Ok(recipient),
             None if !ctx.sees_everything() => Err(ServiceError::invalid("recipient", "names no recipient")),
             None => {
-                let near = self.suggest("recipient", name).await.map(|near| format!("did you mean `{near}`?"));
+                let near = self.core.suggest("recipient", name).await.map(|near| format!("did you mean `{near}`?"));
                 let next = near.unwrap_or_else(|| "GET /recipients lists them".to_owned());
                 Err(ServiceError::invalid("recipient", format!("names no recipient; {next}")))
             }

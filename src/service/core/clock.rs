@@ -10,12 +10,9 @@ use std::{
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use crate::{
-    service::Service,
-    store::{AuditFilter, Order},
-};
+use crate::store::{AuditFilter, Order};
 
-use super::error::ServiceError;
+use super::{Core, error::ServiceError};
 
 /// How far a clock may go back without a warning; time synchronisation moves clocks by less.
 const UNTOLD: TimeDelta = TimeDelta::seconds(2);
@@ -71,7 +68,7 @@ impl Clock {
     }
 }
 
-impl Service {
+impl Core {
     /// Warns when the clock turns out to have been ahead, while the server ran or before it started. Claims made until
     /// a time in the future are released elsewhere, when they are next looked at.
     pub async fn watch_clock(&self) -> Result<(), ServiceError> {

@@ -15,11 +15,12 @@ use crate::{
         },
         operators::{Permission, principal::Thing},
     },
-    service::{Service, audit::write},
+    service::audit::write,
     store::Tx,
 };
 
 use super::{
+    Core,
     change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
     context::OperatorContext,
     error::ServiceError,
@@ -90,7 +91,7 @@ fn invalid_name<S: Plain>(error: impl Display) -> ServiceError {
     ServiceError::invalid(S::KIND.as_str(), error.to_string())
 }
 
-impl Service {
+impl Core {
     /// Creates a thing, or confirms that it is as described.
     pub async fn put_declared<S: InUse>(
         &self,
@@ -99,7 +100,8 @@ impl Service {
         named: &Named,
     ) -> Result<Put<Declared<S>>, ServiceError> {
         let name = Name::parse(S::NAME, name).map_err(invalid_name::<S>)?;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         if let Some(existing) = tx.find_declared::<S>(name.key()).await? {
             require(ctx, Permission::ManageSharing, name.as_str(), Some(&existing.spec))?;
             let spec: S = changed_spec(&existing.spec, named, Mode::Whole)?;
@@ -115,11 +117,11 @@ impl Service {
         };
         require(ctx, Permission::ManageSharing, name.as_str(), Some(&spec))?;
         let new = Declared::new(name, spec, ctx.now);
-        S::settle(&mut tx, &new).await?;
+        S::settle(tx, &new).await?;
         tx.insert_declared(&new).await?;
         let event = audited(None, Some(&new.spec)).told_by(event(ctx, S::ACTIONS.create, &new));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(Put::Created(new))
     }
 
@@ -170,8 +172,9 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<Declared<S>, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let before = find::<S>(&mut tx, ctx, name).await?;
+        let mut unit = self.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let before = find::<S>(tx, ctx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
         let spec = changed_spec(&before.spec, named, Mode::Merge)?;
         let after = Declared { spec, updated_at: ctx.now, ..before.clone() };
@@ -182,11 +185,11 @@ impl Service {
         if let (Some(from), Some(to)) = (S::thing(name, Some(&before.spec)), S::thing(name, Some(&after.spec))) {
             ctx.require_moving(&from, &to)?;
         }
-        S::settle(&mut tx, &after).await?;
+        S::settle(tx, &after).await?;
         let after = tx.update_declared(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, S::ACTIONS.update, &after));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(after)
     }
 
@@ -197,16 +200,18 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let gone = find::<S>(&mut tx, ctx, name).await?;
+        let mut unit = self.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let gone = find::<S>(tx, ctx, name).await?;
         Precondition::check(condition, gone.id, gone.revision)?;
-        let users = S::users(&mut tx, ctx, &gone).await?;
+        let users = S::users(tx, ctx, &gone).await?;
         if !users.is_empty() {
             return Err(ServiceError::conflict(format!("{} `{name}` {}", S::KIND, users.join(" and "))));
         }
         tx.delete_declared(&gone).await?;
         let event = audited(Some(&gone.spec), None).told_by(event(ctx, S::ACTIONS.delete, &gone));
-        write::append(&mut tx, event, ctx.now).await?;
-        Ok(tx.commit().await?)
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
+        Ok(())
     }
 }

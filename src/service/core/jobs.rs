@@ -19,13 +19,14 @@ use crate::{
         core::job::{JobKind, JobState, pause},
     },
     service::{
-        Service,
         audit::write,
         core::{
+            Core,
             context::OperatorContext,
             error::ServiceError,
             page::{Page, PageRequest},
         },
+        insight::Insight,
     },
     store::{JOB_LEASE, Job, JobFilter, StoreError, Tx},
 };
@@ -34,6 +35,15 @@ use crate::{
 const MOST_ATTEMPTS: i64 = 12;
 /// How often a server renews its hold on a job; the lease lasts several times as long.
 const HELD_EVERY: Duration = Duration::from_secs(5);
+
+/// The use cases about work that nobody waits for.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    /// What every service works with.
+    pub core: Core,
+    /// Makes reports.
+    pub insight: Insight,
+}
 
 /// Why a job was not done.
 pub(in crate::service) enum Undone {
@@ -62,12 +72,12 @@ fn not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "job", name: id.to_string() }
 }
 
-impl Service {
+impl Jobs {
     /// Does the due jobs of a kind, one after another. Returns the first failure that will be retried.
     pub async fn run_jobs(&self, kind: JobKind) -> Result<(), ServiceError> {
         let mut failure = None;
         // Asked before anything is taken: an idle server writes nothing.
-        while self.db.has_free_job(kind, self.clock.now()).await? {
+        while self.core.db.has_free_job(kind, self.core.clock.now()).await? {
             let failed = self.run_job(kind, None).await?;
             failure = failure.or(failed);
         }
@@ -76,7 +86,7 @@ impl Service {
 
     /// Counts jobs for the metrics.
     pub async fn count_jobs(&self) -> Result<(), ServiceError> {
-        self.metrics.jobs_are(&self.db.count_jobs().await?);
+        self.core.metrics.jobs_are(&self.core.db.count_jobs().await?);
         Ok(())
     }
 
@@ -87,8 +97,8 @@ impl Service {
         kind: JobKind,
         key: Option<&str>,
     ) -> Result<Option<ServiceError>, ServiceError> {
-        let mut tx = self.db.begin().await?;
-        let claimed = tx.claim_job(kind, key, self.leases.holder(), self.clock.now()).await?;
+        let mut tx = self.core.db.begin().await?;
+        let claimed = tx.claim_job(kind, key, self.core.leases.holder(), self.core.clock.now()).await?;
         tx.commit().await?;
         let Some(job) = claimed else { return Ok(None) };
         // A job that kills its server every time ends here.
@@ -104,10 +114,10 @@ impl Service {
         match done {
             Ok(()) | Err(Undone::Taken) => Ok(None),
             Err(Undone::Later(error)) if job.attempts < MOST_ATTEMPTS => {
-                let now = self.clock.now();
-                let mut tx = self.db.begin().await?;
+                let now = self.core.clock.now();
+                let mut tx = self.core.db.begin().await?;
                 let again_at = Some(now + pause(job.attempts));
-                match tx.fail_job(&job, self.leases.holder(), &error.to_string(), now, again_at).await {
+                match tx.fail_job(&job, self.core.leases.holder(), &error.to_string(), now, again_at).await {
                     Ok(()) => tx.commit().await?,
                     Err(StoreError::Stale) => {}
                     Err(error) => return Err(error.into()),
@@ -121,7 +131,7 @@ impl Service {
 
     async fn do_job(&self, kind: JobKind, job: &Job) -> Result<(), Undone> {
         match kind {
-            JobKind::Report => self.make_report(job).await,
+            JobKind::Report => self.insight.make_report(job).await,
         }
     }
 
@@ -131,17 +141,17 @@ impl Service {
         let mut held_until = job.held_until.unwrap_or(job.due_at);
         loop {
             tokio::time::sleep(HELD_EVERY).await;
-            let now = self.clock.now();
+            let now = self.core.clock.now();
             let held = async {
-                let mut tx = self.db.begin().await?;
-                tx.hold_job(job, self.leases.holder(), now).await?;
+                let mut tx = self.core.db.begin().await?;
+                tx.hold_job(job, self.core.leases.holder(), now).await?;
                 tx.commit().await
             };
             let left = (held_until - now).to_std().unwrap_or_default();
             match tokio::time::timeout(left, held).await {
                 Ok(Ok(())) => held_until = now + JOB_LEASE,
                 // A busy or silent database: the lease holds on.
-                Ok(Err(error)) if error.is_outage() && self.clock.now() < held_until => {}
+                Ok(Err(error)) if error.is_outage() && self.core.clock.now() < held_until => {}
                 Ok(Err(error)) if !error.is_outage() => return error.into(),
                 Ok(Err(_)) | Err(_) => return Undone::Taken,
             }
@@ -151,16 +161,16 @@ impl Service {
     /// Gives a job up and records that.
     async fn give_up(&self, kind: JobKind, job: &Job, why: &str) -> Result<(), ServiceError> {
         tracing::error!(job.kind, job.key, why, "a job is given up; `weir job retry` tries it again");
-        let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
+        let now = self.core.clock.now();
+        let mut tx = self.core.db.begin().await?;
         tx.lock_audit_head().await?;
-        match tx.fail_job(job, self.leases.holder(), why, now, None).await {
+        match tx.fail_job(job, self.core.leases.holder(), why, now, None).await {
             Ok(()) => {}
             Err(StoreError::Stale) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         match kind {
-            JobKind::Report => Self::fail_report(&mut tx, job, why).await?,
+            JobKind::Report => Insight::fail_report(&mut tx, job, why).await?,
         }
         let change = json!({"kind": job.kind, "attempts": job.attempts, "failure": why});
         let event = Event {
@@ -174,15 +184,16 @@ impl Service {
 
     /// Lists jobs, the oldest first.
     pub async fn list_jobs(&self, filter: JobFilter, page: &PageRequest) -> Result<Page<Job>, ServiceError> {
-        let opened = self.begin_page(page, format!("jobs {filter:?}"))?;
+        let opened = self.core.begin_page(page, format!("jobs {filter:?}"))?;
         let after = opened.after.as_deref().and_then(|after| Uuid::parse_str(after).ok());
-        let found = self.db.list_jobs(filter, after, opened.limit).await?;
-        Ok(self.end_page(opened, found, |job: &Job| job.id.to_string()))
+        let found = self.core.db.list_jobs(filter, after, opened.limit).await?;
+        Ok(self.core.end_page(opened, found, |job: &Job| job.id.to_string()))
     }
 
     /// Queues a dead job again, with its attempt count reset.
     pub async fn retry_job(&self, ctx: &OperatorContext, id: Uuid) -> Result<Job, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let dead = tx.find_job(id).await?.ok_or_else(|| not_found(id))?;
         if dead.state != JobState::Dead {
             let message = format!("job `{id}` is {}; only dead ones are tried again", dead.state.as_str());
@@ -192,15 +203,15 @@ impl Service {
             let message = "a newer server has queued this job, and only one of its version can do it; retry it there";
             return Err(ServiceError::conflict(message));
         };
-        revive(&mut tx, kind, &dead, ctx.now).await?;
+        revive(tx, kind, &dead, ctx.now).await?;
         let change = json!({"kind": dead.kind, "failure": dead.failure});
         let event = Event { change: Some(change), ..ctx.event(Action::JobRetry, object(&dead)) };
-        write::append(&mut tx, event, ctx.now).await?;
+        write::append(tx, event, ctx.now).await?;
         let queued = match ctx.is_dry() {
             true => Job { state: JobState::Due, attempts: 0, due_at: ctx.now, ended_at: None, ..dead },
             false => tx.find_job(id).await?.ok_or_else(|| not_found(id))?,
         };
-        tx.commit().await?;
+        unit.commit().await?;
         Ok(queued)
     }
 }
@@ -208,7 +219,7 @@ impl Service {
 /// Queues a dead job again, and resets what it is about.
 async fn revive(tx: &mut Tx, kind: JobKind, dead: &Job, now: DateTime<Utc>) -> Result<(), ServiceError> {
     match kind {
-        JobKind::Report => Service::revive_report(tx, dead).await?,
+        JobKind::Report => Insight::revive_report(tx, dead).await?,
     }
     Ok(tx.enqueue_job(kind, &dead.key, now).await?)
 }

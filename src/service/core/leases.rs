@@ -6,10 +6,7 @@ use chrono::TimeDelta;
 use uuid::Uuid;
 
 use crate::{
-    service::{
-        Service,
-        core::{clock::Clock, error::ServiceError},
-    },
+    service::core::{Core, clock::Clock, error::ServiceError},
     store::{Db, StoreError},
 };
 
@@ -45,7 +42,7 @@ impl Leases {
     }
 }
 
-impl Service {
+impl Core {
     /// Releases what this server holds, so that others need not wait: leases, jobs, and the files that it is making.
     pub async fn release_claims(&self) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;

@@ -10,11 +10,10 @@ use crate::{
         },
         operators::group::Group,
     },
-    service::Service,
     store::{StoreError, Tx},
 };
 
-use super::error::ServiceError;
+use super::{Core, error::ServiceError};
 
 /// How many names are searched for the one that was probably meant.
 const LOOKED_THROUGH: u32 = 1_000;
@@ -51,7 +50,7 @@ fn absent(kind: &str, near: String, call: String) -> String {
     }
 }
 
-impl Service {
+impl Core {
     /// Returns the name of a `kind` that was probably meant by the missing `name`.
     pub async fn suggest(&self, kind: &str, name: &str) -> Option<String> {
         let known = self.names_of(kind, name).await.ok()?;

@@ -17,4 +17,36 @@ pub mod places;
 pub mod precondition;
 pub mod rate_limiter;
 pub(super) mod readiness;
+pub mod unit;
 pub mod vitals;
+
+use std::sync::Arc;
+
+use crate::{domain::core::seal::Sealer, store::Db, telemetry::Metrics};
+
+use self::{clock::Clock, leases::Leases, vitals::Vitals};
+
+use super::{audit::write::AuditWriter, insight::signals::Signals, operators::sign_in::SignIn};
+
+/// What every service works with.
+#[derive(Clone, Debug)]
+pub struct Core {
+    /// The database.
+    pub db: Db,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Writes the audit trail.
+    pub audit_writer: AuditWriter,
+    /// Authenticates operators.
+    pub sign_in: Arc<SignIn>,
+    /// Queues signals for the webhooks that want them.
+    pub signals: Arc<Signals>,
+    /// Seals page tokens.
+    pub pages: Sealer,
+    /// Which tasks and jobs this server has taken.
+    pub leases: Leases,
+    /// Watches the tasks that must run as long as the server does.
+    pub vitals: Vitals,
+    /// Counts events for monitoring.
+    pub metrics: Arc<Metrics>,
+}

@@ -3,9 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::service::Service;
-
-use super::error::ServiceError;
+use super::{Core, error::ServiceError};
 
 /// The default number of items in a page.
 pub const DEFAULT_ITEMS: u32 = 100;
@@ -61,7 +59,7 @@ pub(in crate::service) fn created_key(created_at: DateTime<Utc>, id: Uuid) -> St
     format!("{} {id}", created_at.timestamp_micros())
 }
 
-impl Service {
+impl Core {
     /// Checks a page request; `context` names the listing and its filters, and tokens are valid for that context only.
     pub(in crate::service) fn begin_page(
         &self,

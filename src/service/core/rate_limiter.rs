@@ -16,6 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
+    config::SharingSettings,
     domain::{
         access::{
             limits::{day, ends_minute, minute},
@@ -23,7 +24,7 @@ use crate::{
         },
         audit::{Actor, Event, Outcome, action::Action, timestamp},
     },
-    service::{Service, audit::write::AuditWriter},
+    service::audit::write::AuditWriter,
 };
 
 /// How many addresses, tokens and recipients are counted separately in one minute.
@@ -319,17 +320,10 @@ pub(in crate::service) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Service {
-    /// Returns how many failed authentications of one address in a minute are recorded, and answered with their reason.
-    pub(in crate::service) fn failure_limits(&self) -> RateLimits {
-        RateLimits { recorded: self.settings.failures_recorded_per_minute, answered: self.settings.failures_per_minute }
-    }
-
-    /// Writes the events that sum up refusals and file reads. `all` includes those of the current minute, for when the
-    /// server stops.
-    pub fn record_summaries(&self, all: bool) {
-        record(&self.audit_writer, self.rate_limiter.summaries(self.clock.now(), all));
-        record(&self.audit_writer, self.first_reads.summaries(self.clock.now(), all));
+impl RateLimits {
+    /// How many failed authentications of one address in a minute are recorded, and answered with their reason.
+    pub fn of_failures(settings: &SharingSettings) -> Self {
+        Self { recorded: settings.failures_recorded_per_minute, answered: settings.failures_per_minute }
     }
 }
 

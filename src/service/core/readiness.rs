@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::service::Service;
-
-use super::error::ServiceError;
+use super::{Core, error::ServiceError};
 
 /// How long the database may take to answer a ping.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-impl Service {
+impl Core {
     /// Checks that the database answers in time, and records the result as a metric.
     pub async fn check_database(&self) -> Result<(), ServiceError> {
         let answered = match timeout(PATIENCE, self.db.ping()).await {

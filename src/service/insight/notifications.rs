@@ -21,7 +21,7 @@ use crate::{
     },
     notify::Failure,
     service::{
-        Service,
+        Insight,
         audit::write,
         core::{
             context::OperatorContext,
@@ -47,16 +47,16 @@ fn object(notification: &Notification) -> Object {
     Object { kind: Kind::Notification, id: Some(notification.id), name: Some(notification.webhook.clone()) }
 }
 
-impl Service {
+impl Insight {
     /// Sends the messages that are due to `webhook`, a few at a time, until none is left. Every webhook has its own
     /// task, so a receiver that hangs holds up no other.
     pub async fn deliver_due(&self, webhook: &str) -> Result<(), ServiceError> {
-        let Some(timeout) = self.signals.messenger.timeout(webhook) else { return Ok(()) };
+        let Some(timeout) = self.core.signals.messenger.timeout(webhook) else { return Ok(()) };
         let lease = span(timeout.as_secs()) + LEASE;
         // Checked before anything is claimed, so that an idle server writes nothing.
-        while self.db.has_due_notification(webhook, self.clock.now()).await? {
-            let now = self.clock.now();
-            let mut tx = self.db.begin().await?;
+        while self.core.db.has_due_notification(webhook, self.core.clock.now()).await? {
+            let now = self.core.clock.now();
+            let mut tx = self.core.db.begin().await?;
             let claimed = tx.claim_notifications(webhook, now, now + lease, AT_ONCE).await?;
             tx.commit().await?;
             let outcomes = join_all(claimed.iter().map(|notification| self.send_claimed(notification))).await;
@@ -67,12 +67,12 @@ impl Service {
 
     async fn send_claimed(&self, claimed: &Notification) -> Result<(), ServiceError> {
         let Notification { webhook, id, body, .. } = claimed;
-        let sent = self.signals.messenger.send(webhook, *id, body, self.clock.now()).await;
-        let now = self.clock.now();
+        let sent = self.core.signals.messenger.send(webhook, *id, body, self.core.clock.now()).await;
+        let now = self.core.clock.now();
         let settled = match sent {
             Ok(()) => {
-                self.metrics.notification_attempted(webhook, "delivered");
-                let mut tx = self.db.begin().await?;
+                self.core.metrics.notification_attempted(webhook, "delivered");
+                let mut tx = self.core.db.begin().await?;
                 let state = NotificationState::Delivered;
                 match tx.settle_notification(claimed, state, None, now, now).await {
                     Ok(()) => tx.commit().await,
@@ -92,15 +92,15 @@ impl Service {
         let pause = pause(claimed.attempts) * rand::rng().random_range(JITTER) / 100;
         let asked = failure.retry_after.map(|after| span(after.as_secs()).min(LONGEST_PAUSE));
         let next = now + asked.map_or(pause, |asked| asked.max(pause));
-        let settings = &self.signals.settings;
+        let settings = &self.core.signals.settings;
         let is_last = u64::try_from(claimed.attempts).unwrap_or_default() >= settings.attempts
             || next > claimed.queued_at + span(settings.max_age_seconds);
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.core.db.begin().await?;
         if failure.is_final || is_last {
-            self.metrics.notification_attempted(&claimed.webhook, "dead");
+            self.core.metrics.notification_attempted(&claimed.webhook, "dead");
             bury(&mut tx, claimed, &failure.why, now).await?;
         } else {
-            self.metrics.notification_attempted(&claimed.webhook, "failed");
+            self.core.metrics.notification_attempted(&claimed.webhook, "failed");
             let state = NotificationState::Pending;
             tx.settle_notification(claimed, state, Some(&failure.why), now, next).await?;
         }
@@ -110,15 +110,15 @@ impl Service {
     /// Deletes notifications that ended long ago, and gives up messages to webhooks that no server's settings name any
     /// more.
     pub async fn tidy_notifications(&self) -> Result<(), ServiceError> {
-        let now = self.clock.now();
-        if self.db.has_ended_notification(now - KEPT).await? {
-            let mut tx = self.db.begin().await?;
+        let now = self.core.clock.now();
+        if self.core.db.has_ended_notification(now - KEPT).await? {
+            let mut tx = self.core.db.begin().await?;
             tx.delete_ended_notifications(now - KEPT).await?;
             tx.commit().await?;
         }
-        let old = now - span(self.signals.settings.max_age_seconds) - LONGEST_PAUSE;
-        for stranded in self.db.list_stranded_notifications(old, STRANDED_AT_ONCE).await? {
-            let mut tx = self.db.begin().await?;
+        let old = now - span(self.core.signals.settings.max_age_seconds) - LONGEST_PAUSE;
+        for stranded in self.core.db.list_stranded_notifications(old, STRANDED_AT_ONCE).await? {
+            let mut tx = self.core.db.begin().await?;
             match bury(&mut tx, &stranded, "no server has sent it in time", now).await {
                 Ok(()) => tx.commit().await?,
                 Err(StoreError::Stale) => {}
@@ -134,34 +134,35 @@ impl Service {
         state: Option<NotificationState>,
         page: &PageRequest,
     ) -> Result<Page<Notification>, ServiceError> {
-        let opened = self.begin_page(page, format!("notifications {state:?}"))?;
+        let opened = self.core.begin_page(page, format!("notifications {state:?}"))?;
         let after = opened.after.as_deref().and_then(|after| Uuid::parse_str(after).ok());
-        let found = self.db.list_notifications(state, after, opened.limit).await?;
-        Ok(self.end_page(opened, found, |notification: &Notification| notification.id.to_string()))
+        let found = self.core.db.list_notifications(state, after, opened.limit).await?;
+        Ok(self.core.end_page(opened, found, |notification: &Notification| notification.id.to_string()))
     }
 
     /// Queues a dead letter again with a fresh number of attempts.
     pub async fn retry_notification(&self, ctx: &OperatorContext, id: Uuid) -> Result<Notification, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let unknown = || ServiceError::NotFound { kind: "notification", name: id.to_string() };
         let dead = tx.find_notification(id).await?.ok_or_else(unknown)?;
         if dead.state != NotificationState::Dead {
             let message = format!("notification `{id}` is {}; only dead ones are tried again", dead.state.as_str());
             return Err(ServiceError::conflict(message));
         }
-        if self.signals.messenger.timeout(&dead.webhook).is_none() {
+        if self.core.signals.messenger.timeout(&dead.webhook).is_none() {
             let message = format!("the settings name no webhook `{}` any more; add it, or let this go", dead.webhook);
             return Err(ServiceError::conflict(message));
         }
         tx.revive_notification(id, ctx.now).await?;
         let change = json!({"type": dead.kind, "failure": dead.failure});
         let event = Event { change: Some(change), ..ctx.event(Action::NotificationRetry, object(&dead)) };
-        write::append(&mut tx, event, ctx.now).await?;
+        write::append(tx, event, ctx.now).await?;
         let queued = match ctx.is_dry() {
             true => Notification { state: NotificationState::Pending, attempts: 0, failure: None, ..dead },
             false => tx.find_notification(id).await?.ok_or_else(unknown)?,
         };
-        tx.commit().await?;
+        unit.commit().await?;
         Ok(queued)
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     },
     render,
     service::{
-        Service,
+        Insight,
         audit::{
             verify::{AuditError, PAGE},
             write,
@@ -31,7 +31,7 @@ use crate::{
         core::{
             context::OperatorContext,
             error::ServiceError,
-            jobs::Undone,
+            jobs::{Jobs, Undone},
             page::{Page, PageRequest},
         },
     },
@@ -125,7 +125,7 @@ fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
     }
 }
 
-impl Service {
+impl Jobs {
     /// Returns the requested report and whether it is new. Waits a little while it is being made.
     pub async fn create_report(
         &self,
@@ -135,16 +135,16 @@ impl Service {
         let month = closed_month(&asked.month, ctx.now)?;
         let party = match &asked.recipient {
             None => None,
-            Some(text) => Some(self.find_party(text).await?),
+            Some(text) => Some(self.insight.find_party(text).await?),
         };
         let recipient_id = party.as_ref().map(|party| party.id);
-        let known = self.db.find_report_of(month, recipient_id).await?;
+        let known = self.core.db.find_report_of(month, recipient_id).await?;
         let (report, is_new) = match known.filter(|report| report.state != ReportState::Failed) {
             // A report that was made stays available, even if its events are gone.
             Some(report) => (report, false),
             None => {
-                self.check_kept(month).await?;
-                self.begin_report(ctx, month, party).await?
+                self.insight.check_kept(month).await?;
+                self.insight.begin_report(ctx, month, party).await?
             }
         };
         if ctx.is_dry() && (is_new || report.state == ReportState::Making) {
@@ -152,10 +152,10 @@ impl Service {
         }
         if report.state == ReportState::Making {
             if !is_new {
-                self.queue_report(report.id).await?;
+                self.insight.queue_report(report.id).await?;
             }
-            let (service, key) = (self.clone(), report.id.to_string());
-            let making = tokio::spawn(async move { service.run_job(JobKind::Report, Some(&key)).await });
+            let (jobs, key) = (self.clone(), report.id.to_string());
+            let making = tokio::spawn(async move { jobs.run_job(JobKind::Report, Some(&key)).await });
             match tokio::time::timeout(PATIENCE, making).await {
                 // The work goes on; the caller can ask again.
                 Err(_) => {}
@@ -163,18 +163,20 @@ impl Service {
                 Ok(Err(error)) => return Err(ServiceError::internal(error)),
             }
         }
-        Ok((self.get_report(report.id).await?, is_new))
+        Ok((self.insight.get_report(report.id).await?, is_new))
     }
+}
 
+impl Insight {
     /// Reports on a month that is not over, marked as a preview: counted now, neither stored nor signed.
     pub async fn preview_report(&self, asked: &NewReport) -> Result<Report, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let month = open_month(&asked.month, now)?;
         let party = match &asked.recipient {
             None => None,
             Some(text) => Some(self.find_party(text).await?),
         };
-        let range = self.db.find_seqs_between(month.start(), month.end()).await?;
+        let range = self.core.db.find_seqs_between(month.start(), month.end()).await?;
         let scope = Scope { month, recipient_id: party.as_ref().map(|party| party.id) };
         let counted = tokio::time::timeout(PREVIEW_PATIENCE, self.count_month(&scope, range, party)).await;
         let report = match counted {
@@ -199,7 +201,8 @@ impl Service {
         party: Option<Party>,
     ) -> Result<(StoredReport, bool), ServiceError> {
         let recipient_id = party.as_ref().map(|party| party.id);
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         let found = tx.find_report_of(month, recipient_id).await?;
         let report = match found {
             Some(report) if report.state != ReportState::Failed => return Ok((report, false)),
@@ -231,8 +234,8 @@ impl Service {
             change: Some(json!({"after": {"month": month}})),
             ..ctx.event(Action::ReportCreate, object(&report))
         };
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok((report, true))
     }
 
@@ -243,15 +246,15 @@ impl Service {
             let message = "names no recipient that exists; one that was deleted is found by its id";
             ServiceError::invalid("recipient", message)
         };
-        let id = self.filtered_recipient(text).await.map_err(|error| match error {
+        let id = self.core.filtered_recipient(text).await.map_err(|error| match error {
             ServiceError::Parameter(_) => unknown(),
             error => error,
         })?;
-        if let Some(recipient) = self.db.find_recipient_by_id(id).await? {
+        if let Some(recipient) = self.core.db.find_recipient_by_id(id).await? {
             return Ok(Party { id, name: recipient.name.to_string() });
         }
         let filter = AuditFilter { recipient_id: Some(id), order: Order::Descending, ..AuditFilter::default() };
-        let last = self.db.list_audit(&filter, 1).await?;
+        let last = self.core.db.list_audit(&filter, 1).await?;
         let last = last.first().and_then(|event| Recorded::read(&event.body, None));
         let name = last.and_then(|event| event.recipient).ok_or_else(unknown)?;
         Ok(Party { id, name })
@@ -259,13 +262,13 @@ impl Service {
 
     /// Refuses a month that the database has no events for: before the trail began, or detached.
     async fn check_kept(&self, month: Month) -> Result<(), ServiceError> {
-        let detached = match self.db.find_detached_through().await? {
+        let detached = match self.core.db.find_detached_through().await? {
             // Events from before the month exist, so all of the month's events do too.
-            Some(_) if self.db.find_last_seq_before(month.start()).await?.is_some() => None,
+            Some(_) if self.core.db.find_last_seq_before(month.start()).await?.is_some() => None,
             detached => detached,
         };
         if let Some(seq) = detached {
-            let checkpoint = self.db.find_checkpoint(seq).await?;
+            let checkpoint = self.core.db.find_checkpoint(seq).await?;
             if checkpoint.is_none_or(|checkpoint| checkpoint.created_at > month.start()) {
                 return Err(ServiceError::invalid(
                     "month",
@@ -273,7 +276,7 @@ impl Service {
                 ));
             }
         }
-        if detached.is_none() && self.db.find_last_seq_before(month.end()).await?.is_none() {
+        if detached.is_none() && self.core.db.find_last_seq_before(month.end()).await?.is_none() {
             return Err(ServiceError::invalid("month", "ended before the audit trail began"));
         }
         Ok(())
@@ -281,15 +284,15 @@ impl Service {
 
     /// Finds a report with its files.
     pub async fn get_report(&self, id: Uuid) -> Result<FiledReport, ServiceError> {
-        let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
-        let files = self.db.list_report_files(id).await?;
+        let report = self.core.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
+        let files = self.core.db.list_report_files(id).await?;
         Ok(FiledReport { report, files })
     }
 
     /// Reads the content of a report's file.
     pub async fn get_report_file(&self, id: Uuid, file: ReportFile) -> Result<(StoredReport, Vec<u8>), ServiceError> {
-        let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
-        match (self.db.find_report_file(id, file).await?, report.state) {
+        let report = self.core.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
+        match (self.core.db.find_report_file(id, file).await?, report.state) {
             (Some(content), _) => Ok((report, content)),
             (None, ReportState::Making) => {
                 Err(ServiceError::NotReady("the report is being made; ask again in a moment".to_owned()))
@@ -314,26 +317,26 @@ impl Service {
         let mut filter =
             ReportFilter { month: query.month.as_ref().map(month).transpose()?, ..ReportFilter::default() };
         if let Some(recipient) = &query.recipient {
-            filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
+            filter.recipient_id = Some(self.core.filtered_recipient(recipient).await?);
         }
-        let opened = self.begin_page(page, format!("reports {filter:?}"))?;
+        let opened = self.core.begin_page(page, format!("reports {filter:?}"))?;
         let after = opened.after.as_deref().and_then(|id| id.parse().ok());
-        let reports = self.db.list_reports(&filter, after, opened.limit).await?;
-        Ok(self.end_page(opened, reports, |report| report.id.to_string()))
+        let reports = self.core.db.list_reports(&filter, after, opened.limit).await?;
+        Ok(self.core.end_page(opened, reports, |report| report.id.to_string()))
     }
 
     /// Queues what falls due with time: last month's report of all recipients, where that is wanted, and reports that a
     /// server of the version before has left unmade.
     pub async fn tend_reports(&self) -> Result<(), ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         if self.reports.monthly
             && let Some(month) = Month::before(now).filter(|month| now >= month.end() + SETTLING)
-            && self.db.find_report_of(month, None).await?.is_none()
+            && self.core.db.find_report_of(month, None).await?.is_none()
             && self.check_kept(month).await.is_ok()
         {
             self.begin_report(&OperatorContext::system("reports", now), month, None).await?;
         }
-        for id in self.db.list_making_reports(QUEUED_AT_ONCE).await? {
+        for id in self.core.db.list_making_reports(QUEUED_AT_ONCE).await? {
             self.queue_report(id).await?;
         }
         Ok(())
@@ -341,20 +344,20 @@ impl Service {
 
     /// Queues the making of a report, where it is not queued.
     async fn queue_report(&self, id: Uuid) -> Result<(), ServiceError> {
-        let mut tx = self.db.begin().await?;
-        tx.enqueue_job(JobKind::Report, &id.to_string(), self.clock.now()).await?;
+        let mut tx = self.core.db.begin().await?;
+        tx.enqueue_job(JobKind::Report, &id.to_string(), self.core.clock.now()).await?;
         Ok(tx.commit().await?)
     }
 
     /// Makes the report of a job.
     pub(in crate::service) async fn make_report(&self, job: &Job) -> Result<(), Undone> {
-        let report = self.db.find_report(report_of(job)?).await?;
+        let report = self.core.db.find_report(report_of(job)?).await?;
         match report.filter(|report| report.state == ReportState::Making) {
             Some(report) => self.write_report(&report, job).await,
             // A server of the version before has made it.
             None => {
-                let mut tx = self.db.begin().await?;
-                tx.complete_job(job, self.leases.holder()).await?;
+                let mut tx = self.core.db.begin().await?;
+                tx.complete_job(job, self.core.leases.holder()).await?;
                 Ok(tx.commit().await?)
             }
         }
@@ -385,8 +388,8 @@ impl Service {
             error => Undone::Later(error),
         })?;
         // Sealed first, so that a checkpoint covers every event counted.
-        let last = self.db.find_last_seq_before(report.month.end()).await?.unwrap_or_default();
-        let range = self.db.find_seqs_between(report.month.start(), report.month.end()).await?;
+        let last = self.core.db.find_last_seq_before(report.month.end()).await?.unwrap_or_default();
+        let range = self.core.db.find_seqs_between(report.month.start(), report.month.end()).await?;
         let covered = range.map_or(last, |(_, last)| last).max(1);
         let checkpoint = self.audit_sealer.cover(covered).await.map_err(|error| match error {
             AuditError::Store(error) => Undone::from(error),
@@ -405,10 +408,10 @@ impl Service {
             change: Some(json!({"after": {"month": report.month, "sha256": hashes}})),
             ..Event::new(Actor::system("reports"), Action::ReportComplete)
         };
-        let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
+        let mut tx = self.core.db.begin().await?;
+        let now = self.core.clock.now();
         tx.complete_report(report.id, &files, checkpoint.seq, now).await?;
-        tx.complete_job(job, self.leases.holder()).await?;
+        tx.complete_job(job, self.core.leases.holder()).await?;
         write::append(&mut tx, event, now).await?;
         tx.commit().await?;
         Ok(())
@@ -439,7 +442,7 @@ impl Service {
         }
         let mut called = HashMap::new();
         for id in tally.recipients() {
-            let recipient = self.db.find_recipient_by_id(id).await?;
+            let recipient = self.core.db.find_recipient_by_id(id).await?;
             called.extend(recipient.and_then(|recipient| recipient.spec.display_name).map(|name| (id, name)));
         }
         let provider = self.reports.provider_name.clone();
@@ -448,10 +451,10 @@ impl Service {
 
     async fn read_events(&self, recipient_id: Option<Uuid>, after: i64) -> Result<Vec<StoredEvent>, StoreError> {
         match recipient_id {
-            None => Ok(self.db.list_chain(after, PAGE).await?.into_iter().map(|(event, _)| event).collect()),
+            None => Ok(self.core.db.list_chain(after, PAGE).await?.into_iter().map(|(event, _)| event).collect()),
             Some(_) => {
                 let filter = AuditFilter { recipient_id, after_seq: Some(after), ..AuditFilter::default() };
-                self.db.list_audit(&filter, PAGE).await
+                self.core.db.list_audit(&filter, PAGE).await
             }
         }
     }
@@ -476,7 +479,7 @@ impl Service {
             format: MANIFEST_FORMAT.to_owned(),
             month: report.month,
             recipient: report.recipient.clone(),
-            made_at: self.clock.now().trunc_subsecs(6),
+            made_at: self.core.clock.now().trunc_subsecs(6),
             weir: env!("CARGO_PKG_VERSION").to_owned(),
             events: report.events,
             files: entries.collect(),

@@ -24,8 +24,8 @@ use crate::{
         insight::signal::{Signal, SignalKind, days_of_notice, longest_notice, network_of},
     },
     notify::{Messenger, NotifyError},
-    service::{Service, core::error::ServiceError},
-    store::{AuditFilter, EndingToken, NamedGrant, Order, StoreError, StoredEvent, Tx},
+    service::{Insight, core::error::ServiceError},
+    store::{AuditFilter, Db, EndingToken, NamedGrant, Order, StoreError, StoredEvent, Tx},
 };
 
 /// The number of rows read at a time.
@@ -258,55 +258,83 @@ impl Denials {
     }
 }
 
-impl Service {
+impl Signals {
+    /// Queues the signals that were not told before.
+    pub(in crate::service) async fn tell_once(
+        &self,
+        db: &Db,
+        mut signals: Vec<Signal>,
+        now: DateTime<Utc>,
+    ) -> Result<(), ServiceError> {
+        let key = |signal: &Signal| (signal.kind, signal.subject.clone(), signal.mark.clone());
+        {
+            let mut memory = self.memory();
+            if memory.told.len() >= MOST_REMEMBERED {
+                memory.told.clear();
+            }
+            signals.retain(|signal| !memory.told.contains(&key(signal)));
+        }
+        for signals in signals.chunks(TOLD_AT_ONCE) {
+            let mut tx = db.begin().await?;
+            for signal in signals {
+                self.tell(&mut tx, signal, now).await?;
+            }
+            tx.commit().await?;
+            self.memory().told.extend(signals.iter().map(key));
+        }
+        Ok(())
+    }
+}
+
+impl Insight {
     /// Tells tokens, grants and agreements that end soon.
     pub async fn tell_endings(&self) -> Result<(), ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let until = now + longest_notice();
         let mut found = Vec::new();
-        if self.signals.want(SignalKind::TokenEnding) {
+        if self.core.signals.want(SignalKind::TokenEnding) {
             let mut after = Uuid::nil();
             loop {
-                let page = self.db.list_ending_tokens(now, until, after, PAGE).await?;
+                let page = self.core.db.list_ending_tokens(now, until, after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.token.id;
                 found.extend(page.iter().filter_map(|ending| token_ending(ending, now)));
             }
         }
-        if self.signals.want(SignalKind::GrantEnding) {
+        if self.core.signals.want(SignalKind::GrantEnding) {
             let mut after = Uuid::nil();
             loop {
-                let page = self.db.list_ending_grants(now, until, after, PAGE).await?;
+                let page = self.core.db.list_ending_grants(now, until, after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.grant.id;
                 found.extend(page.iter().filter_map(|grant| grant_ending(grant, now)));
             }
         }
-        if self.signals.want(SignalKind::AgreementEnding) {
+        if self.core.signals.want(SignalKind::AgreementEnding) {
             let mut after = Uuid::nil();
             loop {
-                let page = self.db.list_grants_of_ending_agreements(now, until, after, PAGE).await?;
+                let page = self.core.db.list_grants_of_ending_agreements(now, until, after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.grant.id;
                 found.extend(page.iter().filter_map(|grant| agreement_ending(grant, now)));
             }
         }
-        self.tell_once(found, now).await
+        self.core.signals.tell_once(&self.core.db, found, now).await
     }
 
     /// Tells callers that were refused more often in the last minutes than the settings allow.
     pub async fn tell_denials(&self) -> Result<(), ServiceError> {
-        if !self.signals.want(SignalKind::DenialsBurst) {
+        if !self.core.signals.want(SignalKind::DenialsBurst) {
             return Ok(());
         }
-        let now = self.clock.now();
-        let window = span(self.signals.settings.denials_window_seconds);
+        let now = self.core.clock.now();
+        let window = span(self.core.signals.settings.denials_window_seconds);
         // Taken out while it is in use; if this fails, the next run reads the whole window again.
-        let mut denials = std::mem::take(&mut self.signals.memory().denials);
-        let head = self.db.find_audit_head().await?;
+        let mut denials = std::mem::take(&mut self.core.signals.memory().denials);
+        let head = self.core.db.find_audit_head().await?;
         let mut after = match denials.after {
             Some(after) => after,
-            None => self.db.find_last_seq_before(now - window).await?.unwrap_or_default(),
+            None => self.core.db.find_last_seq_before(now - window).await?.unwrap_or_default(),
         };
         loop {
             let filter = AuditFilter {
@@ -315,19 +343,19 @@ impl Service {
                 order: Order::Ascending,
                 ..AuditFilter::default()
             };
-            let page = self.db.list_audit(&filter, PAGE).await?;
+            let page = self.core.db.list_audit(&filter, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = last.seq;
             page.iter().for_each(|event| denials.add(event));
         }
         denials.after = Some(after.max(head.seq));
         let sums = denials.sums(now - window);
-        self.signals.memory().denials = denials;
+        self.core.signals.memory().denials = denials;
         let mut found = Vec::new();
         for (recipient_id, tally) in sums {
             let subject = recipient_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
-            let is_burst = tally.count >= self.signals.settings.denials;
-            if is_burst && !self.db.was_noticed(SignalKind::DenialsBurst, &subject, now - window).await? {
+            let is_burst = tally.count >= self.core.signals.settings.denials;
+            if is_burst && !self.core.db.was_noticed(SignalKind::DenialsBurst, &subject, now - window).await? {
                 found.push(Signal {
                     kind: SignalKind::DenialsBurst,
                     subject,
@@ -339,21 +367,21 @@ impl Service {
                 });
             }
         }
-        self.tell_once(found, now).await
+        self.core.signals.tell_once(&self.core.db, found, now).await
     }
 
     /// Measures how long events wait to be sealed and checkpoints to be exported, and tells if that is too long.
     pub async fn watch_checkpoints(&self) -> Result<(), ServiceError> {
-        let now = self.clock.now();
-        let sealed = self.db.find_last_checkpoint().await?.map_or(0, |checkpoint| checkpoint.seq);
-        let unsealed = self.db.list_chain(sealed, 1).await?.into_iter().next().map(|(_, waiting)| waiting.at);
-        let unexported = match self.signals.exported_within {
-            Some(_) => self.db.list_unexported_checkpoints(1).await?.into_iter().next(),
+        let now = self.core.clock.now();
+        let sealed = self.core.db.find_last_checkpoint().await?.map_or(0, |checkpoint| checkpoint.seq);
+        let unsealed = self.core.db.list_chain(sealed, 1).await?.into_iter().next().map(|(_, waiting)| waiting.at);
+        let unexported = match self.core.signals.exported_within {
+            Some(_) => self.core.db.list_unexported_checkpoints(1).await?.into_iter().next(),
             None => None,
         };
         let age = |since: Option<DateTime<Utc>>| since.map_or(TimeDelta::zero(), |since| now - since);
-        self.metrics.audit_waits(age(unsealed), age(unexported.as_ref().map(|waiting| waiting.created_at)));
-        if !self.signals.want(SignalKind::CheckpointLate) {
+        self.core.metrics.audit_waits(age(unsealed), age(unexported.as_ref().map(|waiting| waiting.created_at)));
+        if !self.core.signals.want(SignalKind::CheckpointLate) {
             return Ok(());
         }
         let late = |what: &'static str, through: i64, since: DateTime<Utc>| Signal {
@@ -363,40 +391,15 @@ impl Service {
             data: json!({"what": what, "through_seq": through, "waiting_since": timestamp(since)}),
         };
         let mut found = Vec::new();
-        if let Some(since) = unsealed.filter(|since| now - *since > self.signals.sealed_within) {
+        if let Some(since) = unsealed.filter(|since| now - *since > self.core.signals.sealed_within) {
             found.push(late("unsealed", sealed, since));
         }
-        if let (Some(within), Some(waiting)) = (self.signals.exported_within, unexported)
+        if let (Some(within), Some(waiting)) = (self.core.signals.exported_within, unexported)
             && now - waiting.created_at > within
         {
             found.push(late("unexported", waiting.previous_seq, waiting.created_at));
         }
-        self.tell_once(found, now).await
-    }
-
-    /// Queues the signals that were not told before.
-    pub(in crate::service) async fn tell_once(
-        &self,
-        mut signals: Vec<Signal>,
-        now: DateTime<Utc>,
-    ) -> Result<(), ServiceError> {
-        let key = |signal: &Signal| (signal.kind, signal.subject.clone(), signal.mark.clone());
-        {
-            let mut memory = self.signals.memory();
-            if memory.told.len() >= MOST_REMEMBERED {
-                memory.told.clear();
-            }
-            signals.retain(|signal| !memory.told.contains(&key(signal)));
-        }
-        for signals in signals.chunks(TOLD_AT_ONCE) {
-            let mut tx = self.db.begin().await?;
-            for signal in signals {
-                self.signals.tell(&mut tx, signal, now).await?;
-            }
-            tx.commit().await?;
-            self.signals.memory().told.extend(signals.iter().map(key));
-        }
-        Ok(())
+        self.core.signals.tell_once(&self.core.db, found, now).await
     }
 }
 

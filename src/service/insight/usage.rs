@@ -23,7 +23,7 @@ use crate::{
         insight::usage::{Usage, hour, hour_start},
     },
     service::{
-        Service,
+        Insight,
         core::{error::ServiceError, pacing, page::PageRequest},
     },
     store::{
@@ -93,32 +93,32 @@ pub struct CheckedUsage {
     pub until: DateTime<Utc>,
 }
 
-impl Service {
+impl Insight {
     /// Counts the events that are not in the sums yet.
     pub async fn count_usage(&self) -> Result<(), ServiceError> {
         loop {
             let begun = Instant::now();
-            let progress = self.db.find_usage_progress().await?;
-            let waiting = self.db.find_audit_head().await?.seq.saturating_sub(progress.seq);
-            self.metrics.usage_waits_for(waiting);
+            let progress = self.core.db.find_usage_progress().await?;
+            let waiting = self.core.db.find_audit_head().await?.seq.saturating_sub(progress.seq);
+            self.core.metrics.usage_waits_for(waiting);
             if waiting <= 0 {
                 return Ok(());
             }
             let Some(key) = progress.address_key else {
                 let mut key = [0; 32];
                 rand::rng().fill_bytes(&mut key);
-                let mut tx = self.db.begin().await?;
+                let mut tx = self.core.db.begin().await?;
                 tx.set_address_key(&key).await?;
                 tx.commit().await?;
                 continue;
             };
             // Events that were detached before they were counted are gone and leave a gap.
-            let page = self.db.list_chain(progress.seq, pacing::PAGE).await?;
+            let page = self.core.db.list_chain(progress.seq, pacing::PAGE).await?;
             let Some(last) = page.last().map(|(event, _)| event.seq) else { return Ok(()) };
             // A page takes milliseconds; no request should wait that long.
             let sums = spawn_blocking(move || sum_up(page.iter().map(|(event, _)| event), &key)).await;
             let sums = sums.map_err(ServiceError::internal)??;
-            let mut tx: Tx = self.db.begin().await?;
+            let mut tx: Tx = self.core.db.begin().await?;
             match tx.add_usage(progress.seq, last, &sums).await {
                 Ok(()) => tx.commit().await?,
                 // Another replica was faster; continue after its events.
@@ -132,12 +132,12 @@ impl Service {
     /// Deletes hourly sums that are older than the retention.
     pub async fn erase_usage_hours(&self) -> Result<(), ServiceError> {
         let days = self.usage.hour_retention_days;
-        let kept_since = self.clock.now().checked_sub_signed(span(days.saturating_mul(86_400)));
+        let kept_since = self.core.clock.now().checked_sub_signed(span(days.saturating_mul(86_400)));
         let Some(before) = kept_since.filter(|_| days > 0).map(|at| UsagePeriod::Day.start_of(hour(at))) else {
             return Ok(());
         };
-        while self.db.find_hours_before(before).await? {
-            let mut tx = self.db.begin().await?;
+        while self.core.db.find_hours_before(before).await? {
+            let mut tx = self.core.db.begin().await?;
             tx.delete_usage_hours(before).await?;
             tx.commit().await?;
         }
@@ -153,7 +153,7 @@ impl Service {
         } else {
             UsagePeriod::Day
         };
-        let progress = self.db.find_usage_progress().await?;
+        let progress = self.core.db.find_usage_progress().await?;
         if period == UsagePeriod::Hour && cuts_days && since.unwrap_or_default() < progress.hours_from {
             let from = hour_start(progress.hours_from).format("%Y-%m-%d");
             return Err(ServiceError::Parameter(format!(
@@ -163,18 +163,18 @@ impl Service {
         let mut filter =
             UsageFilter { period, recipient_id: None, share_id: None, object_id: None, since, until, keys: query.keys };
         if let Some(recipient) = &query.recipient {
-            filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
+            filter.recipient_id = Some(self.core.filtered_recipient(recipient).await?);
         }
         if let Some(share) = &query.share {
-            filter.share_id = Some(self.filtered_share(share).await?);
+            filter.share_id = Some(self.core.filtered_share(share).await?);
         }
         if let Some(object) = &query.object {
-            filter.object_id = Some(self.filtered_object(filter.share_id, object).await?);
+            filter.object_id = Some(self.core.filtered_object(filter.share_id, object).await?);
         }
-        let opened = self.begin_page(page, format!("usage {filter:?}"))?;
+        let opened = self.core.begin_page(page, format!("usage {filter:?}"))?;
         let after = opened.after.as_deref().and_then(|cursor| read_cursor(cursor, period));
-        let groups = self.db.list_usage(&filter, after.as_ref(), opened.limit).await?;
-        let page = self.end_page(opened, groups, write_cursor);
+        let groups = self.core.db.list_usage(&filter, after.as_ref(), opened.limit).await?;
+        let page = self.core.end_page(opened, groups, write_cursor);
         Ok(UsagePage { items: page.items, next_page_token: page.next_page_token, through_seq: progress.seq })
     }
 
@@ -185,7 +185,7 @@ impl Service {
         since: Option<DateTime<Utc>>,
         until: Option<DateTime<Utc>>,
     ) -> Result<CheckedUsage, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let day_of = |at: DateTime<Utc>| UsagePeriod::Day.start_of(hour(at));
         for (name, at) in [("since", since), ("until", until)] {
             if at.is_some_and(|at| hour_start(day_of(at)) != at) {
@@ -193,19 +193,19 @@ impl Service {
             }
         }
         let until = until.map_or(day_of(now) + DAY, hour);
-        let first = self.db.find_first_event_at().await?.map_or(until, day_of);
+        let first = self.core.db.find_first_event_at().await?.map_or(until, day_of);
         // The database holds only part of the day at which the trail was cut.
-        let detached = self.db.find_detached_through().await?.is_some();
+        let detached = self.core.db.find_detached_through().await?.is_some();
         let comparable = if detached { first + DAY } else { first };
         let since = since.map_or_else(|| comparable.max(until - MOST_DAYS * DAY), |at| hour(at).max(comparable));
         if until.saturating_sub(since) > MOST_DAYS * DAY {
             return Err(ServiceError::Parameter(format!("ask for at most {MOST_DAYS} days at a time")));
         }
-        let hours_from = self.db.find_usage_progress().await?.hours_from;
+        let hours_from = self.core.db.find_usage_progress().await?.hours_from;
         let mut days = Vec::new();
         let mut start = since;
         while start < until {
-            let day = self.db.find_usage_day(start).await?;
+            let day = self.core.db.find_usage_day(start).await?;
             days.push(CheckedDay { start: hour_start(start), day, has_hours: start >= hours_from });
             start += DAY;
         }

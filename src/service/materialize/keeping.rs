@@ -22,7 +22,7 @@ use crate::{
         materialize::copy::{Copy, CopyKind, CopyState, RulesId},
     },
     service::{
-        Service,
+        Materializer,
         core::{context::OperatorContext, error::ServiceError},
     },
     store::{CopyFilter, CopySet, GrantFilter},
@@ -53,29 +53,29 @@ pub struct Reconciled {
     pub missing: Vec<Uuid>,
 }
 
-impl Service {
+impl Materializer {
     /// Runs one round of deleting and renewing.
     pub async fn keep_copies(&self) -> Result<(), ServiceError> {
-        let Ok(root) = self.materializer.root() else { return Ok(()) };
-        let now = self.clock.now();
-        if !self.leases.take("copies.keep").await? {
+        let Ok(root) = self.root() else { return Ok(()) };
+        let now = self.core.clock.now();
+        if !self.core.leases.take("copies.keep").await? {
             return Ok(());
         }
         self.end_unentitled(now).await?;
-        let max_age = seconds(self.materializer.settings().max_age_seconds);
-        for copy in self.db.list_aged_copies(now - max_age, RENEWED).await? {
-            let mut tx = self.db.begin().await?;
+        let max_age = seconds(self.settings().max_age_seconds);
+        for copy in self.core.db.list_aged_copies(now - max_age, RENEWED).await? {
+            let mut tx = self.core.db.begin().await?;
             tx.drain_copy(copy.id, None).await?;
             tx.commit().await?;
         }
         // A materialization is needed until its last URL expires, but its idle time is counted from when that URL was
         // handed out.
-        let idle = seconds(self.materializer.settings().idle_seconds) - self.longest_url();
+        let idle = seconds(self.settings().idle_seconds) - self.longest_url();
         let idle_since = now - idle.max(TimeDelta::zero());
         let (mut deleted, mut bytes, mut failures) = (0u64, 0u64, Vec::new());
-        for copy in self.db.list_idle_copies(now, idle_since, ROUND).await? {
+        for copy in self.core.db.list_idle_copies(now, idle_since, ROUND).await? {
             if copy.state != CopyState::Draining {
-                let mut tx = self.db.begin().await?;
+                let mut tx = self.core.db.begin().await?;
                 tx.drain_copy(copy.id, None).await?;
                 tx.commit().await?;
             }
@@ -93,16 +93,16 @@ impl Service {
                     deleted += u64::from(copy.bytes > 0);
                 }
             }
-            let mut tx = self.db.begin().await?;
+            let mut tx = self.core.db.begin().await?;
             tx.forget_copy(copy.id, now).await?;
             tx.commit().await?;
         }
         if deleted > 0 {
             tracing::info!(files = deleted, bytes, "deleted copies");
-            self.metrics.copies_deleted(deleted, bytes);
+            self.core.metrics.copies_deleted(deleted, bytes);
             let actor = Actor::system("weir");
             let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, Action::CopiesDelete) };
-            self.audit_writer.record(event).await?;
+            self.core.audit_writer.record(event).await?;
         }
         failures.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
@@ -111,7 +111,7 @@ impl Service {
     async fn end_unentitled(&self, now: DateTime<Utc>) -> Result<(), ServiceError> {
         // Sets are ordered by view and version, so each version's readers are looked up only once.
         let mut known: Option<((Uuid, i64), HashSet<RulesId>)> = None;
-        for set in self.db.list_copy_sets(now).await? {
+        for set in self.core.db.list_copy_sets(now).await? {
             let version = (set.view_id, set.view_version);
             let entitled = match known.take() {
                 Some((of, rules)) if of == version => rules,
@@ -122,7 +122,7 @@ impl Service {
             if is_entitled {
                 continue;
             }
-            let mut tx = self.db.begin().await?;
+            let mut tx = self.core.db.begin().await?;
             let ended = tx.end_copy_set(set, now).await?;
             tx.commit().await?;
             tracing::info!(view.id = %set.view_id, view.version = set.view_version, copies = ended,
@@ -154,14 +154,14 @@ impl Service {
     ) -> Result<Vec<(Recipient, SharedView, Uuid)>, ServiceError> {
         let mut readers = Vec::new();
         let mut seen = HashSet::new();
-        for (share, object, _) in self.db.list_objects_of_view(view_id, ROUND).await? {
+        for (share, object, _) in self.core.db.list_objects_of_view(view_id, ROUND).await? {
             let Some(view) = object.view.filter(|view| view.version == view_version) else { continue };
             if !seen.insert(share.id) {
                 continue;
             }
             let filter = GrantFilter { share_id: Some(share.id), in_force_at: Some(now), ..GrantFilter::default() };
-            for named in self.db.list_grants(&filter, None, ROUND).await? {
-                let found = self.db.find_recipient_by_id(named.grant.recipient_id).await?;
+            for named in self.core.db.list_grants(&filter, None, ROUND).await? {
+                let found = self.core.db.find_recipient_by_id(named.grant.recipient_id).await?;
                 let Some(recipient) = found else { continue };
                 if recipient.state == RecipientState::Active {
                     readers.push((recipient, view.clone(), share.id));
@@ -184,7 +184,7 @@ impl Service {
     }
 
     async fn prepare_readers(&self, view: &SharedView, table_id: Uuid) -> Result<(), ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         for (recipient, view, share_id) in self.readers_of(view.id, view.version, now).await? {
             let entitled = self.entitle(&view, &recipient, share_id, now).await?;
             self.note_asking(&entitled, now).await?;
@@ -197,19 +197,18 @@ impl Service {
 
     /// Makes what tables behind views have gained, for active readers.
     pub async fn refresh_copies(&self) -> Result<(), ServiceError> {
-        let now = self.clock.now();
-        if self.materializer.root().is_err() || !self.leases.take("copies.refresh").await? {
+        let now = self.core.clock.now();
+        if self.root().is_err() || !self.core.leases.take("copies.refresh").await? {
             return Ok(());
         }
-        let active_since =
-            now - TimeDelta::days(i64::try_from(self.materializer.settings().active_days).unwrap_or(366));
+        let active_since = now - TimeDelta::days(i64::try_from(self.settings().active_days).unwrap_or(366));
         let mut active: HashMap<(Uuid, i64), HashSet<(Uuid, Uuid)>> = HashMap::new();
-        for row in self.db.list_active_entitlements(active_since, REFRESHED).await? {
+        for row in self.core.db.list_active_entitlements(active_since, REFRESHED).await? {
             let readers = active.entry((row.set.view_id, row.set.view_version)).or_default();
             readers.insert((row.recipient_id, row.share_id));
         }
         for ((view_id, version), active) in active {
-            let Some((_, table)) = self.db.find_view_by_id(view_id).await? else { continue };
+            let Some((_, table)) = self.core.db.find_view_by_id(view_id).await? else { continue };
             let mut seen = HashSet::new();
             for (recipient, view, share_id) in self.readers_of(view_id, version, now).await? {
                 if !active.contains(&(recipient.id, share_id)) {
@@ -234,13 +233,13 @@ impl Service {
     /// Compares the register with the store, and reports the differences. A materialization without an object is
     /// removed from the register, so that it is made again; an object without a row is left for an operator.
     pub async fn reconcile_copies(&self, ctx: &OperatorContext) -> Result<Reconciled, ServiceError> {
-        let root = self.materializer.root()?;
+        let root = self.root()?;
         let settled = Utc::now() - SETTLED;
         let mut found = Reconciled::default();
         let mut stored = HashSet::new();
         let mut objects = root.list();
         while let Some((key, modified_at)) = objects.try_next().await? {
-            let is_known = self.db.has_copy_at(&key).await?;
+            let is_known = self.core.db.has_copy_at(&key).await?;
             if !is_known && modified_at < settled && found.orphans.len() < NAMED {
                 found.orphans.push(key.clone());
             }
@@ -249,7 +248,7 @@ impl Service {
         let filter = CopyFilter { state: Some(CopyState::Ready), ..CopyFilter::default() };
         let mut after = None;
         loop {
-            let page = self.db.list_copies(&filter, after, ROUND).await?;
+            let page = self.core.db.list_copies(&filter, after, ROUND).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             found.copies += u64::try_from(page.len()).unwrap_or(u64::MAX);
@@ -261,8 +260,8 @@ impl Service {
                     continue;
                 }
                 if !ctx.is_dry() {
-                    let mut tx = self.db.begin().await?;
-                    tx.drain_copy(copy.id, Some(self.clock.now())).await?;
+                    let mut tx = self.core.db.begin().await?;
+                    tx.drain_copy(copy.id, Some(self.core.clock.now())).await?;
                     tx.forget_serving(CopySet::of(copy)).await?;
                     tx.commit().await?;
                 }
@@ -276,8 +275,11 @@ impl Service {
         }
         let counts = json!({"after": {"orphans": found.orphans.len(), "missing": found.missing.len()}});
         let root = Object { kind: Kind::Copies, id: None, name: None };
-        self.audit_writer.record(Event { change: Some(counts), ..ctx.event(Action::CopiesReconcile, root) }).await?;
-        self.metrics.copies_disagree(found.orphans.len(), found.missing.len());
+        self.core
+            .audit_writer
+            .record(Event { change: Some(counts), ..ctx.event(Action::CopiesReconcile, root) })
+            .await?;
+        self.core.metrics.copies_disagree(found.orphans.len(), found.missing.len());
         if !found.orphans.is_empty() || !found.missing.is_empty() {
             tracing::warn!(
                 orphans = found.orphans.len(),

@@ -27,10 +27,7 @@ use crate::{
         materialize::copy::{Copy, CopyKind, CopyState, object_key},
     },
     engine::{EngineError, MixFault, SourceFile},
-    service::{
-        Service,
-        core::{error::ServiceError, places::Place},
-    },
+    service::core::{error::ServiceError, places::Place},
     store::{MadeCopy, is_held},
 };
 
@@ -187,7 +184,7 @@ impl From<Arc<Failure>> for ServiceError {
     }
 }
 
-impl Service {
+impl Materializer {
     /// Serves the newest version of `source` that is ready for the readers of `view`: this version if its
     /// materializations exist or can be made in time, otherwise the version that they were served before.
     pub(in crate::service) async fn serve_newest(
@@ -196,7 +193,7 @@ impl Service {
         source: &Source,
         place: &Place,
     ) -> Result<Arc<Served>, ServiceError> {
-        self.note_asking(view, self.clock.now()).await?;
+        self.note_asking(view, self.core.clock.now()).await?;
         if let MaterializationState::Ready(served) = self.state_of(view, source).await? {
             return Ok(served);
         }
@@ -216,7 +213,7 @@ impl Service {
         view: &Entitled,
         source: &Source,
     ) -> Result<u64, ServiceError> {
-        self.note_asking(view, self.clock.now()).await?;
+        self.note_asking(view, self.core.clock.now()).await?;
         if !matches!(self.state_of(view, source).await?, MaterializationState::Ready(_)) {
             self.start_job(view, source, Which::Newest)?;
             if let Some(served) = self.served_before(view, source).await? {
@@ -233,7 +230,7 @@ impl Service {
         source: &Source,
         place: &Place,
     ) -> Result<Arc<Served>, ServiceError> {
-        self.note_asking(view, self.clock.now()).await?;
+        self.note_asking(view, self.core.clock.now()).await?;
         if let MaterializationState::Ready(served) = self.state_of(view, source).await? {
             return Ok(served);
         }
@@ -251,7 +248,7 @@ impl Service {
 
     /// The version that the readers of `view` were served before `source`, if it still exists.
     async fn served_before(&self, view: &Entitled, source: &Source) -> Result<Option<Arc<Served>>, ServiceError> {
-        let Some(serving) = self.db.find_serving(view.set).await? else { return Ok(None) };
+        let Some(serving) = self.core.db.find_serving(view.set).await? else { return Ok(None) };
         let Ok(version) = u64::try_from(serving.table_version) else { return Ok(None) };
         if serving.delta_id != source.snapshot.metadata().id || version >= source.snapshot.version() {
             return Ok(None);
@@ -273,7 +270,7 @@ impl Service {
         job: &Job,
         place: &Place,
     ) -> Result<Arc<Served>, ServiceError> {
-        let patience = Duration::from_secs(self.materializer.settings().wait_seconds);
+        let patience = Duration::from_secs(self.settings().wait_seconds);
         match place.aside(timeout(patience, job.outcome())).await {
             Ok(Ok(())) => {
                 if let MaterializationState::Ready(served) = self.state_of(view, source).await? {
@@ -290,19 +287,19 @@ impl Service {
 
     /// Starts the job that makes `view` over `source`, or joins the running one.
     fn start_job(&self, view: &Entitled, source: &Source, which: Which) -> Result<Arc<Job>, ServiceError> {
-        self.materializer.root()?;
+        self.root()?;
         let key = (source.key(view), which);
-        let mut jobs = self.materializer.jobs();
+        let mut jobs = self.jobs();
         if let Some(job) = jobs.get(&key) {
             return Ok(Arc::clone(job));
         }
         let (progress, watched) = watch::channel(Progress::default());
         let job = Arc::new(Job { progress: watched });
         jobs.insert(key.clone(), Arc::clone(&job));
-        let (service, view, source) = (self.clone(), view.clone(), source.clone());
+        let (materializer, view, source) = (self.clone(), view.clone(), source.clone());
         tokio::spawn(async move {
-            let _forget = Forget { materializer: service.materializer.clone(), key };
-            let outcome = service.make_all(&view, &source, which).await;
+            let _forget = Forget { materializer: materializer.clone(), key };
+            let outcome = materializer.make_all(&view, &source, which).await;
             progress.send_modify(|progress| progress.outcome = Some(outcome.map_err(Arc::new)));
         });
         Ok(job)
@@ -323,7 +320,7 @@ impl Service {
                 }
                 MaterializationState::Lacking { kind, missing, .. } => (kind, missing),
             };
-            let now = self.clock.now();
+            let now = self.core.clock.now();
             let is_held = |copy: &Copy| is_held(copy, now);
             let failed = missing
                 .iter()
@@ -353,7 +350,7 @@ impl Service {
         if done.files > 0 {
             tracing::info!(view = %view.published.view, table.version = source.snapshot.version(), files = done.files,
                 bytes = done.bytes, elapsed_ms = started.elapsed().as_millis(), "made copies");
-            self.audit_writer.record_later(self.made_event(view, source, &done, started));
+            self.core.audit_writer.record_later(self.made_event(view, source, &done, started));
         }
         Ok(())
     }
@@ -367,7 +364,7 @@ impl Service {
         needs: &[Need],
         which: Which,
     ) -> Result<Vec<(Need, Copy)>, Failure> {
-        let mut room = self.materializer.0.room.lock().await;
+        let mut room = self.inner.room.lock().await;
         self.check_room(view, which, &mut room).await?;
         let claimed = self.claim(view, source, CopyKind::File, needs).await.map_err(unavailable)?;
         if let Some(room) = room.as_mut() {
@@ -381,7 +378,7 @@ impl Service {
     /// progress counts with the size of its sources. Those of the newest version, which all readers of a view share, do
     /// not count against any recipient.
     async fn check_room(&self, view: &Entitled, which: Which, room: &mut Option<KeptBytes>) -> Result<(), Failure> {
-        let settings = self.materializer.settings();
+        let settings = self.settings();
         let check = |most: u64, bytes: u64, message: &'static str| {
             if bytes < most {
                 return Ok(());
@@ -394,7 +391,7 @@ impl Service {
                 Some(room) => room.bytes,
                 None => {
                     let summed_at = Instant::now();
-                    let bytes = self.db.sum_copy_bytes(None).await.map_err(|error| unavailable(error.into()))?;
+                    let bytes = self.core.db.sum_copy_bytes(None).await.map_err(|error| unavailable(error.into()))?;
                     room.insert(KeptBytes { summed_at, bytes }).bytes
                 }
             };
@@ -403,7 +400,7 @@ impl Service {
         if let Which::Asked(recipient_id) = which
             && settings.max_bytes_per_recipient > 0
         {
-            let bytes = self.db.sum_copy_bytes(Some(recipient_id)).await;
+            let bytes = self.core.db.sum_copy_bytes(Some(recipient_id)).await;
             let bytes = bytes.map_err(|error| unavailable(error.into()))?;
             check(settings.max_bytes_per_recipient, bytes, TOO_MANY_OF_RECIPIENT)?;
         }
@@ -417,10 +414,10 @@ impl Service {
         kind: CopyKind,
         needs: &[Need],
     ) -> Result<Vec<(Need, Copy)>, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let mut claimed = Vec::new();
-        let mut tx = self.db.begin().await?;
-        tx.keep_server_alive(self.leases.holder(), now).await?;
+        let mut tx = self.core.db.begin().await?;
+        tx.keep_server_alive(self.core.leases.holder(), now).await?;
         for need in needs {
             let Some(file) = source.snapshot.files().get(need.index) else { continue };
             let (object_key, bytes) = match kind {
@@ -449,7 +446,7 @@ impl Service {
                 stats: None,
                 created_at: now,
                 needed_until: now,
-                holder: self.leases.holder(),
+                holder: self.core.leases.holder(),
                 held_until: now + HOLD,
                 attempts: 1,
                 failure: None,
@@ -469,8 +466,8 @@ impl Service {
         source: &Source,
         claimed: Vec<(Need, Copy)>,
     ) -> Result<Done, Failure> {
-        let permits = self.materializer.permits_of(view.recipient_id);
-        let most = usize::try_from(self.materializer.settings().concurrent_files_per_recipient).unwrap_or(1).max(1);
+        let permits = self.permits_of(view.recipient_id);
+        let most = usize::try_from(self.settings().concurrent_files_per_recipient).unwrap_or(1).max(1);
         let schema = Schema::parse(&source.snapshot.metadata().schema_string).map_err(|error| {
             tracing::error!(view = %view.published.view, %error, "the source's schema cannot be read");
             Failure::Unreadable(UNREADABLE)
@@ -528,14 +525,14 @@ impl Service {
         need: &Need,
         copy: &Copy,
     ) -> Result<MadeCopy, Fault> {
-        let root = self.materializer.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
-        let (engine, rules) = (self.materializer.engine(), &view.rules);
+        let root = self.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
+        let (engine, rules) = (self.engine(), &view.rules);
         let (writer, path) = (|| Arc::clone(root.writer()), || root.path(&copy.object_key));
         let made = if need.grouped_as_of.is_some() {
             let indices: Vec<usize> = std::iter::once(need.index).chain(need.more.iter().copied()).collect();
             let files = indices.iter().map(|index| source_file(source, Arc::clone(&schema), *index));
             let mut files = files.collect::<Result<Vec<_>, _>>()?;
-            let key = || self.materializer.0.unit_key.shuffle(need.unit);
+            let key = || self.inner.unit_key.shuffle(need.unit);
             loop {
                 let mixed = engine.mix(files.clone(), Arc::clone(rules), key(), writer(), path()).await;
                 let MixFault { file, error } = match mixed {
@@ -568,7 +565,7 @@ impl Service {
     async fn look_into(&self, view: &Entitled, source: &Source, need: &Need, copy: &Copy) -> Result<MadeCopy, Fault> {
         let file = source.snapshot.files().get(need.index).ok_or(EngineError::Missing)?;
         let path = source.location.resolve(file.path).map_err(|_| EngineError::Missing)?;
-        let footer = self.materializer.engine().footer(&source.location, &path, file.size).await?;
+        let footer = self.engine().footer(&source.location, &path, file.size).await?;
         let shown: Vec<ColumnPath> = view.published.plan.shown().into_iter().map(|shown| shown.name).collect();
         if footer.has_notes || footer.leaves.iter().any(|column| !shown.contains(column)) {
             return Err(Fault::HoldsMore);
@@ -592,8 +589,8 @@ impl Service {
         chunk: Vec<(Copy, Result<MadeCopy, Fault>)>,
     ) -> Result<(Done, Option<Failure>), ServiceError> {
         let (mut done, mut failure, mut lost) = (Done::default(), None, Vec::new());
-        let holder = self.leases.holder();
-        let mut tx = self.db.begin().await?;
+        let holder = self.core.leases.holder();
+        let mut tx = self.core.db.begin().await?;
         for (copy, made) in chunk {
             match made {
                 Ok(made) => {
@@ -606,12 +603,12 @@ impl Service {
                 }
                 Err(fault @ (Fault::HoldsMore | Fault::HoldsLess)) => {
                     // The columns of a file never change, so this would always fail.
-                    let never = self.clock.now() + TimeDelta::days(36_500);
+                    let never = self.core.clock.now() + TimeDelta::days(36_500);
                     tx.fail_copy(copy.id, holder, &fault.to_string(), never).await?;
                 }
                 Err(fault) => {
                     fault.log(&copy);
-                    self.metrics.copy_failed();
+                    self.core.metrics.copy_failed();
                     failure = Some(fault.failure());
                     if fault.is_temporary() {
                         // The next request may try again at once.
@@ -625,21 +622,21 @@ impl Service {
         tx.commit().await?;
         // Files that others took over, or that nobody may read any more, are not needed.
         for key in lost {
-            self.materializer.root()?.delete(&key).await?;
+            self.root()?.delete(&key).await?;
         }
-        self.metrics.copies_made(done.files, done.bytes);
+        self.core.metrics.copies_made(done.files, done.bytes);
         Ok((done, failure))
     }
 
     /// When a failed materialization is tried again.
     fn again_at(&self, copy: &Copy) -> DateTime<Utc> {
         let doublings = u32::try_from(copy.attempts.clamp(1, 16) - 1).unwrap_or(0);
-        self.clock.now() + (FIRST_REST * 2i32.pow(doublings)).min(LONGEST_REST)
+        self.core.clock.now() + (FIRST_REST * 2i32.pow(doublings)).min(LONGEST_REST)
     }
 
     async fn keep_alive(&self) -> Result<(), ServiceError> {
-        let mut tx = self.db.begin().await?;
-        tx.keep_server_alive(self.leases.holder(), self.clock.now()).await?;
+        let mut tx = self.core.db.begin().await?;
+        tx.keep_server_alive(self.core.leases.holder(), self.core.clock.now()).await?;
         Ok(tx.commit().await?)
     }
 

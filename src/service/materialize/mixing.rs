@@ -18,7 +18,7 @@ use crate::{
         mixing::{Groupable, group},
     },
     lake::{ActionKind, FileRef, Snapshot},
-    service::{Service, core::error::ServiceError},
+    service::{Materializer, core::error::ServiceError},
     store::{MixedFile, MixedScope},
 };
 
@@ -101,7 +101,7 @@ struct Members {
     indices: Vec<usize>,
 }
 
-impl Service {
+impl Materializer {
     /// The materializations that `view` over `source` needs if rows of several files are mixed; `None` if some files
     /// are not in a group yet. Files of a group that the row filter excludes by their partition values are not read.
     pub(super) async fn needs_mixed(&self, view: &Entitled, source: &Snapshot) -> Result<Option<Needs>, ServiceError> {
@@ -144,33 +144,33 @@ impl Service {
                 .deletion_vector
                 .map(|vector| (vector.storage_type, vector.path_or_inline, vector.offset)),
         });
-        self.materializer.0.unit_key.mixed_unit(view.set.rules, group, members)
+        self.inner.unit_key.mixed_unit(view.set.rules, group, members)
     }
 
     /// Records that the view uses the scope; a scope is kept as long as some view does.
     async fn note_scope(&self, view: &Entitled, source: &Snapshot, scope: &Scope) -> Result<(), ServiceError> {
-        let (scopes, key) = (&self.materializer.0.scopes, (scope.id, view.set.view_id));
+        let (scopes, key) = (&self.inner.scopes, (scope.id, view.set.view_id));
         if scopes.contains_key(&key) {
             return Ok(());
         }
-        let mut tx = self.db.begin().await?;
-        tx.note_mixed_scope(scope.id, view.set.view_id, &source.metadata().id, self.clock.now()).await?;
+        let mut tx = self.core.db.begin().await?;
+        tx.note_mixed_scope(scope.id, view.set.view_id, &source.metadata().id, self.core.clock.now()).await?;
         tx.commit().await?;
         // The scope may have been deleted since it was cached.
-        self.materializer.0.groups.invalidate(&scope.id).await;
+        self.inner.groups.invalidate(&scope.id).await;
         scopes.insert(key, ()).await;
         Ok(())
     }
 
     /// The groups of the given `files` of a version, as far as they are in one; may include other files of the scope.
     async fn groups_of(&self, scope: &Scope, files: &[Uuid]) -> Result<Arc<Groups>, ServiceError> {
-        let cache = &self.materializer.0.groups;
+        let cache = &self.inner.groups;
         let known = cache.get(&scope.id).await.unwrap_or_default();
         let unknown: Vec<Uuid> = files.iter().filter(|file| !known.contains_key(*file)).copied().collect();
         if unknown.is_empty() {
             return Ok(known);
         }
-        let asked = unknown.chunks(ASKED_AT_ONCE).map(|files| self.db.find_mixed_files(scope.id, files));
+        let asked = unknown.chunks(ASKED_AT_ONCE).map(|files| self.core.db.find_mixed_files(scope.id, files));
         let asked: Vec<_> = asked.collect();
         let mut asked = stream::iter(asked).buffer_unordered(ASKING_AT_ONCE);
         let mut groups = Groups::new();
@@ -199,7 +199,7 @@ impl Service {
         if ungrouped.is_empty() {
             return Ok(());
         }
-        let key = &self.materializer.0.unit_key;
+        let key = &self.inner.unit_key;
         let mut grouped = Vec::new();
         let history = self.lake.history_until(location, Arc::clone(snapshot)).await;
         let look = history.walk_back(snapshot.version(), |commit| {
@@ -226,7 +226,7 @@ impl Service {
         // Servers that form the same groups at once must lock rows in the same order.
         grouped.sort_unstable_by_key(|grouped| grouped.file);
         for grouped in grouped.chunks(GROUPED_AT_ONCE) {
-            let mut tx = self.db.begin().await?;
+            let mut tx = self.core.db.begin().await?;
             tx.insert_mixed_files(scope.id, grouped).await?;
             tx.commit().await?;
         }
@@ -236,20 +236,20 @@ impl Service {
     /// Deletes the groups of files that can no longer be served: in scopes that no view uses, and of files that no
     /// readable version of the table names.
     pub async fn forget_groups(&self) -> Result<(), ServiceError> {
-        let now = self.clock.now();
-        if self.materializer.root().is_err() || !self.leases.take("copies.groups").await? {
+        let now = self.core.clock.now();
+        if self.root().is_err() || !self.core.leases.take("copies.groups").await? {
             return Ok(());
         }
-        for scope in self.db.list_unused_scopes(LISTED).await? {
+        for scope in self.core.db.list_unused_scopes(LISTED).await? {
             let files = self.files_of(scope).await?;
             self.forget_files(scope, files.into_iter().collect()).await?;
-            let mut tx = self.db.begin().await?;
+            let mut tx = self.core.db.begin().await?;
             tx.delete_mixed_scope(scope).await?;
             tx.commit().await?;
         }
         let mut after = Uuid::nil();
         loop {
-            let scopes = self.db.list_mixed_scopes(now - LOOKED_EVERY, after, LISTED).await?;
+            let scopes = self.core.db.list_mixed_scopes(now - LOOKED_EVERY, after, LISTED).await?;
             let Some(last) = scopes.last() else { return Ok(()) };
             after = last.scope;
             for scope in &scopes {
@@ -264,7 +264,7 @@ impl Service {
 
     /// Deletes the groups of a scope's files that no readable version names.
     async fn forget_unnamed(&self, scope: &MixedScope, now: DateTime<Utc>) -> Result<(), ServiceError> {
-        let Some((_, table)) = self.db.find_view_by_id(scope.view_id).await? else { return Ok(()) };
+        let Some((_, table)) = self.core.db.find_view_by_id(scope.view_id).await? else { return Ok(()) };
         let location = self.storages.locate(&table.spec.location)?;
         let latest = self.lake.latest(&location).await?;
         let (earliest, _) = self.lake.history_until(&location, latest).await.earliest().await?;
@@ -288,7 +288,7 @@ impl Service {
                 looked_from = scope.earliest;
             }
         }
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.core.db.begin().await?;
         tx.update_mixed_scope(scope.scope, looked_from, now).await?;
         Ok(tx.commit().await?)
     }
@@ -297,7 +297,7 @@ impl Service {
         let (mut files, mut after) = (HashSet::new(), Uuid::nil());
         let page = u32::try_from(GROUPED_AT_ONCE).unwrap_or(u32::MAX);
         loop {
-            let listed = self.db.list_mixed_files(scope, after, page).await?;
+            let listed = self.core.db.list_mixed_files(scope, after, page).await?;
             let Some(last) = listed.last() else { return Ok(files) };
             after = *last;
             files.extend(listed);
@@ -306,7 +306,7 @@ impl Service {
 
     async fn forget_files(&self, scope: Uuid, files: Vec<Uuid>) -> Result<(), ServiceError> {
         for files in files.chunks(GROUPED_AT_ONCE) {
-            let mut tx = self.db.begin().await?;
+            let mut tx = self.core.db.begin().await?;
             tx.delete_mixed_files(scope, files).await?;
             tx.commit().await?;
         }

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    config::ViewSettings,
+    config::{SharingSettings, ViewSettings},
     domain::{
         access::recipient::Recipient,
         catalog::{
@@ -39,7 +39,8 @@ use crate::{
         materialize::copy::{Entitlement, FileKey, UnitKey},
     },
     engine::{Engine, Rules},
-    storage::{CopyRoot, TableLocation},
+    lake::Lake,
+    storage::{CopyRoot, Storages, TableLocation},
     store::{CopySet, EntitlementRow},
 };
 
@@ -53,7 +54,7 @@ pub(super) use self::{
     published::{PublishedView, PublishedViews, plan_of},
     served::{Served, Source},
 };
-use super::{Service, core::error::ServiceError};
+use super::core::{Core, error::ServiceError};
 
 /// The number of published versions kept in memory; each takes a few kilobytes and never changes.
 const KEPT_VERSIONS: u64 = 10_000;
@@ -70,10 +71,15 @@ fn groups_weight(_: &Uuid, groups: &Arc<mixing::Groups>) -> u32 {
 
 /// Makes materializations and keeps this server's state about them. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Materializer(Arc<Shop>);
+pub struct Materializer {
+    core: Core,
+    lake: Lake,
+    storages: Arc<Storages>,
+    inner: Arc<Inner>,
+}
 
 #[derive(Debug)]
-struct Shop {
+struct Inner {
     /// The location of materializations; without one, views can only be previewed.
     root: Option<CopyRoot>,
     engine: Engine,
@@ -84,6 +90,7 @@ struct Shop {
     /// The ZIP prefixes that are not shown.
     zips: LowZips,
     settings: ViewSettings,
+    longest_url: TimeDelta,
     published: Cache<(Uuid, i64), Arc<PublishedView>>,
     served: Cache<served::Key, Arc<Served>>,
     /// The table that each set's readers were last served, while it is in memory.
@@ -99,9 +106,9 @@ struct Shop {
     noted: Cache<(CopySet, Uuid, Uuid), ()>,
 }
 
-/// The parts from which a materializer is built.
-#[derive(Debug)]
-pub struct WorkshopParts {
+/// What materializations are made with.
+#[derive(Clone, Debug)]
+pub struct MaterializerParts {
     /// The location of materializations, if there is one.
     pub root: Option<CopyRoot>,
     /// The engine that makes files.
@@ -118,11 +125,17 @@ pub struct WorkshopParts {
 
 impl Materializer {
     /// Builds a materializer.
-    pub fn new(parts: WorkshopParts) -> Self {
+    pub fn new(
+        core: &Core,
+        lake: &Lake,
+        storages: &Arc<Storages>,
+        settings: &SharingSettings,
+        parts: MaterializerParts,
+    ) -> Self {
         let weight = |_: &served::Key, served: &Arc<Served>| {
             u32::try_from(served.resident_bytes().div_ceil(1024)).unwrap_or(u32::MAX)
         };
-        Self(Arc::new(Shop {
+        let inner = Inner {
             unit_key: UnitKey::new(&parts.root_key),
             root: parts.root,
             engine: parts.engine,
@@ -130,6 +143,7 @@ impl Materializer {
             key_version: parts.key_version,
             zips: LowZips::new(&parts.settings.zip3_low_population, parts.settings.zip3_replaces_published),
             settings: parts.settings,
+            longest_url: longest_url(settings),
             published: Cache::new(KEPT_VERSIONS),
             served: Cache::builder().max_capacity(parts.cache_bytes / 1024).weigher(weight).build(),
             latest: Mutex::default(),
@@ -139,77 +153,84 @@ impl Materializer {
             scopes: Cache::new(KEPT_VERSIONS),
             recipients: Mutex::default(),
             noted: Cache::builder().max_capacity(100_000).time_to_live(ASKING_NOTED_EVERY).build(),
-        }))
+        };
+        Self { core: core.clone(), lake: lake.clone(), storages: Arc::clone(storages), inner: Arc::new(inner) }
     }
 
     /// The settings of views.
     pub fn settings(&self) -> &ViewSettings {
-        &self.0.settings
+        &self.inner.settings
     }
 
     /// The engine that makes and inspects files.
     pub(super) fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.inner.engine
     }
 
     /// The location of materializations; the error says how to configure one.
     pub(super) fn root(&self) -> Result<&CopyRoot, ServiceError> {
-        self.0.root.as_ref().ok_or_else(|| {
+        self.inner.root.as_ref().ok_or_else(|| {
             ServiceError::conflict("this server has no place for copies; set `views.root` and start it again")
         })
     }
 
     /// The key for the ids of a table's files, for the one recipient that knows the table by this id.
     pub(super) fn file_key(&self, table_id: Uuid) -> FileKey {
-        self.0.unit_key.file_key(table_id)
+        self.inner.unit_key.file_key(table_id)
     }
 
     /// The place of copies, where there is one.
     pub(super) fn place(&self) -> Option<TableLocation> {
-        self.0.root.as_ref().map(|root| root.location().clone())
+        self.inner.root.as_ref().map(|root| root.location().clone())
     }
 
     /// Whether there is a location for materializations.
     pub fn has_root(&self) -> bool {
-        self.0.root.is_some()
+        self.inner.root.is_some()
     }
 
     /// Whether a table's location and the location of materializations overlap.
     pub fn meets(&self, location: &str) -> bool {
-        self.0.root.as_ref().is_some_and(|root| root.meets(location))
+        self.inner.root.as_ref().is_some_and(|root| root.meets(location))
     }
 
     /// The table that a set's readers were last served, if it is still in memory.
     fn latest(&self, set: CopySet) -> Option<Arc<Served>> {
-        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).get(&set)?.upgrade()
+        self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner).get(&set)?.upgrade()
     }
 
     fn remember(&self, set: CopySet, served: &Arc<Served>) {
-        let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.retain(|_, served| served.strong_count() > 0);
         latest.insert(set, Arc::downgrade(served));
     }
 
     fn forget(&self, set: CopySet) {
-        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).remove(&set);
+        self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner).remove(&set);
     }
 
     fn jobs(&self) -> MutexGuard<'_, HashMap<JobKey, Arc<Job>>> {
-        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The semaphore that limits how many files of one recipient are made at a time.
     fn permits_of(&self, recipient_id: Uuid) -> Arc<Semaphore> {
-        let mut recipients = self.0.recipients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recipients = self.inner.recipients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(permits) = recipients.get(&recipient_id).and_then(Weak::upgrade) {
             return permits;
         }
         recipients.retain(|_, permits| permits.strong_count() > 0);
-        let most = usize::try_from(self.0.settings.concurrent_files_per_recipient).unwrap_or(1).max(1);
+        let most = usize::try_from(self.inner.settings.concurrent_files_per_recipient).unwrap_or(1).max(1);
         let permits = Arc::new(Semaphore::new(most));
         recipients.insert(recipient_id, Arc::downgrade(&permits));
         permits
     }
+}
+
+/// The longest lifetime of a URL to a materialization.
+fn longest_url(settings: &SharingSettings) -> TimeDelta {
+    let seconds = settings.url_ttl_seconds.max(settings.proxied_url_ttl_seconds);
+    i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::days(7))
 }
 
 /// A version of a view as one recipient may read it.
@@ -237,7 +258,7 @@ impl Entitled {
     }
 }
 
-impl Service {
+impl Materializer {
     /// Determines what a recipient may see of a view through a share at this moment.
     pub(super) async fn entitle(
         &self,
@@ -258,7 +279,7 @@ impl Service {
         share_id: Uuid,
         now: DateTime<Utc>,
     ) -> Entitled {
-        let shop = &self.materializer.0;
+        let inner = &self.inner;
         let references = &published.references;
         let today = now.date_naive();
         let named = references.properties.iter();
@@ -270,19 +291,19 @@ impl Service {
             properties,
             recipient_id: uses(Scope::Recipient).then_some(recipient.id),
             share_id: uses(Scope::Share).then_some(share_id),
-            key_version: (!references.scopes.is_empty()).then_some(shop.key_version),
+            key_version: (!references.scopes.is_empty()).then_some(inner.key_version),
             day: (references.today == Today::Day).then_some(today),
             year: (references.today >= Today::Year).then_some(today.year()),
-            zips: references.zips.then(|| shop.zips.text()),
+            zips: references.zips.then(|| inner.zips.text()),
         };
         let set =
             CopySet { view_id: published.view.id, view_version: published.view.version, rules: entitlement.rules() };
         let rules = Rules {
             condition: published.plan.filter.as_ref().map(|filter| filter.bind(&recipient.spec.properties, today)),
             plan: Arc::clone(&published.plan),
-            keys: PseudonymKeys::new(&shop.root_key, shop.key_version, recipient.id, share_id),
+            keys: PseudonymKeys::new(&inner.root_key, inner.key_version, recipient.id, share_id),
             today,
-            zips: shop.zips.clone(),
+            zips: inner.zips.clone(),
         };
         Entitled { published, set, rules: Arc::new(rules), recipient_id: recipient.id, share_id }
     }
@@ -290,21 +311,20 @@ impl Service {
     /// Records that a recipient asked for its materializations, so that they are made in advance from now on.
     async fn note_asking(&self, view: &Entitled, now: DateTime<Utc>) -> Result<(), ServiceError> {
         let key = (view.set, view.recipient_id, view.share_id);
-        if self.materializer.0.noted.contains_key(&key) {
+        if self.inner.noted.contains_key(&key) {
             return Ok(());
         }
         let row =
             EntitlementRow { set: view.set, recipient_id: view.recipient_id, share_id: view.share_id, asked_at: now };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.core.db.begin().await?;
         tx.touch_entitlement(&row).await?;
         tx.commit().await?;
-        self.materializer.0.noted.insert(key, ()).await;
+        self.inner.noted.insert(key, ()).await;
         Ok(())
     }
 
     /// The longest lifetime of a URL to a materialization.
     fn longest_url(&self) -> TimeDelta {
-        let seconds = self.settings.url_ttl_seconds.max(self.settings.proxied_url_ttl_seconds);
-        i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::days(7))
+        self.inner.longest_url
     }
 }

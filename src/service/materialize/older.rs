@@ -11,12 +11,11 @@ use crate::{
     },
     engine::{EngineError, SourceFile},
     lake::LakeError,
-    service::Service,
 };
 
-use super::{making::source_file, served::Source};
+use super::{Materializer, making::source_file, served::Source};
 
-impl Service {
+impl Materializer {
     /// Runs `work` on the file at `index` of `source`, whose columns are `schema`.
     ///
     /// If the file lacks a column, consults the log and tries again.

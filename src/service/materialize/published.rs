@@ -19,7 +19,7 @@ use crate::{
             plan::{PinnedView, References, ViewPlan},
         },
     },
-    service::{Service, core::error::ServiceError},
+    service::{Materializer, core::error::ServiceError},
 };
 
 /// The number of source schemas whose fit is remembered; few tables ever have more.
@@ -145,7 +145,7 @@ pub(in crate::service) fn plan_of(version: &ViewVersion) -> Result<ViewPlan, Ser
 /// Published versions, by view and number.
 pub(in crate::service) type PublishedViews = HashMap<(Uuid, i64), Arc<PublishedView>>;
 
-impl Service {
+impl Materializer {
     /// Loads the given published versions. A change does this before it takes the audit chain's lock, so that loading a
     /// plan never happens under the lock.
     pub(in crate::service) async fn published_views<'a>(
@@ -166,12 +166,12 @@ impl Service {
         &self,
         view: &SharedView,
     ) -> Result<Arc<PublishedView>, ServiceError> {
-        let published = &self.materializer.0.published;
+        let published = &self.inner.published;
         let key = (view.id, view.version);
         if let Some(known) = published.get(&key).await {
             return Ok(known);
         }
-        let version = self.db.find_view_version(view.id, view.version).await?;
+        let version = self.core.db.find_view_version(view.id, view.version).await?;
         let version = version.ok_or_else(|| ServiceError::internal(format!("view `{view}` is not there")))?;
         let found = Arc::new(PublishedView::new(view.clone(), &version)?);
         published.insert(key, Arc::clone(&found)).await;

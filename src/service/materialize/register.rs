@@ -13,7 +13,7 @@ use crate::{
         materialize::copy::{Copy, CopyState},
     },
     service::{
-        Service,
+        Materializer,
         core::{
             error::ServiceError,
             lookup,
@@ -66,7 +66,7 @@ pub struct Preparation {
     pub failed: usize,
 }
 
-impl Service {
+impl Materializer {
     /// Lists materializations in the order in which they were begun.
     pub async fn list_copies(&self, query: &CopiesQuery, page: &PageRequest) -> Result<Page<ListedCopy>, ServiceError> {
         let view_id = match &query.view {
@@ -74,22 +74,22 @@ impl Service {
             Some(name) => Some(self.filtered_view(name).await?),
         };
         let context = format!("copies {view_id:?} {:?}", query.state);
-        let opened = self.begin_page(page, context)?;
+        let opened = self.core.begin_page(page, context)?;
         let after = opened.after.as_deref().and_then(|after| Uuid::parse_str(after).ok());
         let filter = CopyFilter { view_id, state: query.state };
-        let copies = self.db.list_copies(&filter, after, opened.limit).await?;
+        let copies = self.core.db.list_copies(&filter, after, opened.limit).await?;
         let mut names = Names::default();
         let mut listed = Vec::with_capacity(copies.len());
         for copy in copies {
             listed.push(self.listed(copy, &mut names).await?);
         }
-        Ok(self.end_page(opened, listed, |listed: &ListedCopy| listed.copy.id.to_string()))
+        Ok(self.core.end_page(opened, listed, |listed: &ListedCopy| listed.copy.id.to_string()))
     }
 
     /// The id of the view that a filter names.
     async fn filtered_view(&self, text: &str) -> Result<Uuid, ServiceError> {
         let found = match lookup::key(NameKind::View, text) {
-            Ok(key) => self.db.find_view(&key).await?.map(|(view, _)| view.id),
+            Ok(key) => self.core.db.find_view(&key).await?.map(|(view, _)| view.id),
             Err(_) => None,
         };
         found.or_else(|| Uuid::parse_str(text).ok()).ok_or_else(|| lookup::unknown("view"))
@@ -97,12 +97,12 @@ impl Service {
 
     async fn listed(&self, copy: Copy, names: &mut Names) -> Result<ListedCopy, ServiceError> {
         let set = CopySet::of(&copy);
-        let idle = i64::try_from(self.materializer.settings().idle_seconds).unwrap_or(i64::MAX);
+        let idle = i64::try_from(self.settings().idle_seconds).unwrap_or(i64::MAX);
         let idle = chrono::TimeDelta::try_seconds(idle).unwrap_or_default() - self.longest_url();
         let view = match names.views.get(&set.view_id) {
             Some(view) => view.clone(),
             None => {
-                let found = self.db.find_view_by_id(set.view_id).await?;
+                let found = self.core.db.find_view_by_id(set.view_id).await?;
                 let name = found.map_or_else(|| set.view_id.to_string(), |(view, _)| view.name.to_string());
                 names.views.insert(set.view_id, name.clone());
                 name
@@ -121,12 +121,12 @@ impl Service {
         if let Some(readers) = names.readers.get(&set) {
             return Ok(readers.clone());
         }
-        let rows = self.db.list_entitlements(set.view_id, set.view_version).await?;
+        let rows = self.core.db.list_entitlements(set.view_id, set.view_version).await?;
         let mut ids: BTreeSet<Uuid> = BTreeSet::new();
         ids.extend(rows.iter().filter(|row| row.set == set).map(|row| row.recipient_id));
         let mut readers = Vec::with_capacity(ids.len());
         for id in ids {
-            let found = self.db.find_recipient_by_id(id).await?;
+            let found = self.core.db.find_recipient_by_id(id).await?;
             readers.push(found.map_or_else(|| id.to_string(), |recipient| recipient.name.to_string()));
         }
         names.readers.insert(set, readers.clone());
@@ -135,9 +135,9 @@ impl Service {
 
     /// The progress of the materializations of all versions of a view that are being read.
     pub(in crate::service) async fn preparations(&self, view: &View) -> Result<Vec<Preparation>, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let mut versions: Vec<i64> = Vec::new();
-        for (_, object, _) in self.db.list_objects_of_view(view.id, 100).await? {
+        for (_, object, _) in self.core.db.list_objects_of_view(view.id, 100).await? {
             versions.extend(object.view.map(|view| view.version));
         }
         versions.sort_unstable();
@@ -161,7 +161,7 @@ impl Service {
                     version,
                     recipients: vec![recipient.name.to_string()],
                     table_version: source.snapshot.version(),
-                    served_version: self.db.find_serving(entitled.set).await?.map(|serving| serving.table_version),
+                    served_version: self.core.db.find_serving(entitled.set).await?.map(|serving| serving.table_version),
                     files,
                     ready,
                     failed,
@@ -192,7 +192,7 @@ impl Service {
         view: &super::Entitled,
         table_id: Uuid,
     ) -> Result<Option<Source>, ServiceError> {
-        let table = self.db.find_table_by_id(table_id).await?;
+        let table = self.core.db.find_table_by_id(table_id).await?;
         let table = table.ok_or_else(|| ServiceError::internal("a view's table is gone"))?;
         let location = self.storages.locate(&table.spec.location)?;
         let latest = self.lake.latest(&location).await?;

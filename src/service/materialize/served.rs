@@ -26,7 +26,7 @@ use crate::{
         materialize::copy::{Copy, CopyKind, CopyState, UnitId, UnitParts},
     },
     lake::{FileRef, PartitionPairs, Snapshot, StatsShape},
-    service::{Service, core::error::ServiceError},
+    service::{Materializer, core::error::ServiceError},
     storage::TableLocation,
     store::CopySet,
 };
@@ -157,7 +157,7 @@ pub(super) enum MaterializationState {
     Lacking { kind: CopyKind, total: usize, missing: Vec<(Need, Option<Copy>)> },
 }
 
-impl Service {
+impl Materializer {
     /// The materializations of `kind` that `view` over `source` needs. Files that the row filter excludes by their
     /// partition values need none.
     pub(in crate::service) fn needs(
@@ -167,7 +167,7 @@ impl Service {
         kind: CopyKind,
     ) -> Result<Needs, ServiceError> {
         let delta_id = &source.metadata().id;
-        let unit_key = &self.materializer.0.unit_key;
+        let unit_key = &self.inner.unit_key;
         let partitions = Partitions::of(view, source)?;
         let (mut all, mut is_certain) = (Vec::new(), true);
         for (index, file) in source.files().iter().enumerate() {
@@ -219,16 +219,16 @@ impl Service {
     /// The state of `view` over `source`; existing materializations are kept as long as URLs to them may live.
     pub(super) async fn state_of(&self, view: &Entitled, from: &Source) -> Result<MaterializationState, ServiceError> {
         let (key, source) = (from.key(view), &from.snapshot);
-        if let Some(served) = self.materializer.0.served.get(&key).await {
+        if let Some(served) = self.inner.served.get(&key).await {
             // The set may have been ended since, or an object found missing, even within the time for which it was
             // kept.
-            let serving = self.db.find_serving(view.set).await?;
+            let serving = self.core.db.find_serving(view.set).await?;
             if serving.is_some_and(|serving| serving.epoch == served.epoch) && self.keep(&served).await? {
                 return Ok(MaterializationState::Ready(served));
             }
-            self.materializer.0.served.invalidate(&key).await;
+            self.inner.served.invalidate(&key).await;
         }
-        let before = self.materializer.latest(view.set);
+        let before = self.latest(view.set);
         let is_mixed = view.published.plan.layout_over(&source.metadata().partition_columns) == Layout::Mixed;
         let mut needs = if is_mixed {
             match self.needs_mixed(view, source).await? {
@@ -265,13 +265,13 @@ impl Service {
         let known: HashMap<UnitId, KnownCopy> = needs.all.iter().map(|need| need.unit).filter_map(copy).collect();
         let Some(held) = self.hold_and_advance(view, source, &known, before.as_deref(), &fresh).await? else {
             // Some were deleted between the two lookups.
-            self.materializer.forget(view.set);
+            self.forget(view.set);
             let missing = needs.all.into_iter().map(|need| (need, None)).collect();
             return Ok(MaterializationState::Lacking { kind: needs.kind, total, missing });
         };
         let served = Arc::new(self.assemble(view, from, &needs, known, held)?);
-        self.materializer.remember(view.set, &served);
-        self.materializer.0.served.insert(key, Arc::clone(&served)).await;
+        self.remember(view.set, &served);
+        self.inner.served.insert(key, Arc::clone(&served)).await;
         Ok(MaterializationState::Ready(served))
     }
 
@@ -285,9 +285,9 @@ impl Service {
         let is_remembered = |unit: &UnitId| before.is_some_and(|before| before.known.contains_key(unit));
         let unknown: Vec<UnitId> = needs.all.iter().map(|need| need.unit).filter(|unit| !is_remembered(unit)).collect();
         let copies = if unknown.len() > MANY {
-            self.db.list_copies_of(view.set).await?
+            self.core.db.list_copies_of(view.set).await?
         } else {
-            self.db.list_copies_of_units(view.set, &unknown).await?
+            self.core.db.list_copies_of_units(view.set, &unknown).await?
         };
         let unknown: HashSet<UnitId> = unknown.into_iter().collect();
         Ok(copies.into_iter().filter(|copy| unknown.contains(&copy.unit)).map(|copy| (copy.unit, copy)).collect())
@@ -295,13 +295,13 @@ impl Service {
 
     /// Keeps the materializations of a served table until its URLs expire; false if some are gone.
     async fn keep(&self, served: &Served) -> Result<bool, ServiceError> {
-        let needed = self.clock.now() + self.longest_url();
+        let needed = self.core.clock.now() + self.longest_url();
         if served.kept_until() > needed {
             return Ok(true);
         }
         let until = needed + KEPT_LONGER;
         let ids: Vec<Uuid> = served.known.values().map(|copy| copy.id).collect();
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.core.db.begin().await?;
         let kept = tx.need_copies(&ids, until).await?;
         tx.commit().await?;
         if usize::try_from(kept) != Ok(ids.len()) {
@@ -321,7 +321,7 @@ impl Service {
         before: Option<&Served>,
         fresh: &[Uuid],
     ) -> Result<Option<Held>, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let needed = now + self.longest_url();
         let all: Vec<Uuid>;
         let (ids, until) = match before.map(Served::kept_until) {
@@ -332,7 +332,7 @@ impl Service {
             }
         };
         let version = i64::try_from(source.version()).map_err(ServiceError::internal)?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.core.db.begin().await?;
         // This comes first because ending a set also begins with the serving's row.
         let epoch = tx.advance_serving(view.set, &source.metadata().id, version, now).await?;
         let kept = tx.need_copies(ids, until).await?;
@@ -355,18 +355,18 @@ impl Service {
         now: DateTime<Utc>,
     ) -> Result<Option<TableLocation>, ServiceError> {
         let published = self.published_view(view).await?;
-        let root = self.materializer.root()?;
+        let root = self.root()?;
         let yesterday = (published.references.today != Today::Unused).then_some(now - TimeDelta::days(1));
         for at in [Some(now), yesterday].into_iter().flatten() {
             let set = self.entitle_to(Arc::clone(&published), recipient, share_id, at).set;
             let key = path.prefix_match(root.location().path()).map(|parts| Path::from_iter(parts).to_string());
             if let Some(key) = key
-                && let Some(copy) = self.db.find_copy_at(set, &key).await?
+                && let Some(copy) = self.core.db.find_copy_at(set, &key).await?
                 && copy.kind == CopyKind::File
             {
                 return Ok(Some(root.location().clone()));
             }
-            if let Some(copy) = self.db.find_copy_at(set, path.as_ref()).await?
+            if let Some(copy) = self.core.db.find_copy_at(set, path.as_ref()).await?
                 && copy.kind == CopyKind::Source
             {
                 return Ok(Some(source.clone()));
@@ -416,7 +416,7 @@ impl Service {
         let snapshot = Snapshot::assembled(version, committed_at, protocol, metadata, listed)?;
         let location = match needs.kind {
             CopyKind::Source => from.location.clone(),
-            CopyKind::File => self.materializer.root()?.location().clone(),
+            CopyKind::File => self.root()?.location().clone(),
         };
         let Held { epoch, until } = held;
         Ok(Served { snapshot: Arc::new(snapshot), location, known, epoch, kept_until: Mutex::new(until) })

@@ -16,7 +16,7 @@ use crate::{
         operators::{OperatorReason, identity::OperatorIdentity},
     },
     service::{
-        Service,
+        Operators,
         audit::write,
         core::{
             context::OperatorContext,
@@ -85,7 +85,7 @@ pub(in crate::service) async fn keep_disabled_in(
     disable_in(tx, ctx, new, reason).await.map(drop)
 }
 
-impl Service {
+impl Operators {
     /// Lets in whoever is not disabled; keeps one that signs in for the first time, or under another name.
     pub(super) async fn keep_identity(
         &self,
@@ -102,10 +102,10 @@ impl Service {
             None if found.name == *name => Some(Ok(())),
             None => None,
         };
-        if let Some(decided) = self.db.find_operator_identity(id).await?.as_ref().and_then(decide) {
+        if let Some(decided) = self.core.db.find_operator_identity(id).await?.as_ref().and_then(decide) {
             return Ok(decided);
         }
-        let mut tx = self.begin_locked().await?;
+        let mut tx = self.core.begin_locked().await?;
         let found = tx.find_operator_identity(id).await?;
         if let Some(decided) = found.as_ref().and_then(decide) {
             return Ok(decided);
@@ -146,14 +146,14 @@ impl Service {
 
     /// Somebody who signs in by an issuer.
     pub async fn get_operator_identity(&self, id: Uuid) -> Result<OperatorIdentity, ServiceError> {
-        self.db.find_operator_identity(id).await?.ok_or_else(|| not_found(id))
+        self.core.db.find_operator_identity(id).await?.ok_or_else(|| not_found(id))
     }
 
     /// Everybody who signs in by an issuer, by the first sign-in.
     pub async fn list_operator_identities(&self, page: &PageRequest) -> Result<Page<OperatorIdentity>, ServiceError> {
-        let opened = self.begin_page(page, "operator identities".into())?;
-        let identities = self.db.list_operator_identities(opened.after_created(), opened.limit).await?;
-        Ok(self.end_page(opened, identities, |identity| created_key(identity.created_at, identity.id)))
+        let opened = self.core.begin_page(page, "operator identities".into())?;
+        let identities = self.core.db.list_operator_identities(opened.after_created(), opened.limit).await?;
+        Ok(self.core.end_page(opened, identities, |identity| created_key(identity.created_at, identity.id)))
     }
 
     /// Refuses somebody everything, whatever the issuer says, until it is enabled.
@@ -163,13 +163,14 @@ impl Service {
         id: Uuid,
         reason: &str,
     ) -> Result<OperatorIdentity, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let identity = find(&mut tx, id).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let identity = find(tx, id).await?;
         if identity.disabled_at.is_some() {
             return Ok(identity);
         }
-        let after = disable_in(&mut tx, ctx, identity, reason).await?;
-        tx.commit().await?;
+        let after = disable_in(tx, ctx, identity, reason).await?;
+        unit.commit().await?;
         Ok(after)
     }
 
@@ -180,8 +181,9 @@ impl Service {
         id: Uuid,
         reason: &str,
     ) -> Result<OperatorIdentity, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let identity = find(&mut tx, id).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let identity = find(tx, id).await?;
         if identity.disabled_at.is_none() {
             return Ok(identity);
         }
@@ -189,8 +191,8 @@ impl Service {
         let after = tx.update_operator_identity(after).await?;
         let event = ctx.event(Action::OperatorIdentityEnable, object(&after));
         let event = Event { change: Some(json!({"reason": reason})), ..event };
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(after)
     }
 
@@ -201,8 +203,9 @@ impl Service {
         id: Uuid,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let identity = find(&mut tx, id).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let identity = find(tx, id).await?;
         Precondition::check(condition, identity.id, identity.revision)?;
         if identity.disabled_at.is_some() {
             let message = "this identity is disabled, and forgotten it would be let in again; enable it first";
@@ -211,7 +214,8 @@ impl Service {
         tx.delete_operator_identity(identity.id, identity.revision).await?;
         let event = ctx.event(Action::OperatorIdentityDelete, object(&identity));
         let event = Event { change: Some(json!({"before": {"issuer": identity.issuer}})), ..event };
-        write::append(&mut tx, event, ctx.now).await?;
-        Ok(tx.commit().await?)
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
+        Ok(())
     }
 }

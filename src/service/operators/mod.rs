@@ -6,6 +6,8 @@ pub mod identities;
 pub(super) mod refusals;
 pub mod sign_in;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -27,14 +29,15 @@ use crate::{
         },
         operators::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role, group::Member},
     },
+    identity::Identities,
     store::{Db, StoreError, Tx},
 };
 
 use super::{
-    Service,
     access::tokens::NOT_ISSUED,
     audit::write,
     core::{
+        Core,
         change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
         clock::Clock,
         context::OperatorContext,
@@ -42,8 +45,22 @@ use super::{
         idempotency, lookup,
         page::{Page, PageRequest},
         precondition::Precondition,
+        rate_limiter::{RateLimiter, RateLimits},
     },
 };
+
+/// The use cases about who operates the server.
+#[derive(Clone, Debug)]
+pub struct Operators {
+    /// What every service works with.
+    pub core: Core,
+    /// The trusted OpenID Connect issuers.
+    pub identities: Identities,
+    /// Counts refusals.
+    pub rate_limiter: Arc<RateLimiter>,
+    /// How many refusals of one address in a minute are recorded, and answered with their reason.
+    pub failure_limits: RateLimits,
+}
 
 /// The most live tokens of one operator: for its machines, and a successor for one.
 const MAX_LIVE_TOKENS: i64 = 10;
@@ -241,7 +258,7 @@ pub async fn create_operator(
     Ok(issued)
 }
 
-impl Service {
+impl Operators {
     /// Creates an operator, or confirms that it is as described.
     pub async fn put_operator(
         &self,
@@ -250,27 +267,28 @@ impl Service {
         named: &Named,
     ) -> Result<Put<Operator>, ServiceError> {
         let name = parse_name(name)?;
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
         if let Some(existing) = tx.find_operator(name.key()).await? {
             let spec = spec_of(Some(&existing.spec), named, Mode::Whole)?;
             confirm("operator", name.as_str(), &existing.spec, &spec)?;
             return Ok(Put::Confirmed(existing));
         }
-        let operator = insert(&mut tx, ctx, name, spec_of(None, named, Mode::Whole)?).await?;
-        tx.commit().await?;
+        let operator = insert(tx, ctx, name, spec_of(None, named, Mode::Whole)?).await?;
+        unit.commit().await?;
         Ok(Put::Created(operator))
     }
 
     /// Finds an operator by name.
     pub async fn get_operator(&self, name: &str) -> Result<Operator, ServiceError> {
-        self.db.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
+        self.core.db.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
     }
 
     /// Lists operators by name.
     pub async fn list_operators(&self, page: &PageRequest) -> Result<Page<Operator>, ServiceError> {
-        let opened = self.begin_page(page, "operators".into())?;
-        let operators = self.db.list_operators(opened.after.as_deref(), opened.limit).await?;
-        Ok(self.end_page(opened, operators, |operator| operator.name.key().to_owned()))
+        let opened = self.core.begin_page(page, "operators".into())?;
+        let operators = self.core.db.list_operators(opened.after.as_deref(), opened.limit).await?;
+        Ok(self.core.end_page(opened, operators, |operator| operator.name.key().to_owned()))
     }
 
     /// Changes an operator; a lesser role applies from the commit on.
@@ -281,21 +299,22 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<Operator, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let before = find(&mut tx, name).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let before = find(tx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = Operator { spec: spec_of(Some(&before.spec), named, Mode::Merge)?, ..before.clone() };
         if differing(&before.spec, &after.spec).is_empty() {
             return Ok(before);
         }
         if !after.spec.is_admin() {
-            keep_an_admin(&mut tx, &before, ctx.now).await?;
+            keep_an_admin(tx, &before, ctx.now).await?;
         }
         after.updated_at = ctx.now;
         let after = tx.update_operator(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::OperatorUpdate, &after));
-        write::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
         Ok(after)
     }
 
@@ -306,11 +325,12 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let operator = find(&mut tx, name).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let operator = find(tx, name).await?;
         Precondition::check(condition, operator.id, operator.revision)?;
-        keep_an_admin(&mut tx, &operator, ctx.now).await?;
-        let groups = groups::all_in(&mut tx).await?;
+        keep_an_admin(tx, &operator, ctx.now).await?;
+        let groups = groups::all_in(tx).await?;
         let groups = groups::of(&groups, Member::Operator(operator.name.key())).map(|group| group.name.to_string());
         let groups: Vec<String> = groups.take(NAMED).collect();
         if !groups.is_empty() {
@@ -320,8 +340,9 @@ impl Service {
         }
         tx.delete_operator(operator.id, operator.revision).await?;
         let event = audited(Some(&operator.spec), None).told_by(event(ctx, Action::OperatorDelete, &operator));
-        write::append(&mut tx, event, ctx.now).await?;
-        Ok(tx.commit().await?)
+        write::append(tx, event, ctx.now).await?;
+        unit.commit().await?;
+        Ok(())
     }
 
     /// Disables an operator: every request is refused until it is enabled.
@@ -331,14 +352,17 @@ impl Service {
         name: &str,
         reason: &str,
     ) -> Result<Operator, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let operator = find(&mut tx, name).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let operator = find(tx, name).await?;
         if operator.disabled_at.is_some() {
             return Ok(operator);
         }
-        keep_an_admin(&mut tx, &operator, ctx.now).await?;
+        keep_an_admin(tx, &operator, ctx.now).await?;
         let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
-        self.move_operator(tx, ctx, after, reason, Action::OperatorDisable).await
+        let after = move_in(tx, ctx, after, reason, Action::OperatorDisable).await?;
+        unit.commit().await?;
+        Ok(after)
     }
 
     /// Enables a disabled operator, whose live tokens work again.
@@ -348,25 +372,15 @@ impl Service {
         name: &str,
         reason: &str,
     ) -> Result<Operator, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let operator = find(&mut tx, name).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let operator = find(tx, name).await?;
         if operator.disabled_at.is_none() {
             return Ok(operator);
         }
         let after = Operator { disabled_at: None, updated_at: ctx.now, ..operator };
-        self.move_operator(tx, ctx, after, reason, Action::OperatorEnable).await
-    }
-
-    async fn move_operator(
-        &self,
-        mut tx: Tx,
-        ctx: &OperatorContext,
-        after: Operator,
-        reason: &str,
-        action: Action,
-    ) -> Result<Operator, ServiceError> {
-        let after = move_in(&mut tx, ctx, after, reason, action).await?;
-        tx.commit().await?;
+        let after = move_in(tx, ctx, after, reason, Action::OperatorEnable).await?;
+        unit.commit().await?;
         Ok(after)
     }
 
@@ -377,18 +391,19 @@ impl Service {
         name: &str,
         expires_in_seconds: Option<u64>,
     ) -> Result<IssuedOperatorToken, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        if let Some(id) = idempotency::replayed(tx, ctx).await? {
             let message = format!(
                 "this request issued token `{id}` before, and a token is shown once; revoke it if its answer was lost"
             );
             return Err(ServiceError::conflict(message));
         }
-        let operator = find(&mut tx, name).await?;
-        let life = life(&self.sign_in.settings, expires_in_seconds)?;
-        let issued = issue(&mut tx, ctx, &operator, life).await?;
-        idempotency::remember(&mut tx, ctx, issued.token.id).await?;
-        tx.commit().await?;
+        let operator = find(tx, name).await?;
+        let life = life(&self.core.sign_in.settings, expires_in_seconds)?;
+        let issued = issue(tx, ctx, &operator, life).await?;
+        idempotency::remember(tx, ctx, issued.token.id).await?;
+        unit.commit().await?;
         Ok(issued)
     }
 
@@ -399,9 +414,9 @@ impl Service {
         page: &PageRequest,
     ) -> Result<Page<OperatorToken>, ServiceError> {
         let operator = self.get_operator(name).await?;
-        let opened = self.begin_page(page, format!("tokens of operator {}", operator.id))?;
-        let tokens = self.db.list_operator_tokens(operator.id, opened.after_created(), opened.limit).await?;
-        Ok(self.end_page(opened, tokens, |token| super::core::page::created_key(token.created_at, token.id)))
+        let opened = self.core.begin_page(page, format!("tokens of operator {}", operator.id))?;
+        let tokens = self.core.db.list_operator_tokens(operator.id, opened.after_created(), opened.limit).await?;
+        Ok(self.core.end_page(opened, tokens, |token| super::core::page::created_key(token.created_at, token.id)))
     }
 
     /// Ends an operator's token now, even the last one of the last admin, since a leaked token must end. A token that
@@ -413,15 +428,16 @@ impl Service {
         id: Uuid,
         reason: Option<&str>,
     ) -> Result<OperatorToken, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let operator = find(&mut tx, name).await?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let (tx, ctx) = unit.parts();
+        let operator = find(tx, name).await?;
         let found = tx.find_operator_bearer_by_id(id).await?.filter(|bearer| bearer.operator.id == operator.id);
         let token = found.ok_or_else(|| token_not_found(id))?.token;
         if token.revoked_at.is_some() {
             return Ok(token);
         }
-        end_token_in(&mut tx, ctx, &operator, id, reason).await?;
-        tx.commit().await?;
+        end_token_in(tx, ctx, &operator, id, reason).await?;
+        let ctx = unit.commit().await?;
         Ok(OperatorToken { revoked_at: Some(ctx.now), ..token })
     }
 }

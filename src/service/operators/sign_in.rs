@@ -30,7 +30,7 @@ use crate::{
     },
     identity::{IdentityError, Refused, Side, Verified},
     service::{
-        Service,
+        Operators,
         core::{
             context::{EventFlag, OperatorContext, Run},
             error::ServiceError,
@@ -84,6 +84,51 @@ impl SignIn {
     /// Who has these roles.
     fn principal(&self, bindings: Vec<Binding>) -> Principal {
         Principal { bindings, separation: self.separation }
+    }
+}
+
+impl SignIn {
+    /// Decides again, inside the transaction of a change: an operator that was disabled, demoted or deleted, or whose
+    /// token ended, changes nothing any more. Answers the actor as it is now, and what it may.
+    pub(in crate::service) async fn admit_again(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        now: DateTime<Utc>,
+    ) -> Result<(Actor, Principal), ServiceError> {
+        let (actor, bindings) = match ctx.credential {
+            Credential::System => return Ok((ctx.actor.clone(), ctx.principal.clone())),
+            Credential::Bootstrap => (ctx.actor.clone(), self.decide_bootstrap(tx.has_admin(None, now).await?)),
+            Credential::Identity { role, expires_at } => {
+                let id = ctx.actor.id.unwrap_or_default();
+                let bindings = by_identity(role, &groups::all_in(tx).await?, id);
+                let kept = tx.find_operator_identity(id).await?;
+                let bindings = if now >= expires_at {
+                    Err(OperatorReason::TokenExpired)
+                } else if kept.is_some_and(|kept| kept.disabled_at.is_some()) {
+                    Err(OperatorReason::Disabled)
+                } else {
+                    Ok(bindings)
+                };
+                (ctx.actor.clone(), bindings)
+            }
+            Credential::Token { id, .. } => {
+                let bearer = tx.find_operator_bearer_by_id(id).await?;
+                let groups = groups::all_in(tx).await?;
+                let bindings =
+                    decide_operator(bearer.as_ref(), now).and_then(|operator| known(by_operator(operator, &groups)));
+                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer, &groups)), bindings)
+            }
+        };
+        let principal = bindings.map(|bindings| self.principal(bindings));
+        let decided = principal.and_then(|principal| {
+            decide_route(&principal, ctx.needed)?;
+            Ok(principal)
+        });
+        match decided {
+            Ok(principal) => Ok((actor, principal)),
+            Err(reason) => Err(refusal(reason, &actor)),
+        }
     }
 }
 
@@ -150,10 +195,10 @@ struct Presented {
     admitted: Result<(Principal, Credential), OperatorReason>,
 }
 
-impl Service {
+impl Operators {
     /// Admits the holder of `token` to the route, or records the refusal.
     pub async fn admit_operator(&self, token: Option<&str>, asked: &Asked) -> Result<OperatorContext, ServiceError> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let Presented { actor, admitted } = self.look_up_operator(token, asked, now).await?;
         let (principal, credential) = match admitted {
             Ok(admitted) => admitted,
@@ -180,49 +225,6 @@ impl Service {
         })
     }
 
-    /// Decides again, inside the transaction of a change: an operator that was disabled, demoted or deleted, or whose
-    /// token ended, changes nothing any more. Answers the actor as it is now, and what it may.
-    pub(in crate::service) async fn admit_again(
-        &self,
-        tx: &mut Tx,
-        ctx: &OperatorContext,
-        now: DateTime<Utc>,
-    ) -> Result<(Actor, Principal), ServiceError> {
-        let (actor, bindings) = match ctx.credential {
-            Credential::System => return Ok((ctx.actor.clone(), ctx.principal.clone())),
-            Credential::Bootstrap => (ctx.actor.clone(), self.sign_in.decide_bootstrap(tx.has_admin(None, now).await?)),
-            Credential::Identity { role, expires_at } => {
-                let id = ctx.actor.id.unwrap_or_default();
-                let bindings = by_identity(role, &groups::all_in(tx).await?, id);
-                let kept = tx.find_operator_identity(id).await?;
-                let bindings = if now >= expires_at {
-                    Err(OperatorReason::TokenExpired)
-                } else if kept.is_some_and(|kept| kept.disabled_at.is_some()) {
-                    Err(OperatorReason::Disabled)
-                } else {
-                    Ok(bindings)
-                };
-                (ctx.actor.clone(), bindings)
-            }
-            Credential::Token { id, .. } => {
-                let bearer = tx.find_operator_bearer_by_id(id).await?;
-                let groups = groups::all_in(tx).await?;
-                let bindings =
-                    decide_operator(bearer.as_ref(), now).and_then(|operator| known(by_operator(operator, &groups)));
-                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer, &groups)), bindings)
-            }
-        };
-        let principal = bindings.map(|bindings| self.sign_in.principal(bindings));
-        let decided = principal.and_then(|principal| {
-            decide_route(&principal, ctx.needed)?;
-            Ok(principal)
-        });
-        match decided {
-            Ok(principal) => Ok((actor, principal)),
-            Err(reason) => Err(refusal(reason, &actor)),
-        }
-    }
-
     async fn look_up_operator(
         &self,
         token: Option<&str>,
@@ -232,10 +234,10 @@ impl Service {
         let Some(token) = token else {
             return Ok(Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) });
         };
-        if self.sign_in.is_bootstrap(token) {
-            let has_admin = self.db.has_admin(None, now).await?;
-            let admitted = self.sign_in.decide_bootstrap(has_admin);
-            let admitted = admitted.map(|bindings| (self.sign_in.principal(bindings), Credential::Bootstrap));
+        if self.core.sign_in.is_bootstrap(token) {
+            let has_admin = self.core.db.has_admin(None, now).await?;
+            let admitted = self.core.sign_in.decide_bootstrap(has_admin);
+            let admitted = admitted.map(|bindings| (self.core.sign_in.principal(bindings), Credential::Bootstrap));
             if has_admin && admitted.is_ok() {
                 tracing::warn!(
                     "the bootstrap token is used though an admin can sign in; unset WEIR_BOOTSTRAP_TOKEN, or \
@@ -263,14 +265,14 @@ impl Service {
                 }
             });
         }
-        let bearer = self.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
-        let groups = if bearer.is_some() { groups::all(&self.db).await? } else { Vec::new() };
+        let bearer = self.core.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
+        let groups = if bearer.is_some() { groups::all(&self.core.db).await? } else { Vec::new() };
         let admitted = decide_operator(bearer.as_ref(), now).and_then(|operator| known(by_operator(operator, &groups)));
         Ok(match bearer {
             None => Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) },
             Some(bearer) => {
                 let credential = Credential::Token { id: bearer.token.id, expires_at: bearer.token.expires_at };
-                let admitted = admitted.map(|bindings| (self.sign_in.principal(bindings), credential));
+                let admitted = admitted.map(|bindings| (self.core.sign_in.principal(bindings), credential));
                 Presented { actor: actor_of(&bearer, &groups), admitted }
             }
         })
@@ -291,7 +293,7 @@ impl Service {
         };
         let role = strongest(claims.texts(role_claim).filter_map(|value| roles.get(value)));
         let id = id_of(issuer, subject);
-        let bindings = by_identity(role.and_then(AsWritten::means), &groups::all(&self.db).await?, id);
+        let bindings = by_identity(role.and_then(AsWritten::means), &groups::all(&self.core.db).await?, id);
         let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
         let name = claims.text(name_claim).unwrap_or(subject).chars().filter(is_shown).take(LONGEST_NAME);
         let actor = Actor {
@@ -307,7 +309,7 @@ impl Service {
         let kept = self.keep_identity(&actor, Seen { issuer, subject }, asked, now).await?;
         let admitted = kept.map(|()| {
             let role = role.and_then(AsWritten::means);
-            (self.sign_in.principal(bindings), Credential::Identity { role, expires_at: *until })
+            (self.core.sign_in.principal(bindings), Credential::Identity { role, expires_at: *until })
         });
         Ok(Presented { actor, admitted })
     }
@@ -326,7 +328,7 @@ impl Service {
         event.reason = Some(reason.code().into());
         let address = event.personal.client_address.as_deref().and_then(|address| address.parse().ok());
         let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        let noted = self.rate_limiter.authentication_failed(address, None, &event, self.failure_limits(), now);
+        let noted = self.rate_limiter.authentication_failed(address, None, &event, self.failure_limits, now);
         let is_limited = noted.is_limited;
         self.record_noted(noted, event).await?;
         if is_limited {
@@ -348,19 +350,19 @@ impl Service {
         };
         // The path may be anything the caller made up, so it is stored where it can be erased.
         event.personal.path = Some(asked.path.chars().take(LONGEST_PATH).collect());
-        let (operator, limits) = (actor.id.unwrap_or_default(), self.failure_limits());
-        let noted = self.rate_limiter.operator_refused(operator, &event, limits, self.clock.now());
+        let (operator, limits) = (actor.id.unwrap_or_default(), self.failure_limits);
+        let noted = self.rate_limiter.operator_refused(operator, &event, limits, self.core.clock.now());
         self.record_noted(noted, event).await
     }
 
     async fn record_noted(&self, noted: CountedRefusal, event: Event) -> Result<(), ServiceError> {
-        rate_limiter::record(&self.audit_writer, noted.summaries);
-        if noted.is_recorded { self.audit_writer.record(event).await } else { Ok(()) }
+        rate_limiter::record(&self.core.audit_writer, noted.summaries);
+        if noted.is_recorded { self.core.audit_writer.record(event).await } else { Ok(()) }
     }
 
     /// Records that an operator read something.
     pub async fn record_reading(&self, actor: &Actor, asked: &Asked) -> Result<(), ServiceError> {
-        self.audit_writer.record(route_event(actor, asked, READ)).await
+        self.core.audit_writer.record(route_event(actor, asked, READ)).await
     }
 }
 

@@ -30,12 +30,12 @@ use crate::{
         core::{message::echoed, name::Name, nearest::nearest, word::Words},
     },
     service::{
-        Service,
+        Sharing,
         audit::write::AccessBasis,
         core::{
             error::ServiceError,
             places::Charged,
-            rate_limiter::{self, CountedRefusal, Stream},
+            rate_limiter::{self, CountedRefusal, RateLimits, Stream},
         },
     },
     store::StoreError,
@@ -56,7 +56,7 @@ const ECHOED: usize = 80;
 /// A request in progress.
 #[derive(Debug)]
 pub(super) struct AuditedRequest<'a> {
-    pub(super) service: &'a Service,
+    pub(super) service: &'a Sharing,
     pub(super) caller: &'a Caller,
     /// The event that will be written, filled in step by step.
     pub(super) event: Event,
@@ -108,7 +108,7 @@ pub(super) struct AccessRecheck {
 
 impl AccessRecheck {
     /// Checks whether the answer may continue, if [`LOOK_AGAIN`] has passed since the last check.
-    pub(super) async fn look_again(&mut self, service: &Service) -> Result<(), ServiceError> {
+    pub(super) async fn look_again(&mut self, service: &Sharing) -> Result<(), ServiceError> {
         if self.looked_at.elapsed() >= LOOK_AGAIN {
             self.check(service).await?;
             self.looked_at = Instant::now();
@@ -117,10 +117,10 @@ impl AccessRecheck {
     }
 
     /// Decides again with the current facts, and returns the refusal, if any.
-    async fn check(&self, service: &Service) -> Result<(), ServiceError> {
+    async fn check(&self, service: &Sharing) -> Result<(), ServiceError> {
         let ids = self.basis.ids();
-        let facts = service.db.find_access_facts(&[ids]).await?.remove(&ids);
-        let decided = self.basis.decide(facts.as_ref(), service.clock.now());
+        let facts = service.core.db.find_access_facts(&[ids]).await?.remove(&ids);
+        let decided = self.basis.decide(facts.as_ref(), service.core.clock.now());
         decided.map(drop).map_err(|reason| {
             let subject = Subject::share(self.share.as_str());
             ServiceError::Denied { reason, message: message(reason, Some(&subject), &self.caller) }
@@ -131,12 +131,12 @@ impl AccessRecheck {
 impl<'a> AuditedRequest<'a> {
     /// Finds the caller and the requested things, and begins the event of `action`.
     pub(super) async fn begin(
-        service: &'a Service,
+        service: &'a Sharing,
         caller: &'a Caller,
         action: Action,
         asked: RequestedNames<'_>,
     ) -> Result<Self, ServiceError> {
-        match service.find_presented(caller, asked, service.clock.now()).await? {
+        match service.find_presented(caller, asked, service.core.clock.now()).await? {
             Ok(Presented { reached, unknown, subject }) => {
                 let (bearer, access, found) =
                     reached.map_or((None, None, Ok(None)), |reached| (reached.bearer, reached.access, reached.object));
@@ -153,7 +153,7 @@ impl<'a> AuditedRequest<'a> {
     }
 
     /// Begins the event of `action` by a caller who was already looked up.
-    pub(super) fn of(service: &'a Service, caller: &'a Caller, action: Action, bearer: Option<Bearer>) -> Self {
+    pub(super) fn of(service: &'a Sharing, caller: &'a Caller, action: Action, bearer: Option<Bearer>) -> Self {
         let recipient = bearer.as_ref().map(|bearer| &bearer.recipient);
         let mut event = Event::new(
             Actor {
@@ -170,7 +170,7 @@ impl<'a> AuditedRequest<'a> {
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
         event.personal = caller.personal();
         let (access, found, object, unknown) = (None, Ok(None), None, Reason::TokenUnknown);
-        let (now, charged) = (service.clock.now(), None);
+        let (now, charged) = (service.core.clock.now(), None);
         Self { service, caller, event, bearer, access, found, unknown, object, now, charged }
     }
 
@@ -210,7 +210,7 @@ impl<'a> AuditedRequest<'a> {
     fn is_within_limit(&self, recipient: &Recipient) -> bool {
         let limit = recipient.spec.limits.requests_per_minute.unwrap_or(self.service.settings.requests_per_minute);
         let (is_within, summaries) = self.service.rate_limiter.request(recipient.id, limit, self.now);
-        rate_limiter::record(&self.service.audit_writer, summaries);
+        rate_limiter::record(&self.service.core.audit_writer, summaries);
         is_within
     }
 
@@ -337,7 +337,8 @@ impl<'a> AuditedRequest<'a> {
         match reason {
             Reason::ShareNotGranted | Reason::TokenOutOfScope => {
                 let bearer = self.bearer.as_ref()?;
-                let found = self.service.db.list_share_access(bearer.recipient.id, None, LOOKED_THROUGH).await.ok()?;
+                let found =
+                    self.service.core.db.list_share_access(bearer.recipient.id, None, LOOKED_THROUGH).await.ok()?;
                 let readable = found.iter().filter(|access| {
                     in_force(&access.grants, self.now).is_some() && in_scope(&bearer.token, access.share.id)
                 });
@@ -346,7 +347,7 @@ impl<'a> AuditedRequest<'a> {
             }
             Reason::SchemaNotFound | Reason::TableNotFound => {
                 let objects =
-                    self.service.db.list_objects(self.event.share_id?, None, None, LOOKED_THROUGH).await.ok()?;
+                    self.service.core.db.list_objects(self.event.share_id?, None, None, LOOKED_THROUGH).await.ok()?;
                 let named = |object: &SharedObject| match rest.len() {
                     1 => object.schema.to_string(),
                     _ => format!("{}/{}", object.schema, object.name),
@@ -364,7 +365,7 @@ impl<'a> AuditedRequest<'a> {
     async fn refuse_unauthenticated(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
         self.deny(code);
         let hash = self.caller.token.as_ref().map(BearerToken::hash);
-        let limits = self.service.failure_limits();
+        let limits = RateLimits::of_failures(&self.service.settings);
         let noted = self.service.rate_limiter.authentication_failed(
             self.caller.address,
             hash.as_ref(),
@@ -380,24 +381,24 @@ impl<'a> AuditedRequest<'a> {
     /// Refuses a URL that the server did not seal. The first of a minute are recorded.
     async fn refuse_unsealed(&mut self, reason: Reason, error: ServiceError) -> ServiceError {
         self.deny(reason.code());
-        let limits = self.service.failure_limits();
+        let limits = RateLimits::of_failures(&self.service.settings);
         let noted = self.service.rate_limiter.unsealed(self.caller.address, &self.event, limits, self.now);
         self.record_noted(noted, error).await
     }
 
     async fn record_noted(&mut self, noted: CountedRefusal, error: ServiceError) -> ServiceError {
-        rate_limiter::record(&self.service.audit_writer, noted.summaries);
+        rate_limiter::record(&self.service.core.audit_writer, noted.summaries);
         if !noted.is_recorded {
             return error;
         }
-        match self.service.audit_writer.record(self.event.clone()).await {
+        match self.service.core.audit_writer.record(self.event.clone()).await {
             Ok(()) => error,
             Err(unavailable) => unavailable,
         }
     }
 
     fn deny(&mut self, code: &'static str) {
-        self.service.metrics.decided(self.event.action.as_str(), Outcome::Deny.as_str(), code);
+        self.service.core.metrics.decided(self.event.action.as_str(), Outcome::Deny.as_str(), code);
         self.event.decision = Outcome::Deny;
         self.event.reason = Some(code.into());
         (self.event.files, self.event.rows, self.event.bytes) = (None, None, None);
@@ -412,7 +413,7 @@ impl<'a> AuditedRequest<'a> {
 
     fn note_refusal(&mut self, code: &'static str) -> CountedRefusal {
         self.deny(code);
-        let limits = self.service.failure_limits();
+        let limits = RateLimits::of_failures(&self.service.settings);
         match self.event.recipient_id {
             Some(id) => self.service.rate_limiter.recipient_refused(id, &self.event, limits, self.now),
             None => CountedRefusal { is_recorded: true, ..CountedRefusal::default() },
@@ -461,14 +462,14 @@ impl<'a> AuditedRequest<'a> {
         {
             return Err(self.refuse(Reason::BytesPerDay, None).await);
         }
-        let (trail, event, basis) = (&self.service.audit_writer, self.event.clone(), self.basis(granted));
+        let (trail, event, basis) = (&self.service.core.audit_writer, self.event.clone(), self.basis(granted));
         let outcome = match is_told {
             true => trail.record_allowed(event, basis).await?,
             false => trail.count_allowed(event, basis).await?,
         };
         let code = outcome.err().map_or("", Reason::code);
         if is_told || outcome.is_err() {
-            self.service.metrics.decided(
+            self.service.core.metrics.decided(
                 self.event.action.as_str(),
                 if outcome.is_ok() { "allow" } else { "deny" },
                 code,

@@ -13,7 +13,7 @@ use crate::{
         sharing::negotiation::ClientCapabilities,
     },
     lake::{Changes, Commit, Feed, FileAction, History, Outline},
-    service::{Service, core::error::ServiceError},
+    service::{Sharing, core::error::ServiceError},
 };
 
 use super::{
@@ -53,7 +53,7 @@ pub struct ChangesRequest {
     pub page: PageAsk,
 }
 
-impl Service {
+impl Sharing {
     /// Answers a query for changes: walks the range, records the event, and begins to sign.
     pub async fn query_changes(
         &self,

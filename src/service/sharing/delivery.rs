@@ -11,7 +11,7 @@ use crate::{
         catalog::share::SharedObject,
     },
     lake::{DeletionVectorRef, VectorPlace},
-    service::{Service, core::error::ServiceError},
+    service::{Sharing, core::error::ServiceError},
     storage::TableLocation,
 };
 
@@ -50,7 +50,7 @@ impl SignedUrls {
     }
 }
 
-impl Service {
+impl Sharing {
     /// Chooses how `n_files` are delivered, and the one expiry of all URLs of the answer: never later than the end of
     /// the access, nor of the signing credential.
     pub(super) async fn choose_delivery(
@@ -95,7 +95,7 @@ fn expiry(now: DateTime<Utc>, ttl_seconds: u64, until: Option<DateTime<Utc>>) ->
 /// Makes URLs for one answer.
 #[derive(Debug)]
 pub(super) struct Signer {
-    service: Service,
+    service: Sharing,
     location: TableLocation,
     delivery: Delivery,
     expires_at: DateTime<Utc>,
@@ -104,7 +104,7 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    pub(super) fn new(service: &Service, found: &FoundTable, delivery: Delivery, expires_at: DateTime<Utc>) -> Self {
+    pub(super) fn new(service: &Sharing, found: &FoundTable, delivery: Delivery, expires_at: DateTime<Utc>) -> Self {
         let sealed = SealedFile {
             credential: found.granted.bearer.credential(),
             object_id: found.object.id,
@@ -141,7 +141,9 @@ impl Signer {
 
     async fn urls(&self, paths: &[Path]) -> Result<Vec<String>, ServiceError> {
         match self.delivery {
-            Delivery::Presigned => Ok(self.location.sign(paths, self.expires_at, self.service.clock.now()).await?),
+            Delivery::Presigned => {
+                Ok(self.location.sign(paths, self.expires_at, self.service.core.clock.now()).await?)
+            }
             Delivery::Proxied => Ok(self.service.file_urls(&self.sealed, paths)),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         core::seal::NotSealed,
     },
     service::{
-        Service,
+        Sharing,
         core::{
             error::ServiceError,
             rate_limiter::{self, Stream},
@@ -78,7 +78,7 @@ pub struct OpenedFile<'a> {
 /// The access basis of a running download. Counts as a stream as long as it lives.
 #[derive(Debug)]
 struct Running {
-    service: Service,
+    service: Sharing,
     recheck: AccessRecheck,
     _stream: Stream,
 }
@@ -156,7 +156,7 @@ impl SealedFile {
     }
 }
 
-impl Service {
+impl Sharing {
     /// Makes URLs of files served through the server, sealed like `like` but with `paths`.
     pub(super) fn file_urls(&self, like: &SealedFile, paths: &[Path]) -> Vec<String> {
         // As text, sealed bytes grow by a third.
@@ -180,8 +180,8 @@ impl Service {
         let Ok(file) = self.open_seal(sealed) else {
             return Err(AuditedRequest::of(self, caller, FILE_READ, None).refuse(Reason::FileUnknown, None).await);
         };
-        let bearer = self.find_again(file.credential_at(self.clock.now())).await?;
-        let found = self.db.find_object_by_id(file.object_id).await?;
+        let bearer = self.find_again(file.credential_at(self.core.clock.now())).await?;
+        let found = self.core.db.find_object_by_id(file.object_id).await?;
         let access = match (&bearer, &found) {
             (Some(bearer), Some((share, ..))) => {
                 let (by, share) = (Seeker::Recipient(bearer.recipient.id), Some(share.name.key().to_owned()));
@@ -209,7 +209,7 @@ impl Service {
         let stream = attempt.begin_stream(&granted).await?;
         let opened = location.open(&path).await.inspect_err(|error| {
             if error.is_outage() {
-                self.metrics.storage_failed(location.storage_name());
+                self.core.metrics.storage_failed(location.storage_name());
             }
         });
         let object = attempt.settle(opened.map_err(ServiceError::from)).await?;
@@ -247,7 +247,9 @@ impl Service {
             Some(view) => {
                 let share_id = granted.share()?.id;
                 let source = self.storages.locate(&table.spec.location)?;
-                self.find_copy_place(view, &granted.bearer.recipient, share_id, &source, &path, now).await?
+                self.materializer
+                    .find_copy_place(view, &granted.bearer.recipient, share_id, &source, &path, now)
+                    .await?
             }
         };
         Ok(location.filter(|location| path.prefix_matches(location.path())).map(|location| (location, path)))
@@ -258,7 +260,7 @@ impl Service {
         let length = range.end.saturating_sub(range.start);
         let (object, running) = self.record_read(file, length).await?;
         let bytes = object.read(range).await?;
-        self.metrics.bytes_proxied(length);
+        self.core.metrics.bytes_proxied(length);
         Ok(Delivery { bytes, running })
     }
 
@@ -292,8 +294,8 @@ impl Service {
         }
         let is_counted = bytes > 0 && granted.bearer.recipient.spec.limits.bytes_per_day.is_some();
         let event = if is_counted { attempt.count(&granted).await? } else { attempt.event };
-        let due = self.first_reads.add(&reading, &event, bytes, self.clock.now());
-        rate_limiter::record(&self.audit_writer, due);
+        let due = self.first_reads.add(&reading, &event, bytes, self.core.clock.now());
+        rate_limiter::record(&self.core.audit_writer, due);
         Ok((object, Running { service: self.clone(), recheck, _stream: stream }))
     }
 

@@ -10,7 +10,7 @@ use crate::{
     domain::insight::signal::SignalKind,
     lake::Snapshot,
     service::{
-        Service,
+        Sharing,
         access::recipients::without_rows,
         core::error::ServiceError,
         materialize::{Entitled, Source},
@@ -19,7 +19,7 @@ use crate::{
 
 use super::{Alias, Stamp, continuation::Pin, query::AsOf, table::FoundTable};
 
-impl Service {
+impl Sharing {
     /// Returns the requested version of the governed table. The newest version is the newest whose copies are ready;
     /// the current view applies to every older version.
     pub(super) async fn governed_as_of(
@@ -31,7 +31,7 @@ impl Service {
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         let (served, stamp) = if as_of == AsOf::Latest && pinned.is_none() {
             let source = self.newest_fitting(found).await?;
-            (self.serve_newest(view, &source, &found.place).await?, Stamp::default())
+            (self.materializer.serve_newest(view, &source, &found.place).await?, Stamp::default())
         } else {
             let (snapshot, stamp) = self.source_as_of(found, as_of, pinned).await?;
             if !view.published.reads(snapshot.metadata()) {
@@ -40,7 +40,7 @@ impl Service {
                 ));
             }
             let source = Source { snapshot, location: found.location.clone() };
-            (self.serve_version(view, &source, &found.place).await?, stamp)
+            (self.materializer.serve_version(view, &source, &found.place).await?, stamp)
         };
         found.location = served.location.clone();
         Ok((Arc::clone(&served.snapshot), stamp))
@@ -55,7 +55,7 @@ impl Service {
             };
         };
         let source = self.newest_fitting(found).await?;
-        self.version_served(view, &source).await
+        self.materializer.version_served(view, &source).await
     }
 
     async fn newest_fitting(&self, found: &FoundTable) -> Result<Source, ServiceError> {
@@ -75,12 +75,12 @@ impl Service {
         let properties: BTreeSet<&str> = unmet.iter().map(|unmet| unmet.property.as_str()).collect();
         tracing::warn!(recipient = %recipient.name, view = %shared, ?properties,
             "a query is answered with no row, because of properties of the recipient");
-        self.metrics.query_without_rows();
-        if self.signals.want(SignalKind::ViewWithoutRows)
+        self.core.metrics.query_without_rows();
+        if self.core.signals.want(SignalKind::ViewWithoutRows)
             && let Ok(share) = found.granted.share()
         {
             let signal = without_rows(recipient, shared, share.name.as_str(), &unmet);
-            if let Err(error) = self.tell_once(vec![signal], now).await {
+            if let Err(error) = self.core.signals.tell_once(&self.core.db, vec![signal], now).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be told of it");
             }
         }

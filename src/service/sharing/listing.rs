@@ -12,7 +12,7 @@ use crate::{
         catalog::share::{Share, SharedObject},
         core::name::name_key,
     },
-    service::{Service, core::error::ServiceError},
+    service::{Sharing, core::error::ServiceError},
 };
 
 use super::{
@@ -69,7 +69,7 @@ pub struct TableItem {
     pub share: Share,
 }
 
-impl Service {
+impl Sharing {
     /// Lists the shares that the caller may read now; also returns whether there are none because every grant has
     /// ended.
     pub async fn list_granted_shares(
@@ -104,7 +104,8 @@ impl Service {
         let wanted = limit(page) as usize;
         let (mut shares, mut has_ended) = (Vec::new(), false);
         while shares.len() < wanted {
-            let found = self.db.list_share_access(granted.bearer.recipient.id, after.as_deref(), READ_AT_ONCE).await?;
+            let found =
+                self.core.db.list_share_access(granted.bearer.recipient.id, after.as_deref(), READ_AT_ONCE).await?;
             let Some(last) = found.last() else { break };
             after = Some(last.share.name.key().to_owned());
             let scoped = found.into_iter().filter(|access| in_scope(&granted.bearer.token, access.share.id));
@@ -159,7 +160,7 @@ impl Service {
         let share = granted.share()?;
         let context = format!("sharing/schemas/{}/{}", granted.bearer.recipient.id, share.id);
         let after = attempt.settle(self.open_listing(page, &context)).await?;
-        let rest = self.db.list_schemas(share.id, after.as_deref(), limit(page)).await?;
+        let rest = self.core.db.list_schemas(share.id, after.as_deref(), limit(page)).await?;
         let page = self.cut_listing(rest, page, &context, |schema| schema.key().to_owned());
         let to_item = |schema: crate::domain::core::name::Name| SchemaItem {
             name: schema.to_string(),
@@ -191,7 +192,7 @@ impl Service {
         );
         let after = attempt.settle(self.open_listing(page, &context)).await?;
         let after = after.as_deref().and_then(|after| after.split_once('\u{0}'));
-        let objects = self.db.list_objects(found.id, schema_key.as_deref(), after, limit(page)).await?;
+        let objects = self.core.db.list_objects(found.id, schema_key.as_deref(), after, limit(page)).await?;
         if let Some(schema) = schema
             && objects.is_empty()
             // A schema exists only through its tables, and a page token proves that there were some.
@@ -212,7 +213,8 @@ impl Service {
     /// Returns the last key of the previous page.
     fn open_listing(&self, page: &ListingRequest, context: &str) -> Result<Option<String>, ServiceError> {
         let Some(token) = &page.page_token else { return Ok(None) };
-        let opened = self.pages.open(token, context.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let opened =
+            self.core.pages.open(token, context.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         opened.map(Some).ok_or_else(|| {
             ServiceError::Parameter("invalid 'nextPageToken'; start the listing again without pageToken".to_owned())
         })
@@ -231,8 +233,8 @@ impl Service {
         rest.truncate(wanted);
         // An empty page continues where it began.
         let next_page_token = has_more.then(|| match rest.last() {
-            Some(last) => self.pages.seal(key(last).as_bytes(), context.as_bytes()),
-            None => page.page_token.clone().unwrap_or_else(|| self.pages.seal(b"", context.as_bytes())),
+            Some(last) => self.core.pages.seal(key(last).as_bytes(), context.as_bytes()),
+            None => page.page_token.clone().unwrap_or_else(|| self.core.pages.seal(b"", context.as_bytes())),
         });
         ListingPage { items: rest, next_page_token }
     }

@@ -21,6 +21,7 @@ pub mod table;
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
+    config::SharingSettings,
     domain::{
         access::token::BearerToken,
         audit::Personal,
@@ -28,19 +29,76 @@ use crate::{
             delta::{Metadata, Protocol},
             share::SharedObject,
         },
-        core::name::{MAX_CHARACTERS, name_key},
+        core::{
+            name::{MAX_CHARACTERS, name_key},
+            seal::Sealer,
+        },
         materialize::copy::FileKey,
         sharing::negotiation::Format,
     },
-    lake::{LakeError, Snapshot, TableState},
-    storage::StorageError,
-    store::{Seeker, Sought},
+    identity::Identities,
+    lake::{Lake, LakeError, Snapshot, TableState},
+    storage::{StorageError, Storages},
+    store::{Reached, Seeker, Sought},
 };
 
-use super::core::{error::ServiceError, places::Place};
+use self::{first_reads::FirstReads, stream::Preparers};
+
+use super::{
+    catalog::Catalog,
+    core::{
+        Core,
+        error::ServiceError,
+        lookup_batcher::LookupBatcher,
+        places::Place,
+        rate_limiter::{RateLimiter, record},
+    },
+    materialize::Materializer,
+};
 
 /// The most bytes that a name can take in any spelling: four per character, and each may be decomposed into three.
 const LONGEST_SPELLING: usize = MAX_CHARACTERS * 4 * 3;
+
+/// The use cases of recipients.
+#[derive(Clone, Debug)]
+pub struct Sharing {
+    /// What every service works with.
+    pub core: Core,
+    /// Says which version of a table an object's recipients are served.
+    pub catalog: Catalog,
+    /// Makes and keeps the copies of views.
+    pub materializer: Materializer,
+    /// Reads Delta tables.
+    pub lake: Lake,
+    /// The object stores.
+    pub storages: Arc<Storages>,
+    /// The trusted OpenID Connect issuers.
+    pub identities: Identities,
+    /// Looks up the facts for decisions, for concurrent requests together.
+    pub lookups: LookupBatcher<Sought, Reached>,
+    /// Prepares the chunks of large answers.
+    pub preparers: Preparers,
+    /// Seals file URLs.
+    pub files: Sealer,
+    /// The file URLs whose first read is already recorded.
+    pub first_reads: Arc<FirstReads>,
+    /// Counts requests and refusals in this server's memory.
+    pub rate_limiter: Arc<RateLimiter>,
+    /// The sharing settings.
+    pub settings: Arc<SharingSettings>,
+    /// The address that clients know the server by, without a trailing slash.
+    pub public_url: Arc<str>,
+}
+
+impl Sharing {
+    /// Writes the events that sum up refusals and file reads. `all` includes those of the current minute, for when the
+    /// server stops.
+    pub fn record_summaries(&self, all: bool) {
+        let now = self.core.clock.now();
+        record(&self.core.audit_writer, self.rate_limiter.summaries(now, all));
+        record(&self.core.audit_writer, self.first_reads.summaries(now, all));
+    }
+}
 
 /// The sender of a request, before the token is looked up.
 #[derive(Clone, Debug)]

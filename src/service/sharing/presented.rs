@@ -8,7 +8,7 @@ use crate::{
         identity::LONGEST_IDENTITY_TEXT,
     },
     identity::{IdentityError, Refused, Side, Verified},
-    service::{Service, core::error::ServiceError},
+    service::{Sharing, core::error::ServiceError},
     store::{Reached, Seeker, StoreError},
 };
 
@@ -39,7 +39,7 @@ impl Presented {
     }
 }
 
-impl Service {
+impl Sharing {
     /// Finds the holder of the caller's token, and the requested things. The inner error is only for a JWT whose issuer
     /// does not answer.
     pub(super) async fn find_presented(
@@ -71,7 +71,7 @@ impl Service {
         let could_be_bound = |text: &str| text.len() <= LONGEST_IDENTITY_TEXT && !text.contains(char::is_control);
         let claims = verified.claims.pairs().filter(|(name, value)| could_be_bound(name) && could_be_bound(value));
         let claims: Vec<(&str, &str)> = claims.take(MOST_TEXTS).collect();
-        let mut holders = self.db.list_holders(&verified.issuer, &audiences, &claims).await?;
+        let mut holders = self.core.db.list_holders(&verified.issuer, &audiences, &claims).await?;
         // A JWT that matches several recipients is refused.
         let holder = if holders.len() == 1 { holders.pop() } else { None };
         if holder.is_none() {
@@ -94,9 +94,9 @@ impl Service {
     /// Looks up again the holder of the credential that something was handed out to.
     pub(super) async fn find_again(&self, credential: Credential) -> Result<Option<Bearer>, StoreError> {
         match credential {
-            Credential::Token(id) => self.db.find_bearer_by_id(id).await,
+            Credential::Token(id) => self.core.db.find_bearer_by_id(id).await,
             Credential::Identity { id, until } => {
-                let holder = self.db.find_holder(id).await?;
+                let holder = self.core.db.find_holder(id).await?;
                 Ok(holder.and_then(|holder| holder.bearer(until)))
             }
         }

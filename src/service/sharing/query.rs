@@ -15,7 +15,7 @@ use crate::{
         sharing::{negotiation::ClientCapabilities, predicate::Filter},
     },
     lake::{FileRef, LakeError, Order, Snapshot},
-    service::{Service, core::error::ServiceError, materialize::Entitled},
+    service::{Sharing, core::error::ServiceError, materialize::Entitled},
 };
 
 use super::{
@@ -166,7 +166,7 @@ impl SnapshotFiles {
     }
 }
 
-impl Service {
+impl Sharing {
     /// Answers a query: opens the table, records the event, and begins to sign.
     pub async fn query_table(&self, admitted: Admitted<'_>, request: &QueryRequest) -> Result<Answer, ServiceError> {
         let Admitted { mut attempt, found, started, .. } = admitted;
@@ -233,7 +233,7 @@ impl Service {
         let mut answer = attempt.settle(answer).await?;
         let recheck = attempt.recheck(&found.granted)?;
         let event = attempt.allow(&found.granted).await?;
-        self.metrics.files_issued(delivery.as_str(), n_files, disclosed.bytes);
+        self.core.metrics.files_issued(delivery.as_str(), n_files, disclosed.bytes);
         answer.begin(Ending::new(self, event, started, stream, recheck));
         Ok(answer)
     }
@@ -241,7 +241,7 @@ impl Service {
     /// Returns the sealer of this recipient's tokens for this object.
     pub(super) fn continuations<'a>(&'a self, attempt: &AuditedRequest<'_>, found: &FoundTable) -> Continuations<'a> {
         Continuations {
-            sealer: &self.pages,
+            sealer: &self.core.pages,
             recipient_id: found.granted.bearer.recipient.id,
             object_id: found.object.id,
             shown: found.view.as_ref().map(Entitled::table_id),

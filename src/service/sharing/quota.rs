@@ -18,7 +18,7 @@ use crate::{
         },
         audit::Event,
     },
-    service::{Service, core::error::ServiceError},
+    service::{Sharing, core::error::ServiceError},
     store::{StoreError, Tx, UrlBytes, UrlDigest},
 };
 
@@ -114,11 +114,11 @@ impl Quotas {
     }
 }
 
-impl Service {
+impl Sharing {
     /// Deletes the delivered bytes of expired URLs.
     pub async fn forget_ended_urls(&self) -> Result<(), ServiceError> {
-        let mut tx = self.db.begin().await?;
-        tx.delete_ended_urls(self.clock.now()).await?;
+        let mut tx = self.core.db.begin().await?;
+        tx.delete_ended_urls(self.core.clock.now()).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     domain::audit::action::Action,
-    service::{Service, core::error::ServiceError},
+    service::{Sharing, core::error::ServiceError},
 };
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     audited_request::{AuditedRequest, Subject},
 };
 
-impl Service {
+impl Sharing {
     /// Refuses a request that cannot be answered because of `error`: returns the decision's refusal if the caller has
     /// no access, and `error` otherwise.
     pub async fn refuse_request(

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use crate::{
     domain::audit::{Event, Outcome},
     service::{
-        Service,
+        Sharing,
         core::{error::ServiceError, rate_limiter::Stream},
     },
 };
@@ -252,7 +252,7 @@ impl Drop for Answer {
 /// Records in the audit trail how an answer ended; until then the answer counts as a running stream.
 #[derive(Debug)]
 pub(super) struct Ending {
-    service: Service,
+    service: Sharing,
     event: Event,
     started: Instant,
     /// The number of files handed out so far.
@@ -264,7 +264,7 @@ pub(super) struct Ending {
 impl Ending {
     /// Makes the ending of the answer that `event` recorded; `recheck` holds its access basis.
     pub(super) fn new(
-        service: &Service,
+        service: &Sharing,
         event: Event,
         started: Instant,
         stream: Stream,
@@ -296,6 +296,6 @@ impl Ending {
         event.url_expires_at = None;
         event.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         // The disclosure itself was recorded before the answer began, so nothing needs to wait for this event.
-        self.service.audit_writer.record_later(event);
+        self.service.core.audit_writer.record_later(event);
     }
 }

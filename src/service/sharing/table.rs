@@ -11,7 +11,7 @@ use crate::{
     },
     lake::{Feed, History, LakeError, Snapshot},
     service::{
-        Service,
+        Sharing,
         core::{error::ServiceError, places::Place},
         materialize::Entitled,
     },
@@ -65,7 +65,7 @@ impl Admitted<'_> {
     }
 }
 
-impl Service {
+impl Sharing {
     /// Returns the newest version of a table, or the earliest that was committed at or after `since`.
     pub async fn table_version(
         &self,
@@ -171,7 +171,7 @@ impl Service {
             Some(view) => {
                 attempt.event.view = Some(view.to_string());
                 let share_id = granted.share()?.id;
-                Some(self.entitle(view, &granted.bearer.recipient, share_id, attempt.now).await?)
+                Some(self.materializer.entitle(view, &granted.bearer.recipient, share_id, attempt.now).await?)
             }
         };
         Ok(FoundTable { granted, object, location, view, place: attempt.caller.place.clone() })
@@ -239,7 +239,7 @@ impl Service {
             Err(LakeError::CommitNotFound { .. } | LakeError::VersionNotFound { .. }) => began_at.timestamp_millis(),
             Err(error) => return Err(error.into()),
         };
-        let age = self.clock.now().timestamp_millis().saturating_sub(replaced_at);
+        let age = self.core.clock.now().timestamp_millis().saturating_sub(replaced_at);
         if age < span(self.settings.unshared_version_seconds).num_milliseconds() {
             return Ok(());
         }
@@ -255,7 +255,7 @@ impl Service {
             LakeError::UnreadableSchema { .. } if found.view.is_none() => ServiceError::Unsupported(error.to_string()),
             other => other.into(),
         })?;
-        let served = self.served(&found.object, &found.location, &latest).await?;
+        let served = self.catalog.served(&found.object, &found.location, &latest).await?;
         served.snapshot.ok_or_else(|| ServiceError::Unreadable {
             message: "the data provider holds this table at a version that is no longer there; ask the data provider \
                       to share it as it is now"

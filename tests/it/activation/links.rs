@@ -215,8 +215,8 @@ async fn a_token_that_nobody_uses_ends(app: TestApp) {
     assert_eq!(app.shared(shown["token"].as_str().unwrap(), "/shares").await.status, 200, "an operator has seen it");
     // It no longer counts among the two, and the cleanup records that.
     pending(&app, json!({})).await;
-    assert_eq!(app.service.revoke_unused_tokens().await.unwrap(), 1);
-    assert_eq!(app.service.revoke_unused_tokens().await.unwrap(), 0);
+    assert_eq!(app.service.access.revoke_unused_tokens().await.unwrap(), 1);
+    assert_eq!(app.service.access.revoke_unused_tokens().await.unwrap(), 0);
     assert_eq!(app.get(&path_of(&issued)).await.expect(200)["state"], "revoked");
     assert_eq!(app.events("token.revoke").await[0]["change"]["reason"], "never used");
 }
@@ -229,7 +229,7 @@ async fn a_token_that_was_used_does_not_end_as_unused(app: TestApp) {
     assert_eq!(app.shared(&used, "/shares").await.status, 200);
     app.pass(86_400);
     assert_eq!(app.shared(&used, "/shares").await.status, 200);
-    assert_eq!(app.service.revoke_unused_tokens().await.unwrap(), 0);
+    assert_eq!(app.service.access.revoke_unused_tokens().await.unwrap(), 0);
 }
 
 async fn the_last_use_is_noted_once_a_minute(app: TestApp) {

@@ -154,7 +154,7 @@ async fn every_use_of_an_operators_token_is_recorded(app: TestApp) {
     assert_eq!(refused[2]["object"]["name"], "/api/v1/shares/{share}");
     // Text that a caller made up is in no text that is kept.
     app.admin_with(Method::from_bytes(b"JANE").unwrap(), "/shares/s", &[], None).await;
-    for event in app.service.db.list_audit(&AuditFilter::default(), 1_000).await.unwrap() {
+    for event in app.service.core.db.list_audit(&AuditFilter::default(), 1_000).await.unwrap() {
         for made_up in ["a%20b", "/api/v1/nothing", "xxxx", "JANE"] {
             assert!(!event.body.contains(made_up), "{}", event.body);
         }
@@ -171,7 +171,7 @@ async fn every_use_of_an_operators_token_is_recorded(app: TestApp) {
 
 async fn a_search_that_is_broken_off_says_where_it_goes_on(app: TestApp) {
     app.put("/recipients/acme", json!({})).await.expect(201);
-    app.service.audit_sealer.seal().await.unwrap();
+    app.service.audit.sealer.seal().await.unwrap();
     app.put("/recipients/other", json!({})).await.expect(201);
     let query = AuditQuery {
         action: Some("recipient.create".to_owned()),
@@ -184,7 +184,7 @@ async fn a_search_that_is_broken_off_says_where_it_goes_on(app: TestApp) {
     loop {
         let query = AuditQuery { after_seq: reached.last().copied(), ..query.clone() };
         // A search that takes any time at all is cut short.
-        let listed = app.service.list_audit_events_within(&query, &PageRequest::default(), Duration::ZERO).await;
+        let listed = app.service.audit.list_audit_events_within(&query, &PageRequest::default(), Duration::ZERO).await;
         let AuditPage { page, looked_up_to } = listed.unwrap();
         assert_eq!(page.next_page_token.is_some(), looked_up_to.is_some());
         found.extend(page.items.iter().map(|event| event.seq));
@@ -192,7 +192,7 @@ async fn a_search_that_is_broken_off_says_where_it_goes_on(app: TestApp) {
         assert!(reached.last().is_none_or(|before| *before < seq), "{reached:?} {seq}");
         reached.push(seq);
     }
-    let whole = app.service.list_audit_events_within(&query, &PageRequest::default(), Duration::MAX).await;
+    let whole = app.service.audit.list_audit_events_within(&query, &PageRequest::default(), Duration::MAX).await;
     let whole = whole.unwrap().page.items;
     assert_eq!(found, whole.iter().map(|event| event.seq).collect::<Vec<_>>());
     assert!(found.len() == 2 && !reached.is_empty(), "{found:?} {reached:?}");

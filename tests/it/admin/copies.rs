@@ -49,7 +49,7 @@ async fn registered(app: &TestApp) -> [Uuid; 3] {
         deleted_at: None,
     });
     let ids = copies.each_ref().map(|copy| copy.id);
-    let mut tx = app.service.db.begin().await.unwrap();
+    let mut tx = app.service.core.db.begin().await.unwrap();
     tx.keep_server_alive(holder, now).await.unwrap();
     for copy in &copies {
         assert!(tx.claim_copy(copy, now).await.unwrap());

@@ -34,7 +34,7 @@ async fn kept(app: &TestApp) -> BTreeMap<String, BTreeSet<String>> {
     // Events about the dry run itself, and what is counted from them.
     let is_counted = |table: &str| table.starts_with("audit_") || table.starts_with("usage_") || table == "leases";
     let mut kept = BTreeMap::new();
-    match &app.service.db {
+    match &app.service.core.db {
         Db::Sqlite { writer, .. } => {
             let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
             let tables: Vec<String> = sqlx::query_scalar(sql).fetch_all(writer).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_rehearsed_change_is_checked_and_keeps_nothing(app: TestApp) {
     app.pass(32 * 86_400);
     let ids = something_of_everything(&app).await;
     let location = app.location("claims");
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
     let before = kept(&app).await;
     for operation in described(&app).await {
         let id = operation.description["operationId"].as_str().unwrap();
@@ -165,7 +165,7 @@ async fn a_rehearsed_change_is_checked_and_keeps_nothing(app: TestApp) {
         if id.contains("issue") || id == "rotate_token" {
             assert!(answer.text.contains("dry-run") && !answer.text.contains("weir_"), "{id}: {}", answer.text);
         }
-        app.service.audit_writer.finish().await;
+        app.service.core.audit_writer.finish().await;
         let after = kept(&app).await;
         for (table, rows) in &before {
             assert_eq!(rows, &after[table], "{id} changed {table}");

@@ -141,7 +141,7 @@ async fn hand_out(app: &TestApp, grant: &str, files: u64, seconds: i64) {
         url_expires_at: Some(app.now() + TimeDelta::seconds(seconds)),
         ..Event::new(Actor::ANONYMOUS, Action::TableQuery)
     };
-    app.service.audit_writer.record(event).await.unwrap();
+    app.service.core.audit_writer.record(event).await.unwrap();
 }
 
 async fn a_revocation_says_when_the_last_presigned_url_dies(app: TestApp) {

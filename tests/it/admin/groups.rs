@@ -94,10 +94,10 @@ async fn a_group_that_ends_counts_for_what_waits_for_its_turn(app: TestApp) {
     let ann = app.post("/operators/ann/tokens", json!({})).await.expect(201)["token"].as_str().unwrap().to_owned();
     let bindings = json!([{"role": "owner", "scope": "*"}]);
     app.put("/groups/team", json!({"members": ["ann"], "bindings": bindings})).await.expect(201);
-    let ctx = app.service.admit_operator(Some(&ann), &super::asked_to_put_a_share()).await.unwrap();
-    app.service.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap();
+    let ctx = app.service.operators.admit_operator(Some(&ann), &super::asked_to_put_a_share()).await.unwrap();
+    app.service.core.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap();
     app.delete("/groups/team").await.expect(204);
-    app.service.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap_err();
+    app.service.core.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap_err();
 }
 
 async fn an_admin_by_a_group_alone_is_not_the_last_one(app: TestApp) {

@@ -238,11 +238,11 @@ async fn a_change_is_refused_that_had_its_turn_after_its_operators_jwt_ended() {
     for app in apps {
         let token = operator(&issuer, &app, json!({"groups": "weir-owners"}));
         let asked = asked_to_put_a_share();
-        let ctx = app.service.admit_operator(Some(&token), &asked).await.unwrap();
+        let ctx = app.service.operators.admit_operator(Some(&token), &asked).await.unwrap();
         app.pass(3659);
-        app.service.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap();
+        app.service.core.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap();
         app.pass(1);
-        app.service.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap_err();
+        app.service.core.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap_err();
     }
 }
 
@@ -354,11 +354,11 @@ async fn a_change_is_refused_that_had_its_turn_after_its_operators_identity_was_
     let (issuer, apps) = servers().await;
     for app in apps {
         let token = operator(&issuer, &app, json!({"groups": "weir-owners"}));
-        let ctx = app.service.admit_operator(Some(&token), &asked_to_put_a_share()).await.unwrap();
-        app.service.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap();
+        let ctx = app.service.operators.admit_operator(Some(&token), &asked_to_put_a_share()).await.unwrap();
+        app.service.core.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap();
         let path = format!("/operator-identities/{}", ctx.actor.id.unwrap());
         app.post(&format!("{path}/disable"), json!({"reason": "left"})).await.expect(200);
-        let refused = app.service.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap_err();
+        let refused = app.service.core.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap_err();
         assert!(refused.to_string().contains("disabled"), "{refused}");
         app.get("/shares/t").await.problem(404, "not_found");
     }

@@ -26,7 +26,7 @@ async fn queued(app: &TestApp) {
     app.append(&[Event::new(Actor::system("test"), Action::DrillRecord)]).await;
     let over: DateTime<Utc> = "2026-11-01T00:05:00Z".parse().unwrap();
     app.pass((over - app.now()).num_seconds());
-    app.service.tend_reports().await.unwrap();
+    app.service.insight.tend_reports().await.unwrap();
 }
 
 async fn jobs(app: &TestApp, query: &str) -> Vec<Value> {
@@ -44,8 +44,8 @@ async fn report(app: &TestApp) -> (String, Value) {
 
 /// How many jobs the metrics name in a state.
 async fn counted(app: &TestApp, state: &str) -> String {
-    app.service.count_jobs().await.unwrap();
-    let metrics = app.service.metrics.encode().unwrap();
+    app.service.jobs.count_jobs().await.unwrap();
+    let metrics = app.service.core.metrics.encode().unwrap();
     let series = format!("weir_jobs{{kind=\"report\",state=\"{state}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&series)).unwrap_or_else(|| panic!("{metrics}")).to_owned()
 }
@@ -55,12 +55,12 @@ async fn a_job_of_a_server_that_was_killed_is_taken_over_by_another(app: TestApp
     let due = jobs(&app, "?kind=report&state=due").await.remove(0);
     assert_eq!((&due["attempts"], &due["held_until"], &due["ended_at"]), (&json!(0), &Value::Null, &Value::Null));
     assert_eq!(due["key"], app.get("/reports").await.expect(200)["items"][0]["id"]);
-    let (killed, db) = (Uuid::now_v7(), &app.service.db);
+    let (killed, db) = (Uuid::now_v7(), &app.service.core.db);
     let mut tx = db.begin().await.unwrap();
     let taken = tx.claim_job(JobKind::Report, None, killed, app.now()).await.unwrap().unwrap();
     tx.commit().await.unwrap();
     for _ in 0..2 {
-        app.service.run_jobs(JobKind::Report).await.unwrap();
+        app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
         assert_eq!(report(&app).await.0, "making", "for now it is left to who took it");
         let running = jobs(&app, "?state=running").await.remove(0);
         assert_eq!((&running["id"], &running["attempts"], &running["due_at"]), (&due["id"], &json!(1), &Value::Null));
@@ -72,8 +72,8 @@ async fn a_job_of_a_server_that_was_killed_is_taken_over_by_another(app: TestApp
     assert_eq!(app.post("/reports", json!({"month": "2026-10"})).await.status, 202);
     app.pass(3);
     let other = app.replica_set(|_| {});
-    tokio::join!(async { app.service.run_jobs(JobKind::Report).await.unwrap() }, async {
-        other.service.run_jobs(JobKind::Report).await.unwrap()
+    tokio::join!(async { app.service.jobs.run_jobs(JobKind::Report).await.unwrap() }, async {
+        other.service.jobs.run_jobs(JobKind::Report).await.unwrap()
     },);
     assert_eq!(report(&app).await.0, "ready");
     assert_eq!((jobs(&app, "").await, app.events("report.complete").await.len()), (Vec::new(), 1));
@@ -85,9 +85,9 @@ async fn a_job_that_fails_is_tried_again_later_and_later_and_given_up(app: TestA
     queued(&app).await;
     app.execute("ALTER TABLE report_files RENAME TO hidden").await;
     for attempt in 1..12 {
-        app.service.run_jobs(JobKind::Report).await.unwrap_err();
+        app.service.jobs.run_jobs(JobKind::Report).await.unwrap_err();
         // Not again before its time.
-        app.service.run_jobs(JobKind::Report).await.unwrap();
+        app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
         let due = jobs(&app, "?state=due").await.remove(0);
         assert_eq!((&due["attempts"], &due["failure"]), (&json!(attempt), &json!("internal error")), "{due}");
         let rest = due["due_at"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap() - app.now();
@@ -96,7 +96,7 @@ async fn a_job_that_fails_is_tried_again_later_and_later_and_given_up(app: TestA
         app.pass(rest.num_seconds());
     }
     assert_eq!(counted(&app, "dead").await, "0");
-    app.service.run_jobs(JobKind::Report).await.unwrap();
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
     let dead = jobs(&app, "?kind=report&state=dead").await.remove(0);
     assert_eq!(
         (&dead["attempts"], &dead["failure"], &dead["due_at"]),
@@ -109,7 +109,7 @@ async fn a_job_that_fails_is_tried_again_later_and_later_and_given_up(app: TestA
     assert_eq!(recorded["object"], json!({"kind": "job", "id": dead["id"], "name": dead["key"]}));
     assert_eq!(recorded["change"], json!({"attempts": 12, "failure": "internal error", "kind": "report"}));
     app.pass(30 * 86_400);
-    app.service.run_jobs(JobKind::Report).await.unwrap();
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
     assert_eq!(jobs(&app, "?state=dead").await.len(), 1, "it is left alone");
 
     app.execute("ALTER TABLE hidden RENAME TO report_files").await;
@@ -126,7 +126,7 @@ async fn a_job_that_fails_is_tried_again_later_and_later_and_given_up(app: TestA
     assert_eq!((recorded.len(), &recorded[0]["object"]["id"]), (1, &dead["id"]));
     let refused = app.post(&retry, json!({})).await.problem(409, "conflict");
     assert!(refused["detail"].as_str().unwrap().contains("is due"), "{refused}");
-    app.service.run_jobs(JobKind::Report).await.unwrap();
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
     assert_eq!(report(&app).await.0, "ready");
     app.post(&retry, json!({})).await.problem(404, "not_found");
 }
@@ -134,7 +134,7 @@ async fn a_job_that_fails_is_tried_again_later_and_later_and_given_up(app: TestA
 async fn what_cannot_be_done_is_given_up_at_once(app: TestApp) {
     queued(&app).await;
     app.execute("UPDATE reports SET month = '2020-01'").await;
-    app.service.run_jobs(JobKind::Report).await.unwrap();
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
     let dead = jobs(&app, "?state=dead").await.remove(0);
     assert_eq!(dead["attempts"], 1);
     assert!(dead["failure"].as_str().unwrap().contains("before the audit trail began"), "{dead}");
@@ -147,7 +147,7 @@ async fn what_cannot_be_done_is_given_up_at_once(app: TestApp) {
 
 async fn what_a_newer_server_queued_is_listed_and_left_alone(app: TestApp) {
     queued(&app).await;
-    app.service.run_jobs(JobKind::Report).await.unwrap();
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
     app.put("/shares/s", json!({})).await.expect(201);
     app.put("/recipients/acme", json!({})).await.expect(201);
     for (table, state) in [("shares", "due"), ("recipients", "dead")] {
@@ -158,7 +158,7 @@ async fn what_a_newer_server_queued_is_listed_and_left_alone(app: TestApp) {
         .await;
     }
     app.pass(TimeDelta::days(1).num_seconds());
-    app.service.run_jobs(JobKind::Report).await.unwrap();
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
     let all = jobs(&app, "").await;
     assert!(all.len() == 2 && all.iter().all(|job| job["kind"] == "quality.run" && job["attempts"] == 3), "{all:?}");
     let dead = jobs(&app, "?state=dead").await.remove(0);

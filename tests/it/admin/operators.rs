@@ -225,21 +225,21 @@ async fn a_change_is_refused_that_had_its_turn_after_its_operator_was_stopped(ap
     let token = app.operator("ann", "share_owner").await;
     let asked = asked_to_put_a_share();
     // Admitted, then overtaken on the way to its transaction.
-    let ctx = app.service.admit_operator(Some(&token), &asked).await.unwrap();
+    let ctx = app.service.operators.admit_operator(Some(&token), &asked).await.unwrap();
     let spec = &named(json!({"description": "x"}));
-    app.service.put_declared::<ShareSpec>(&ctx, "before", spec).await.unwrap();
+    app.service.core.put_declared::<ShareSpec>(&ctx, "before", spec).await.unwrap();
     app.patch("/operators/ann", json!({"role": "auditor"})).await.expect(200);
-    let refused = app.service.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
+    let refused = app.service.core.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
     assert!(refused.to_string().contains("`ann` is `auditor`"), "{refused}");
     app.patch("/operators/ann", json!({"role": "share_owner"})).await.expect(200);
-    app.service.put_declared::<ShareSpec>(&ctx, "again", spec).await.unwrap();
+    app.service.core.put_declared::<ShareSpec>(&ctx, "again", spec).await.unwrap();
     app.post("/operators/ann/disable", json!({"reason": "left"})).await.expect(200);
-    app.service.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
+    app.service.core.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
     app.post("/operators/ann/enable", json!({"reason": "back"})).await.expect(200);
     app.pass(30 * 86_400);
-    app.service.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
+    app.service.core.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
     app.delete("/operators/ann").await.expect(204);
-    app.service.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
+    app.service.core.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
     app.get("/shares/s").await.problem(404, "not_found");
 }
 
@@ -250,8 +250,8 @@ async fn a_flood_of_refusals_is_summed(app: TestApp) {
         app.admin_as(&token, Method::DELETE, "/shares/s", None).await.problem(403, "forbidden");
     }
     app.admin_as(&other, Method::DELETE, "/shares/s", None).await.problem(403, "forbidden");
-    app.service.record_summaries(true);
-    app.service.audit_writer.finish().await;
+    app.service.sharing.record_summaries(true);
+    app.service.core.audit_writer.finish().await;
     let refused = app.get("/audit?action=admin.change&max_results=1000").await.expect(200);
     let by = |name: &str| refused["items"].as_array().unwrap().iter().filter(|e| e["actor"]["name"] == name).count();
     assert_eq!((by("ann"), by("bob")), (20, 1));

@@ -79,7 +79,7 @@ async fn an_operator_whose_role_is_unknown_is_listed_and_may_do_nothing(app: Tes
 
 /// Appends `event` as a newer server would have written it, with these words in the place of others.
 async fn append_written(app: &TestApp, event: &Event, words: [(&str, &str); 2]) {
-    let mut tx = app.service.db.begin().await.unwrap();
+    let mut tx = app.service.core.db.begin().await.unwrap();
     let mut head = tx.lock_audit_head().await.unwrap();
     let before = head;
     let link = Head::append(&mut head, event, app.now());
@@ -124,13 +124,13 @@ async fn an_event_of_an_unknown_kind_of_actor_is_answered_counted_and_verified(a
     let accept = [("accept", "application/x-ndjson")];
     let feed = app.admin_with(Method::GET, "/audit?order=asc", &accept, None).await;
     assert!(feed.text.contains("\"kind\":\"agent\""), "{}", feed.text);
-    app.service.count_usage().await.unwrap();
+    app.service.insight.count_usage().await.unwrap();
     let counted = app.get("/usage?group_by=").await.expect(200);
     assert!(counted["items"][0]["events"].as_i64().unwrap() >= 2, "{counted}");
 
-    app.service.audit_sealer.seal().await.unwrap();
-    let keys = app.service.audit_sealer.verifiers();
-    let verified = verify_database(&app.service.db, &keys, Since::Beginning, None, &mut |_| {}).await.unwrap();
+    app.service.audit.sealer.seal().await.unwrap();
+    let keys = app.service.audit.sealer.verifiers();
+    let verified = verify_database(&app.service.core.db, &keys, Since::Beginning, None, &mut |_| {}).await.unwrap();
     assert!(verified.head.seq >= 2 && verified.checkpoints == 1, "{verified:?}");
 
     app.pass(TimeDelta::days(31).num_seconds());
@@ -178,7 +178,7 @@ async fn a_message_of_an_unknown_kind_is_shown_delivered_and_given_up_like_any_o
 /// The stored spec of the row `name`.
 async fn spec(app: &TestApp, table: &str, name: &str) -> Value {
     let sql = AssertSqlSafe(format!("SELECT spec FROM {table} WHERE name = '{name}'"));
-    let text: String = match &app.service.db {
+    let text: String = match &app.service.core.db {
         Db::Sqlite { reader, .. } => sqlx::query_scalar(sql).fetch_one(reader).await.unwrap(),
         Db::Postgres { pool, .. } => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
     };

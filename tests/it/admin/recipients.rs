@@ -38,7 +38,7 @@ async fn a_recipient_is_created_confirmed_and_changed(app: TestApp) {
     assert_eq!(event["change"]["before"]["contacts"], json!(["security"]));
     assert_eq!(event["change"]["after"]["contacts"], json!([]));
     assert_eq!(event["contacts"], json!({"before": {"security": "soc@acme.example"}}));
-    for stored in app.service.db.list_audit(&weir::store::AuditFilter::default(), 100).await.unwrap() {
+    for stored in app.service.core.db.list_audit(&weir::store::AuditFilter::default(), 100).await.unwrap() {
         assert!(!stored.body.contains("soc@acme.example"), "{}", stored.body);
     }
 }
@@ -60,7 +60,7 @@ async fn values_of_properties_are_in_the_trail_as_digests_alone(app: TestApp) {
     assert_ne!(of(first, "before", "plans"), of(first, "after", "plans"));
     assert_ne!(of(second, "before", "member"), of(second, "after", "member"));
     assert_ne!(of(&created[0], "after", "member"), of(&created[1], "after", "member"), "each recipient has its own");
-    for stored in app.service.db.list_audit(&weir::store::AuditFilter::default(), 100).await.unwrap() {
+    for stored in app.service.core.db.list_audit(&weir::store::AuditFilter::default(), 100).await.unwrap() {
         for value in ["jane", "john", "zgold", "zsilver"] {
             assert!(!stored.body.contains(value), "{}", stored.body);
         }

@@ -91,8 +91,8 @@ fn pass_until(app: &TestApp, moment: &str) {
 
 /// Queues what is due, and makes it.
 async fn tend(app: &TestApp) {
-    app.service.tend_reports().await.unwrap();
-    app.service.run_jobs(JobKind::Report).await.unwrap();
+    app.service.insight.tend_reports().await.unwrap();
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
 }
 
 /// Makes the report that `body` asks for, as it is ready.
@@ -130,7 +130,7 @@ async fn export(app: &TestApp) -> (TempDir, Archive) {
     let archive = Archive::open(&target.target().unwrap()).unwrap();
     let now = app.now();
     let settings = weir::config::Settings::load(Default::default()).unwrap().audit;
-    let (db, clock) = (app.service.db.clone(), Clock::new(move || now));
+    let (db, clock) = (app.service.core.db.clone(), Clock::new(move || now));
     let audit_sealer = AuditSealer::new(db, clock, &[root(KEY)], Some(archive.clone()), settings).unwrap();
     audit_sealer.seal().await.unwrap();
     (folder, archive)
@@ -646,7 +646,7 @@ async fn a_partners_report_shows_nobody_else(app: TestApp) {
     app.shared(other["token"].as_str().unwrap(), "/shares").await.expect(200);
     let path = format!("/recipients/acme/tokens/{}/revoke", app.token_for_acme().await["id"].as_str().unwrap());
     app.post(&path, json!({"reason": "lost"})).await.expect(200);
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
     pass_until(&app, "2026-11-01T00:05:00Z");
     let own = files(&app, &made(&app, json!({"month": MONTH, "recipient": "acme"})).await).await;
     let said = json_of(&own);
@@ -746,10 +746,10 @@ async fn a_month_without_traffic_has_an_empty_report(app: TestApp) {
     let (_folder, archive) = export(&app).await;
     assert_eq!(verify(&files, Some(&archive)).await.unwrap().recounted, Some(0));
     // Months that were detached without a report cannot be counted.
-    let seq = app.service.db.find_last_checkpoint().await.unwrap().unwrap().seq;
+    let seq = app.service.core.db.find_last_checkpoint().await.unwrap().unwrap().seq;
     let at = TimeDelta::zero() + TimeDelta::days(1);
     app.pass(at.num_seconds());
-    let mut tx = app.service.db.begin().await.unwrap();
+    let mut tx = app.service.core.db.begin().await.unwrap();
     tx.detach_audit(seq, app.now()).await.unwrap();
     tx.commit().await.unwrap();
     let problem = app.post("/reports", json!({"month": "2026-09"})).await.problem(422, "invalid_input");

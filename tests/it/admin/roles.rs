@@ -151,8 +151,8 @@ async fn every_role_may_what_the_documents_say_and_nothing_else(app: TestApp) {
         // Within one minute, later refusals would be summed up and then limited.
         app.pass(60);
     }
-    app.service.record_summaries(true);
-    app.service.audit_writer.finish().await;
+    app.service.sharing.record_summaries(true);
+    app.service.core.audit_writer.finish().await;
     let page = app.admin_as(&admin, Method::GET, "/audit?decision=deny&max_results=1000", None).await.expect(200);
     let reasons: BTreeSet<&str> =
         page["items"].as_array().unwrap().iter().map(|e| e["reason"].as_str().unwrap()).collect();

@@ -416,11 +416,11 @@ async fn a_change_of_scope_counts_for_what_waits_for_its_turn(app: TestApp) {
     use weir::{domain::catalog::share::ShareSpec, service::core::change::Named};
     let token = bound(&app, "ann", json!([{"role": "owner", "scope": "share:s"}])).await;
     let asked = super::asked_to_put_a_share();
-    let ctx = app.service.admit_operator(Some(&token), &asked).await.unwrap();
+    let ctx = app.service.operators.admit_operator(Some(&token), &asked).await.unwrap();
     app.patch("/operators/ann", json!({"bindings": [{"role": "owner", "scope": "share:t"}]})).await.expect(200);
-    let refused = app.service.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap_err();
+    let refused = app.service.core.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap_err();
     assert!(refused.to_string().contains("counts elsewhere"), "{refused}");
-    app.service.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap();
+    app.service.core.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap();
 }
 
 async fn only_an_admin_everywhere_is_the_last_admin(app: TestApp) {

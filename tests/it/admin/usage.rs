@@ -49,7 +49,7 @@ fn query(recipient: u128, table: u128, address: &str) -> Event {
 }
 
 async fn usage(app: &TestApp, parameters: &str) -> Vec<Value> {
-    app.service.count_usage().await.unwrap();
+    app.service.insight.count_usage().await.unwrap();
     app.get(&format!("/usage?{parameters}")).await.expect(200)["items"].as_array().unwrap().clone()
 }
 
@@ -66,7 +66,7 @@ async fn usage_is_what_the_trail_says(app: TestApp) {
     app.shared(&token, &format!("{base}/metadata")).await.expect(200);
     assert_eq!(app.shared(&token, "/shares/other").await.status, 404);
     assert_eq!(app.shared("nobody", "/shares").await.status, 401);
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
     let items = usage(&app, "group_by=recipient").await;
     assert_eq!(numbers(&items, "requests"), [Some(1), Some(3)], "{items:?}");
     assert_eq!(numbers(&items, "denials"), [Some(1), Some(1)]);
@@ -168,7 +168,7 @@ async fn distinct_addresses_survive_the_erasure_of_addresses_and_are_never_guess
     let together = usage(&app, "group_by=recipient&share=00000000-0000-0000-0000-000000000384").await;
     assert_eq!(numbers(&together, "addresses"), [Some(2)], "an address is counted once");
     let before = hour(app.now()) + 1;
-    let mut tx = app.service.db.begin().await.unwrap();
+    let mut tx = app.service.core.db.begin().await.unwrap();
     assert!(tx.delete_usage_addresses(before).await.unwrap() > 0);
     tx.commit().await.unwrap();
     let by_table = usage(&app, "group_by=table,recipient&share=00000000-0000-0000-0000-000000000384").await;
@@ -186,24 +186,24 @@ async fn nothing_is_counted_twice_or_lost_however_many_count(app: TestApp) {
     let replica = app.replica(None);
     for round in 0..5 {
         app.append(&vec![query(1, 11, "192.0.2.1"); 300 + round]).await;
-        let (one, two) = tokio::join!(app.service.count_usage(), replica.service.count_usage());
+        let (one, two) = tokio::join!(app.service.insight.count_usage(), replica.service.insight.count_usage());
         one.and(two).unwrap();
     }
     // A server that dies before its commit has counted nothing.
     app.append(&[query(1, 11, "192.0.2.1")]).await;
-    let progress = app.service.db.find_usage_progress().await.unwrap();
-    let mut tx = app.service.db.begin().await.unwrap();
+    let progress = app.service.core.db.find_usage_progress().await.unwrap();
+    let mut tx = app.service.core.db.begin().await.unwrap();
     tx.add_usage(progress.seq, progress.seq + 1, &UsageSums::default()).await.unwrap();
     drop(tx);
     // A server that started from events that another has counted since adds nothing.
-    app.service.count_usage().await.unwrap();
-    let mut tx = app.service.db.begin().await.unwrap();
+    app.service.insight.count_usage().await.unwrap();
+    let mut tx = app.service.core.db.begin().await.unwrap();
     let stale = tx.add_usage(progress.seq, progress.seq + 1, &UsageSums::default()).await;
     assert!(matches!(stale, Err(StoreError::Stale)), "{stale:?}");
     drop(tx);
     let items = usage(&app, "group_by=recipient&recipient=00000000-0000-0000-0000-000000000001").await;
     assert_eq!(numbers(&items, "requests"), [Some(5 * 300 + 10 + 1)]);
-    app.service.count_usage().await.unwrap();
+    app.service.insight.count_usage().await.unwrap();
     assert_eq!(app.get("/usage/check").await.expect(200)["agrees"], true);
 }
 
@@ -211,7 +211,7 @@ async fn a_difference_between_usage_and_trail_is_told(app: TestApp) {
     app.append(&[query(1, 11, "192.0.2.1"), query(2, 11, "192.0.2.1")]).await;
     app.pass(86_400);
     app.append(&[query(1, 11, "192.0.2.1")]).await;
-    app.service.count_usage().await.unwrap();
+    app.service.insight.count_usage().await.unwrap();
     assert_eq!(app.get("/usage/check").await.expect(200)["agrees"], true);
     app.execute("UPDATE usage_counts SET events = events + 1 WHERE period = 'day' AND start = 497208").await;
     let check = app.get("/usage/check").await.expect(200);
@@ -227,11 +227,11 @@ async fn a_difference_between_usage_and_trail_is_told(app: TestApp) {
 
 async fn hours_are_kept_for_their_time_and_days_for_ever(app: TestApp) {
     app.append(&[query(1, 11, "192.0.2.1")]).await;
-    app.service.count_usage().await.unwrap();
+    app.service.insight.count_usage().await.unwrap();
     app.pass(402 * 86_400);
     app.append(&[query(1, 11, "192.0.2.1")]).await;
-    app.service.count_usage().await.unwrap();
-    app.service.erase_usage_hours().await.unwrap();
+    app.service.insight.count_usage().await.unwrap();
+    app.service.insight.erase_usage_hours().await.unwrap();
     let whose = "recipient=00000000-0000-0000-0000-000000000001";
     assert_eq!(usage(&app, &format!("group_by=hour&{whose}")).await.len(), 1);
     assert_eq!(usage(&app, &format!("group_by=day&{whose}")).await.len(), 2);

@@ -29,13 +29,13 @@ async fn back_up(app: &TestApp) -> i64 {
     for (table, columns) in KEPT {
         app.execute(format!("CREATE TABLE kept_{table} AS SELECT id, {} FROM {table}", columns.join(", "))).await;
     }
-    app.service.db.find_audit_head().await.unwrap().seq
+    app.service.core.db.find_audit_head().await.unwrap().seq
 }
 
 /// The database as it was when it was backed up; its trail ends with the event `seq`.
 async fn put_back(app: &TestApp, seq: i64) {
     for table in ["audit_events", "grant_endings"] {
-        app.execute(match &app.service.db {
+        app.execute(match &app.service.core.db {
             Db::Sqlite { .. } => format!("DROP TRIGGER {table}_no_delete"),
             Db::Postgres { .. } => format!("ALTER TABLE {table} DISABLE TRIGGER USER"),
         })
@@ -92,13 +92,13 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
         by_ann(Method::PUT, "/operators/dan", json!({"role": "admin"})).await.expect(201);
         let issued = by_ann(Method::POST, "/operators/bob/tokens", json!({})).await.expect(201);
         let bobs = id(&issued);
-        app.service.audit_sealer.seal().await.unwrap();
+        app.service.audit.sealer.seal().await.unwrap();
         let backup = back_up(&app).await;
 
         // By the server itself, and not by an operator.
         let system = &OperatorContext::system("a job", app.now());
-        app.service.revoke_grant(system, grant.parse().unwrap(), None).await.unwrap();
-        app.service.revoke_token(system, "acme", unused.parse().unwrap(), Some("never used")).await.unwrap();
+        app.service.access.revoke_grant(system, grant.parse().unwrap(), None).await.unwrap();
+        app.service.access.revoke_token(system, "acme", unused.parse().unwrap(), Some("never used")).await.unwrap();
         let why = || json!({"reason": "a test"});
         let patch = Method::PATCH;
         let networks = |networks: &[&str]| json!({"allowed_cidrs": networks, "description": "changed"});
@@ -121,9 +121,9 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
         by_ann(patch.clone(), "/operators/dan", json!({"role": null, "bindings": []})).await.expect(200);
         by_ann(Method::POST, &format!("/operators/bob/tokens/{bobs}/revoke"), json!({})).await.expect(200);
         by_ann(Method::PUT, "/recipients/later", json!({})).await.expect(201);
-        app.service.audit_sealer.seal().await.unwrap();
+        app.service.audit.sealer.seal().await.unwrap();
         put_back(&app, backup).await;
-        let token = async |id: &str| app.service.db.find_token(id.parse().unwrap()).await.unwrap().unwrap();
+        let token = async |id: &str| app.service.core.db.find_token(id.parse().unwrap()).await.unwrap().unwrap();
         assert!(token(&unused).await.revoked_at.is_none() && token(&cancelled).await.revoked_at.is_none());
 
         let recovery = app.service.recover().await.unwrap().unwrap();
@@ -137,7 +137,7 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
                 ("token.issue", 1),
             ])
         );
-        let db = &app.service.db;
+        let db = &app.service.core.db;
         assert!(db.find_grant(grant.parse().unwrap()).await.unwrap().unwrap().grant.ending.is_some());
         assert!(token(&unused).await.revoked_at.is_some() && token(&cancelled).await.revoked_at.is_some());
         assert!(token(&rotated).await.revoked_at.is_none());

@@ -19,7 +19,7 @@ async fn a_locked_chain_refuses_requests_in_time_and_a_revocation_is_made_all_th
     app.grant_acme().await;
     let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
     assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::OK);
-    let mut holder = app.service.db.begin().await.unwrap();
+    let mut holder = app.service.core.db.begin().await.unwrap();
     holder.lock_audit_head().await.unwrap();
     let began = Instant::now();
     let ((read, waited), revoked) = tokio::join!(
@@ -43,18 +43,18 @@ async fn what_nobody_waits_for_is_kept_while_the_chain_is_locked(app: TestApp) {
     app.share_claims().await;
     app.grant_acme().await;
     let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
-    let mut holder = app.service.db.begin().await.unwrap();
+    let mut holder = app.service.core.db.begin().await.unwrap();
     holder.lock_audit_head().await.unwrap();
     for _ in 0..3 {
-        app.service.audit_writer.record_later(Event::new(Actor::system("test"), Action::DrillRecord));
+        app.service.core.audit_writer.record_later(Event::new(Actor::system("test"), Action::DrillRecord));
     }
     // Locked for longer than the writer tries, which two failed requests ensure.
     for _ in 0..2 {
         assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
     drop(holder);
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
     assert_eq!(app.events("drill.record").await.len(), 3);
-    let metrics = app.service.metrics.encode().unwrap();
+    let metrics = app.service.core.metrics.encode().unwrap();
     assert!(metrics.contains("weir_audit_events_lost_total 0"), "{metrics}");
 }

@@ -172,7 +172,7 @@ async fn what_a_newer_server_wrote_is_read_as_its_words(app: TestApp) {
         "decision": "allow", "effect": "neutral", "object": {"kind": "agreement", "name": "DPA-7"}, "seq": 2,
     });
     let body = canonical(&event);
-    let mut tx = app.service.db.begin().await.unwrap();
+    let mut tx = app.service.core.db.begin().await.unwrap();
     let mut head = tx.lock_audit_head().await.unwrap();
     assert_eq!(head.seq, 1);
     let (prev_hash, hash) = (head.hash, link_hash(&head.hash, &body));
@@ -196,9 +196,9 @@ async fn what_a_newer_server_wrote_is_read_as_its_words(app: TestApp) {
     let found = app.events("agreement.activate").await;
     assert_eq!(found.len(), 1);
     assert_eq!((&found[0]["object"], &found[0]["actor"]), (&event["object"], &event["actor"]));
-    app.service.count_usage().await.unwrap();
+    app.service.insight.count_usage().await.unwrap();
     let day = app.get("/usage/check").await.expect(200);
     assert_eq!((&day["agrees"], &day["days"][0]["events_in_day"]), (&json!(true), &day["days"][0]["events_in_trail"]));
-    let verified = verify_database(&app.service.db, &[], Since::Beginning, None, &mut |_| {}).await.unwrap();
+    let verified = verify_database(&app.service.core.db, &[], Since::Beginning, None, &mut |_| {}).await.unwrap();
     assert!(verified.head.seq >= 2);
 }

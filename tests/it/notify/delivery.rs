@@ -48,7 +48,7 @@ async fn a_message_is_signed_and_sent_once() {
         assert_eq!(delivered["id"], message.id());
         assert_eq!(delivered["message"], body);
         assert_eq!(delivered["next_attempt_at"], Value::Null);
-        let metrics = app.service.metrics.encode().unwrap();
+        let metrics = app.service.core.metrics.encode().unwrap();
         let line = r#"weir_notification_attempts_total{webhook="ops",outcome="delivered"} 1"#;
         assert!(metrics.contains(line), "{metrics}");
     }
@@ -94,7 +94,7 @@ async fn a_receiver_that_fails_gets_the_same_message_again_later() {
         let delivered = only(&app).await;
         assert_eq!((&delivered["state"], &delivered["attempts"]), (&json!("delivered"), &json!(3)));
         assert_eq!(delivered["failure"], Value::Null);
-        let metrics = app.service.metrics.encode().unwrap();
+        let metrics = app.service.core.metrics.encode().unwrap();
         assert!(metrics.contains(r#"weir_notification_attempts_total{webhook="ops",outcome="failed"} 2"#), "{metrics}");
     }
 }
@@ -137,7 +137,7 @@ async fn a_receiver_that_is_gone_leaves_a_dead_letter_which_an_operator_queues_a
         assert_eq!(recorded["object"], json!({"kind": "notification", "id": dead["id"], "name": "ops"}));
         assert_eq!(recorded["change"]["type"], "freeze.create");
         assert_eq!(recorded["change"]["failure"], "the receiver answered 410 Gone");
-        let metrics = app.service.metrics.encode().unwrap();
+        let metrics = app.service.core.metrics.encode().unwrap();
         assert!(metrics.contains(r#"weir_notification_attempts_total{webhook="ops",outcome="dead"} 1"#), "{metrics}");
 
         receiver.is(Mood::Well);
@@ -202,7 +202,7 @@ async fn a_receiver_that_hangs_is_cut_off_and_holds_nobody_up() {
     freeze(&app).await;
     let began = Instant::now();
     let others = async {
-        app.service.deliver_due("other").await.unwrap();
+        app.service.insight.deliver_due("other").await.unwrap();
         began.elapsed()
     };
     let ((), after) = tokio::join!(deliver(&app), others);
@@ -326,17 +326,17 @@ async fn what_ended_is_forgotten_after_a_month_and_what_nobody_sends_is_given_up
         // No settings name its webhook any more.
         let other = app.replica_set(|_| {});
         app.pass(3 * 86_400 + 7 * 3600);
-        other.service.tidy_notifications().await.unwrap();
+        other.service.insight.tidy_notifications().await.unwrap();
         let dead = kept(&app, "?state=dead").await.remove(0);
         assert_eq!((&dead["type"], &dead["failure"]), (&json!("freeze.lift"), &json!("no server has sent it in time")));
         let retry = format!("/notifications/{}/retry", dead["id"].as_str().unwrap());
         let refused = other.post(&retry, json!({})).await.problem(409, "conflict");
         assert!(refused["detail"].as_str().unwrap().contains("no webhook `ops`"), "{refused}");
         app.pass(29 * 86_400);
-        app.service.tidy_notifications().await.unwrap();
+        app.service.insight.tidy_notifications().await.unwrap();
         assert_eq!(only(&app).await["type"], "freeze.lift", "the one that was delivered is old enough");
         app.pass(3 * 86_400);
-        app.service.tidy_notifications().await.unwrap();
+        app.service.insight.tidy_notifications().await.unwrap();
         assert!(kept(&app, "").await.is_empty());
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn telling(receiver: &TestReceiver) -> impl Fn(&mut Settings) + use<>
 
 /// Sends the messages that are due.
 pub(super) async fn deliver(app: &TestApp) {
-    app.service.deliver_due("ops").await.unwrap();
+    app.service.insight.deliver_due("ops").await.unwrap();
 }
 
 /// The stored notifications, oldest first.

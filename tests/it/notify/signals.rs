@@ -59,10 +59,10 @@ async fn ends_are_told_fourteen_seven_and_one_days_before_once_each() {
         let other = app.replica_set(telling(&receiver));
         for day in 0..70 {
             for replica in [&app, &other] {
-                replica.service.tell_endings().await.unwrap();
+                replica.service.insight.tell_endings().await.unwrap();
             }
             if day % 9 == 0 {
-                app.replica_set(telling(&receiver)).service.tell_endings().await.unwrap();
+                app.replica_set(telling(&receiver)).service.insight.tell_endings().await.unwrap();
             }
             deliver(&app).await;
             app.pass(DAY);
@@ -118,7 +118,7 @@ async fn ends_that_matter_to_nobody_are_not_told() {
         app.post("/recipients/rival/tokens", json!({"reveal": true, "expires_in_seconds": 15 * DAY})).await.expect(201);
         app.post("/recipients/rival/suspend", json!({"reason": "audit"})).await.expect(200);
         for _ in 0..20 {
-            app.service.tell_endings().await.unwrap();
+            app.service.insight.tell_endings().await.unwrap();
             app.pass(DAY / 2);
         }
         deliver(&app).await;
@@ -137,7 +137,7 @@ async fn read_from(app: &TestApp, token: &str, address: &str) -> Answer {
 
 fn audit_sealer(app: &TestApp, settings: AuditSettings) -> AuditSealer {
     let keys = [RootKey::new(Zeroizing::new([7; 32]))];
-    AuditSealer::new(app.service.db.clone(), app.service.clock.clone(), &keys, None, settings).unwrap()
+    AuditSealer::new(app.service.core.db.clone(), app.service.core.clock.clone(), &keys, None, settings).unwrap()
 }
 
 fn audit_settings() -> AuditSettings {
@@ -233,7 +233,7 @@ async fn nothing_is_noted_of_networks_that_nobody_wants_to_be_told_of() {
         let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
         assert_eq!(app.shared(&token, "/shares").await.status, 200);
         app.pass(DAY);
-        assert!(!app.service.db.has_old_network(app.now()).await.unwrap());
+        assert!(!app.service.core.db.has_old_network(app.now()).await.unwrap());
     }
 }
 
@@ -250,7 +250,7 @@ async fn a_burst_of_refusals_is_told_once_a_window() {
             }
         };
         refused(9).await;
-        app.service.tell_denials().await.unwrap();
+        app.service.insight.tell_denials().await.unwrap();
         deliver(&app).await;
         assert!(receiver.received().is_empty(), "that is bearable");
         refused(1).await;
@@ -259,7 +259,7 @@ async fn a_burst_of_refusals_is_told_once_a_window() {
             few(settings);
         });
         for replica in [&app, &other, &app] {
-            replica.service.tell_denials().await.unwrap();
+            replica.service.insight.tell_denials().await.unwrap();
         }
         deliver(&app).await;
         let told = receiver.told("denials.burst");
@@ -276,9 +276,9 @@ async fn a_burst_of_refusals_is_told_once_a_window() {
         }
         refused(50).await;
         app.pass(301);
-        app.service.record_summaries(true);
-        app.service.audit_writer.finish().await;
-        app.service.tell_denials().await.unwrap();
+        app.service.sharing.record_summaries(true);
+        app.service.core.audit_writer.finish().await;
+        app.service.insight.tell_denials().await.unwrap();
         deliver(&app).await;
         let told = receiver.told("denials.burst");
         assert_eq!(told.len(), 2, "{told:?}");
@@ -301,7 +301,7 @@ async fn refusals_of_one_recipient_are_a_burst_of_its_own() {
                 assert_eq!(app.shared(&token, &format!("/shares/{share}")).await.status, 404);
             }
         }
-        app.service.tell_denials().await.unwrap();
+        app.service.insight.tell_denials().await.unwrap();
         deliver(&app).await;
         let told = receiver.told("denials.burst");
         assert_eq!(told.len(), 1);
@@ -317,8 +317,8 @@ async fn a_late_checkpoint_is_told_once() {
         let audit_sealer = audit_sealer(&app, audit_settings());
         app.put("/recipients/acme", json!({})).await.expect(201);
         let look = async || {
-            app.service.watch_checkpoints().await.unwrap();
-            app.service.watch_checkpoints().await.unwrap();
+            app.service.insight.watch_checkpoints().await.unwrap();
+            app.service.insight.watch_checkpoints().await.unwrap();
             deliver(&app).await;
             receiver.told("checkpoint.late")
         };
@@ -330,7 +330,7 @@ async fn a_late_checkpoint_is_told_once() {
         assert_eq!(told, [json!({"what": "unsealed", "through_seq": 0, "waiting_since": began})]);
         audit_sealer.seal().await.unwrap();
         let sealed_at = text(app.now());
-        let sealed = app.service.db.find_last_checkpoint().await.unwrap().unwrap().seq;
+        let sealed = app.service.core.db.find_last_checkpoint().await.unwrap().unwrap().seq;
         app.pass(590);
         assert_eq!(look().await.len(), 1);
         app.pass(20);
@@ -355,13 +355,13 @@ async fn a_schema_on_hold_is_told_with_its_changes() {
         app.put("/tables/t.claims", json!({"location": app.location("claims")})).await.expect(201);
         let object = json!({"source": {"table": "t.claims"}, "on_schema_change": "hold"});
         let object = app.put("/shares/insurer/objects/s/claims", object).await.expect(201);
-        app.service.watch_schemas().await.unwrap();
+        app.service.catalog.watch_schemas().await.unwrap();
         deliver(&app).await;
         assert!(receiver.received().is_empty());
         log.commit(&[columns(&[before[0], before[1], ("salary", "long")])]);
         let other = app.replica_set(telling(&receiver));
         for replica in [&app, &other, &app] {
-            replica.service.watch_schemas().await.unwrap();
+            replica.service.catalog.watch_schemas().await.unwrap();
         }
         deliver(&app).await;
         let told = receiver.told("schema.hold");
@@ -377,7 +377,7 @@ async fn a_schema_on_hold_is_told_with_its_changes() {
         );
         // Another change of the schema is another signal.
         log.commit(&[columns(&[before[0], ("salary", "long")])]);
-        app.service.watch_schemas().await.unwrap();
+        app.service.catalog.watch_schemas().await.unwrap();
         deliver(&app).await;
         assert_eq!(receiver.told("schema.hold").len(), 2);
     }

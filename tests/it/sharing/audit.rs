@@ -40,7 +40,7 @@ async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
 
 /// All events, oldest first.
 async fn trail(app: &TestApp) -> Vec<Value> {
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
     let page = app.get("/audit?order=asc&max_results=1000").await.expect(200);
     page["items"].as_array().unwrap().clone()
 }
@@ -163,7 +163,7 @@ async fn a_query_is_recorded_with_all_that_it_disclosed(app: TestApp) {
     assert_eq!(digest.len(), 64);
     assert!(event.get("duration_ms").is_none_or(Value::is_null), "{event}");
 
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
     let completed = app.events("table.query.completed").await;
     assert_eq!(completed.len(), 1);
     assert_eq!(completed[0]["request_id"], event["request_id"]);
@@ -179,7 +179,7 @@ async fn the_event_is_there_before_the_body_is_read(app: TestApp) {
     let events = app.events("table.query").await;
     assert_eq!((events.len(), &events[0]["decision"]), (1, &json!("allow")));
     drop(response);
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
     let aborted = app.events("table.query.aborted").await;
     assert_eq!((aborted.len(), &aborted[0]["request_id"]), (1, &events[0]["request_id"]));
     assert_eq!((&events[0]["files"], &aborted[0]["files"], &aborted[0]["bytes"]), (&json!(2), &json!(0), &Value::Null));
@@ -234,8 +234,8 @@ async fn a_look_at_a_files_size_never_stands_for_its_bytes(app: TestApp) {
     assert_eq!(told().await, [(json!(0), json!(0)), (json!(1), json!(9)), (json!(1), json!(9))]);
     assert_eq!(fetch(&app, Method::GET, url, &[("range", "bytes=0-0")]).await.text, "c");
     app.pass(60);
-    app.service.record_summaries(false);
-    app.service.audit_writer.finish().await;
+    app.service.sharing.record_summaries(false);
+    app.service.core.audit_writer.finish().await;
     let mut summed: Vec<(Value, Value)> = app
         .events("file.read.summary")
         .await
@@ -422,7 +422,7 @@ async fn logs_hold_no_secrets(app: TestApp) {
     log.commit(&[add("../x.parquet", 9), removed("y", 1)]);
     share(&app, "bad", with_history()).await;
     reader.query("bad", json!({})).await;
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
 
     let logged = String::from_utf8(collected.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("/files/{sealed}") && logged.contains("answered"), "the log is empty: {logged}");

@@ -93,7 +93,7 @@ impl Stage {
     /// Changes how the table is shared, under the audit chain's lock like an operator's change. (The admin API would
     /// first ask the storage, which is held.)
     async fn hide_history(&self) {
-        let db = &self.app.service.db;
+        let db = &self.app.service.core.db;
         let share = db.find_share("insurer").await.unwrap().unwrap();
         let (object, _) = db.find_object(share.id, "s", "steps").await.unwrap().unwrap();
         let mut tx = db.begin().await.unwrap();

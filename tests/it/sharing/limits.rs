@@ -71,7 +71,7 @@ async fn failed_authentications_become_one_event_a_minute_and_are_slowed_down(ap
     assert_eq!(refused().await["items"].as_array().unwrap().len(), 20);
 
     app.pass(60);
-    app.service.record_summaries(false);
+    app.service.sharing.record_summaries(false);
     let summaries = event(&app, "refusals.summary").await;
     assert_eq!(summaries.len(), 1);
     assert_eq!(summaries[0]["change"]["count"], 101);
@@ -119,8 +119,8 @@ async fn a_recipient_is_issued_no_more_bytes_a_day_than_it_may(app: TestApp) {
 async fn streams_are_limited_while_they_run(app: TestApp) {
     let token = acme(&app).await;
     app.patch("/recipients/acme", json!({"limits": {"concurrent_streams": 1}})).await.expect(200);
-    let recipient = app.service.get_recipient("acme").await.unwrap();
-    let running = app.service.rate_limiter.begin_stream(recipient.id, 1);
+    let recipient = app.service.access.get_recipient("acme").await.unwrap();
+    let running = app.service.sharing.rate_limiter.begin_stream(recipient.id, 1);
     let limited = query(&app, &token).await;
     assert_eq!(retry_after(&limited), 5);
     limited.expect(429);
@@ -198,7 +198,7 @@ async fn ranges_of_one_file_are_summed_after_the_first(app: TestApp) {
     let size = app.events("table.query").await[0]["bytes"].clone();
     assert_eq!((reads.len(), &reads[0]["bytes"]), (1, &size), "up to the whole file");
     app.pass(60);
-    app.service.record_summaries(false);
+    app.service.sharing.record_summaries(false);
     let summaries = event(&app, "file.read.summary").await;
     let change = &summaries[0]["change"];
     assert_eq!((&change["bytes"], &change["reads"], &summaries[0]["bytes"]), (&json!(12), &json!(3), &Value::Null));
@@ -223,8 +223,8 @@ async fn a_recipients_refusals_are_summed_and_name_only_what_exists(app: TestApp
     assert_eq!(trail["items"].as_array().unwrap().len(), 20);
     assert!(!trail.to_string().contains("jane"), "{trail}");
     app.pass(60);
-    app.service.record_summaries(false);
-    app.service.audit_writer.finish().await;
+    app.service.sharing.record_summaries(false);
+    app.service.core.audit_writer.finish().await;
     let summaries = app.events("refusals.summary").await;
     let count = |action: &str| {
         let of = summaries.iter().filter(|event| event["change"]["refused"] == action);
@@ -290,7 +290,7 @@ async fn what_another_server_delivers_counts_like_what_this_one_does(app: TestAp
     }
     assert_eq!(statuses, [200, 200, 429]);
     app.pass(86_400);
-    app.service.forget_ended_urls().await.unwrap();
+    app.service.sharing.forget_ended_urls().await.unwrap();
     assert_eq!(query(&app, &token).await.status, 200);
 }
 
@@ -351,8 +351,8 @@ async fn a_recipient_without_limits_has_those_of_the_settings() {
     let few = |settings| SharingSettings { requests_per_minute: 3, concurrent_streams: 1, ..settings };
     for app in TestApp::each_with(few).await {
         let token = acme(&app).await;
-        let recipient = app.service.get_recipient("acme").await.unwrap();
-        let running = app.service.rate_limiter.begin_stream(recipient.id, 1);
+        let recipient = app.service.access.get_recipient("acme").await.unwrap();
+        let running = app.service.sharing.rate_limiter.begin_stream(recipient.id, 1);
         query(&app, &token).await.expect(429);
         drop(running);
         let statuses = [query(&app, &token).await, query(&app, &token).await, query(&app, &token).await];

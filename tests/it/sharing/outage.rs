@@ -40,7 +40,7 @@ async fn a_storage_that_does_not_answer_is_503_until_it_does(app: TestApp) {
 async fn without_an_audit_trail_nothing_is_handed_out(app: TestApp) {
     let reader = acme_with_steps(&app).await;
     let url = reader.query("steps", json!({})).await.of_kind("file")[0]["url"].as_str().unwrap().to_owned();
-    app.service.audit_writer.finish().await;
+    app.service.core.audit_writer.finish().await;
     app.execute("ALTER TABLE audit_events RENAME TO audit_gone").await;
     for answer in [
         reader.query("steps", json!({})).await,
@@ -63,8 +63,8 @@ async fn without_an_audit_trail_nothing_is_handed_out(app: TestApp) {
 async fn without_a_database_nothing_is_answered(app: TestApp) {
     let reader = acme_with_steps(&app).await;
     let url = reader.query("steps", json!({})).await.of_kind("file")[0]["url"].as_str().unwrap().to_owned();
-    app.service.audit_writer.finish().await;
-    app.service.db.close().await;
+    app.service.core.audit_writer.finish().await;
+    app.service.core.db.close().await;
     come_back(&reader.query("steps", json!({})).await);
     come_back(&reader.get("/shares").await);
     come_back(&reader.fetch(&url).await);

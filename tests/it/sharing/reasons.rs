@@ -293,8 +293,8 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
         }
         Reason::ConcurrentStreams => {
             limit(json!({"concurrent_streams": 1})).await;
-            let acme_id = app.service.get_recipient("acme").await.unwrap().id;
-            let _running = app.service.rate_limiter.begin_stream(acme_id, 1).unwrap();
+            let acme_id = app.service.access.get_recipient("acme").await.unwrap().id;
+            let _running = app.service.sharing.rate_limiter.begin_stream(acme_id, 1).unwrap();
             acme.query("steps", json!({})).await
         }
         Reason::BytesPerDay => {
@@ -329,7 +329,7 @@ async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
 
 /// Each reason has its own server, so that they do not interfere.
 async fn every_reason_has_its_status_its_body_and_its_event(app: TestApp) {
-    let is_sqlite = matches!(app.service.db, Db::Sqlite { .. });
+    let is_sqlite = matches!(app.service.core.db, Db::Sqlite { .. });
     drop(app);
     for reason in Reason::ALL {
         // These need a race or an issuer; their own tests call `is_told`.

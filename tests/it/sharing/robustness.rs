@@ -130,7 +130,7 @@ async fn check_020_every_parameter_takes_every_nonsense(app: TestApp) {
             harmless(&app, &path, &reader.get(&path).await);
         }
         // Bodies and headers never reach a database, so one database is enough.
-        if matches!(app.service.db, Db::Sqlite { .. }) {
+        if matches!(app.service.core.db, Db::Sqlite { .. }) {
             nonsense_in_bodies_and_headers(&reader, &text).await;
         }
     }

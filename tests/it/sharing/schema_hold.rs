@@ -427,27 +427,27 @@ async fn held_objects_are_counted_though_nobody_reads_them(app: TestApp) {
     share(&app, "quiet", holding(json!({}))).await;
     let app = app.restarted();
     let shown = |app: &TestApp| {
-        let page = app.service.metrics.encode().unwrap();
+        let page = app.service.core.metrics.encode().unwrap();
         page.lines().find_map(|line| line.strip_prefix("weir_objects_on_hold ").map(str::to_owned)).unwrap()
     };
     assert_eq!(shown(&app), "0");
-    app.service.watch_schemas().await.unwrap();
+    app.service.catalog.watch_schemas().await.unwrap();
     assert_eq!(shown(&app), "1");
     let listed = app.get("/shares/insurer/objects").await.expect(200);
     let holds: Vec<_> =
         listed["items"].as_array().unwrap().iter().map(|item| &item["schema_hold"]["newest_version"]).collect();
     assert_eq!(holds, [&Value::Null, &json!(5)]);
     log.commit(&[]);
-    app.service.watch_schemas().await.unwrap();
+    app.service.catalog.watch_schemas().await.unwrap();
     let listed = app.get("/shares/insurer/objects").await.expect(200);
     assert_eq!(listed["items"][1]["schema_hold"]["newest_version"], 6);
     app.post(&format!("{}/accept-schema", object("steps")), json!({})).await.expect(200);
     assert_eq!(shown(&app), "0");
     log.commit(&[changed(&COLUMNS)]);
-    app.service.watch_schemas().await.unwrap();
+    app.service.catalog.watch_schemas().await.unwrap();
     assert_eq!(shown(&app), "1");
     app.delete(&object("steps")).await.expect(204);
-    app.service.watch_schemas().await.unwrap();
+    app.service.catalog.watch_schemas().await.unwrap();
     assert_eq!(shown(&app), "0");
 }
 

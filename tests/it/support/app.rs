@@ -32,7 +32,7 @@ use weir::{
     identity::{Identities, Longest},
     lake::{Lake, LakeSettings},
     service::{
-        Parts, Service,
+        Core, Dependencies, Services,
         audit::{seal::AuditSealer, write::AuditWriter},
         catalog::schema_holds::SchemaHolds,
         core::{
@@ -43,7 +43,7 @@ use weir::{
             vitals::Vitals,
         },
         insight::signals::Signals,
-        materialize::{Materializer, WorkshopParts},
+        materialize::MaterializerParts,
         operators::sign_in::SignIn,
         sharing::{first_reads::FirstReads, stream::Preparers},
     },
@@ -90,7 +90,9 @@ pub(crate) use on_both_databases;
 /// The server under test.
 pub struct TestApp {
     /// The use cases, for what no route offers.
-    pub service: Service,
+    pub service: Services,
+    /// What they were built from.
+    parts: Dependencies,
     /// The place of copies.
     pub copies: CopyRoot,
     router: Router,
@@ -178,15 +180,15 @@ fn limits(room: PlaceLimits, body_within: Duration) -> Limits {
 }
 
 /// All faces of a server, which trusts `proxies`.
-fn router(service: &Service, proxies: Proxies) -> Router {
+fn router(service: &Services, proxies: Proxies) -> Router {
     router_within(service, proxies, limits(ROOM, WITHIN), limits(ROOM, WITHIN))
 }
 
 /// Does the same with other limits for recipients and for operators.
-fn router_within(service: &Service, proxies: Proxies, limits: Limits, admin_limits: Limits) -> Router {
+fn router_within(service: &Services, proxies: Proxies, limits: Limits, admin_limits: Limits) -> Router {
     let faces = Faces {
         service: service.clone(),
-        requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
+        requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.core.metrics) },
         limits,
         admin_limits,
         draining: Draining::default(),
@@ -235,21 +237,19 @@ impl Ground {
             Longest { recipients: settings.sharing.token_max_seconds, operators: settings.operators.token_max_seconds };
         let bootstrap = Secret::new(OPERATOR_TOKEN);
         let copies = CopyRoot::open(&self.copies).unwrap();
-        let materializer = Materializer::new(WorkshopParts {
+        let materializer = MaterializerParts {
             root: Some(copies.clone()),
             engine: Engine::new(EngineSettings::default()),
             root_key: keys[0].clone(),
             key_version: 1,
             settings: settings.views,
             cache_bytes: 64 << 20,
-        });
+        };
         let archive = settings.audit.export.target().map(|target| Archive::open(&target).unwrap());
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let (vitals, db) = (Vitals::default(), &**self.database);
         let audit_sealer = AuditSealer::new(db.clone(), clock.clone(), &keys, archive, settings.audit.clone()).unwrap();
-        let service = Service::from(Parts {
-            lookups: LookupBatcher::of(db, &vitals),
-            materializer,
+        let core = Core {
             audit_writer: AuditWriter::start(
                 db.clone(),
                 clock.clone(),
@@ -257,29 +257,35 @@ impl Ground {
                 Arc::clone(&signals),
                 &vitals,
             ),
+            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators, &settings.governance)),
+            pages: Sealer::new(&keys, SealPurpose::PageToken),
+            leases: audit_sealer.leases().clone(),
+            db: db.clone(),
+            signals,
             vitals,
-            db: (**self.database).clone(),
+            clock,
+            metrics,
+        };
+        let parts = Dependencies {
+            lookups: LookupBatcher::of(&core.db, &core.vitals),
+            core,
+            materializer,
             lake: Lake::new(LakeSettings::default()),
             storages: Arc::new(storages),
             preparers: Preparers::default(),
-            pages: Sealer::new(&keys, SealPurpose::PageToken),
             files: Sealer::new(&keys, SealPurpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             rate_limiter: Arc::new(RateLimiter::default()),
             identities: Identities::new(&settings.identity, longest).unwrap(),
             schema_holds: Arc::new(SchemaHolds::default()),
-            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators, &settings.governance)),
-            signals,
             settings: Arc::new(settings.sharing),
             usage: settings.usage,
             reports: settings.reports,
-            leases: audit_sealer.leases().clone(),
             audit_sealer,
             public_url: PUBLIC_URL.into(),
-            clock,
-            metrics,
-        });
-        TestApp { router: router(&service, Proxies::default()), service, copies, ground: self }
+        };
+        let service = Services::new(parts.clone());
+        TestApp { router: router(&service, Proxies::default()), service, parts, copies, ground: self }
     }
 }
 
@@ -325,14 +331,15 @@ impl TestApp {
 
     /// The server after a restart: it keeps what is stored and loses what was in memory.
     pub fn restarted(self) -> Self {
-        let service = Service::from(Parts {
+        let parts = Dependencies {
             lake: Lake::new(LakeSettings::default()),
             first_reads: Arc::new(FirstReads::default()),
             rate_limiter: Arc::new(RateLimiter::default()),
             schema_holds: Arc::new(SchemaHolds::default()),
-            ..Parts::clone(&self.service)
-        });
-        Self { router: router(&service, Proxies::default()), service, ..self }
+            ..self.parts
+        };
+        let service = Services::new(parts.clone());
+        Self { router: router(&service, Proxies::default()), service, parts, ..self }
     }
 
     /// A server on `database` with the whole bucket of `server` as a further storage. Its clock starts at the real
@@ -361,8 +368,9 @@ impl TestApp {
         let places = limits.places.clone();
         let admin_limits = self::limits(admin_room, body_within);
         let router = router_within(&self.service, Proxies::default(), limits, admin_limits);
-        let (service, copies, ground) = (self.service.clone(), self.copies.clone(), self.ground.clone());
-        (Self { service, copies, router, ground }, places)
+        let (service, parts) = (self.service.clone(), self.parts.clone());
+        let (copies, ground) = (self.copies.clone(), self.ground.clone());
+        (Self { service, parts, copies, router, ground }, places)
     }
 
     /// A server on `database`, changed by `setup`.
@@ -387,7 +395,7 @@ impl TestApp {
 
     /// Appends events to the audit trail at the server's time.
     pub async fn append(&self, events: &[Event]) {
-        let mut tx = self.service.db.begin().await.unwrap();
+        let mut tx = self.service.core.db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();
         tx.append_audit(&mut head, events, self.now()).await.unwrap();
         tx.commit().await.unwrap();
@@ -411,7 +419,7 @@ impl TestApp {
     /// Runs a statement without the store.
     pub async fn execute(&self, sql: impl Into<String>) {
         let sql = sqlx::AssertSqlSafe(sql.into());
-        match &self.service.db {
+        match &self.service.core.db {
             Db::Sqlite { writer, .. } => drop(sqlx::query(sql).execute(writer).await.unwrap()),
             Db::Postgres { pool, .. } => drop(sqlx::query(sql).execute(pool).await.unwrap()),
         }
@@ -419,7 +427,7 @@ impl TestApp {
 
     /// Sets the location of every registered table, without the store.
     pub async fn move_tables(&self, location: &str) {
-        let moved = match &self.service.db {
+        let moved = match &self.service.core.db {
             Db::Sqlite { .. } => format!("json_set(spec, '$.location', '{location}')"),
             Db::Postgres { .. } => format!("jsonb_set(spec::jsonb, '{{location}}', '\"{location}\"')::text"),
         };

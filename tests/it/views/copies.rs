@@ -44,7 +44,7 @@ const LATER: i64 = 26 * 3_600;
 async fn keep(server: &WeirServer) {
     // What is ended in one round is gone in the next.
     for _ in 0..2 {
-        server.app.service.keep_copies().await.unwrap();
+        server.app.service.materializer.keep_copies().await.unwrap();
         server.app.pass(1);
     }
 }
@@ -61,7 +61,7 @@ async fn copies_go_with_the_last_who_may_read_them(server: WeirServer) {
     let revoked = server.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({})).await;
     revoked.expect(200);
     // In the round after it, however little time has passed.
-    server.app.service.keep_copies().await.unwrap();
+    server.app.service.materializer.keep_copies().await.unwrap();
     assert_eq!(server.objects().await, Vec::<String>::new());
     assert!(server.copies(None).await.is_empty() && !server.copies(Some("deleted")).await.is_empty());
     // Who is granted it again reads files that are made again.
@@ -94,7 +94,7 @@ async fn what_register_and_store_do_not_agree_about_is_named(server: WeirServer)
     let long_ago = SystemTime::now() - Duration::from_secs(3_600);
     fs::File::options().write(true).open(&stray).unwrap().set_modified(long_ago).unwrap();
     let ctx = OperatorContext::system("test", server.app.now());
-    let found = server.app.service.reconcile_copies(&ctx).await.unwrap();
+    let found = server.app.service.materializer.reconcile_copies(&ctx).await.unwrap();
     assert_eq!(found.orphans, ["m/stray"]);
     assert_eq!(found.missing.len(), 1);
     // What is gone is made again before anybody is sent to it; what is nobody's stays for somebody to look at.
@@ -161,14 +161,14 @@ async fn aged_copies_are_made_anew_under_their_ids(server: WeirServer) {
     for _ in 0..6 {
         read_well(&server, &table, &visible, &acme).await;
         server.app.pass(23 * 3_600);
-        server.app.service.keep_copies().await.unwrap();
+        server.app.service.materializer.keep_copies().await.unwrap();
     }
     let before = read_well(&server, &table, &visible, &acme).await;
     let old = server.objects().await;
     server.app.pass(30 * 3_600 + 60);
     read_well(&server, &table, &visible, &acme).await;
     let urls = self::urls(&acme.read_in_all_ways(json!({})).await);
-    server.app.service.keep_copies().await.unwrap();
+    server.app.service.materializer.keep_copies().await.unwrap();
     assert!(!server.copies(Some("draining")).await.is_empty(), "none of them was old");
     // A server may go on with what it has in hand for an hour.
     server.app.pass(3_601);
@@ -202,7 +202,7 @@ async fn after_a_commit_its_files_alone_are_made(server: WeirServer) {
     rows.iter_mut().for_each(|row| (row[2], row[3]) = (Value::text(PLANS[0]), Value::text("zregionnorth")));
     table.append(rows);
     // Made ahead, for whoever read it lately.
-    server.app.service.refresh_copies().await.unwrap();
+    server.app.service.materializer.refresh_copies().await.unwrap();
     let after = read_well(&server, &table, &visible, &acme).await;
     let new: Vec<String> =
         sources(&server, "ready").await.into_iter().filter(|source| !made.contains(source)).collect();
@@ -485,7 +485,7 @@ async fn one_copy_that_cannot_be_deleted_keeps_no_other(server: WeirServer) {
     fs::create_dir(&path).unwrap();
     server.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
     for _ in 0..2 {
-        let kept = server.app.service.keep_copies().await;
+        let kept = server.app.service.materializer.keep_copies().await;
         server.app.pass(1);
         assert_eq!(kept.is_err(), server.objects().await.is_empty(), "what goes wrong is told");
     }

@@ -277,13 +277,13 @@ async fn what_the_log_no_longer_tells_of_is_mixed_all_the_same(server: WeirServe
 
 /// The files that are in groups.
 async fn grouped(server: &WeirServer, scope: Uuid) -> usize {
-    server.app.service.db.list_mixed_files(scope, Uuid::nil(), 1_000).await.unwrap().len()
+    server.app.service.core.db.list_mixed_files(scope, Uuid::nil(), 1_000).await.unwrap().len()
 }
 
 /// The scope of the only table.
 async fn scope(server: &WeirServer) -> Uuid {
     let later = server.app.now() + TimeDelta::days(2);
-    let scopes = server.app.service.db.list_mixed_scopes(later, Uuid::nil(), 10).await.unwrap();
+    let scopes = server.app.service.core.db.list_mixed_scopes(later, Uuid::nil(), 10).await.unwrap();
     assert_eq!(scopes.len(), 1);
     scopes[0].scope
 }
@@ -303,7 +303,7 @@ async fn groups_are_kept_for_as_long_as_a_version_names_their_files(server: Weir
     assert!(all_files > before);
     // The log still tells of the files that were removed.
     server.app.pass(86_400 + 1);
-    service.forget_groups().await.unwrap();
+    service.materializer.forget_groups().await.unwrap();
     assert_eq!(grouped(&server, scope).await, all_files);
     // It no longer does.
     checkpoint(&server.app.folder("zsourcefolder")).await;
@@ -314,7 +314,7 @@ async fn groups_are_kept_for_as_long_as_a_version_names_their_files(server: Weir
     }
     let with_new = grouped(&server, scope).await;
     server.app.pass(86_400 + 1);
-    service.forget_groups().await.unwrap();
+    service.materializer.forget_groups().await.unwrap();
     assert_eq!(grouped(&server, scope).await, with_new - before);
     // What is served is mixed as it was.
     let after = ids(&read(&acme, &table).await);
@@ -327,12 +327,12 @@ async fn groups_go_with_the_last_view_that_uses_them(server: WeirServer) {
     let acme = server.connector("acme", json!({})).await;
     read(&acme, &table).await;
     let scope = scope(&server).await;
-    server.app.service.forget_groups().await.unwrap();
+    server.app.service.materializer.forget_groups().await.unwrap();
     assert!(grouped(&server, scope).await > 0, "{view} is there");
     server.app.execute("DELETE FROM objects").await;
     server.app.execute("DELETE FROM views").await;
     server.app.pass(60);
-    server.app.service.forget_groups().await.unwrap();
+    server.app.service.materializer.forget_groups().await.unwrap();
     assert_eq!(grouped(&server, scope).await, 0);
-    assert!(server.app.service.db.list_unused_scopes(10).await.unwrap().is_empty());
+    assert!(server.app.service.core.db.list_unused_scopes(10).await.unwrap().is_empty());
 }

@@ -74,7 +74,7 @@ async fn who_means_it_may_force_it_and_the_answer_says_why(server: WeirServer) {
         let logged = server.log.newly_logged();
         let line = logged.lines().find(|line| line.contains("no row")).expect("it is logged");
         assert!(line.contains("acme") && line.contains("lake.zviewname@v1") && line.contains("plans"), "{line}");
-        let metrics = server.app.service.metrics.encode().unwrap();
+        let metrics = server.app.service.core.metrics.encode().unwrap();
         assert!(metrics.contains(&format!("weir_queries_without_rows_total {}", at + 1)), "{metrics}");
         let event = server.app.events("recipient.update").await.remove(0);
         assert_eq!(event["change"]["views_without_rows"], json!(["lake.zviewname@v1"]), "{event}");

@@ -31,7 +31,7 @@ fn plans(of: &[&str]) -> Json {
 /// Two rounds: what is ended in one is gone in the next.
 async fn keep(server: &WeirServer) {
     for _ in 0..2 {
-        server.app.service.keep_copies().await.unwrap();
+        server.app.service.materializer.keep_copies().await.unwrap();
         server.app.pass(1);
     }
 }

@@ -92,7 +92,7 @@ pub async fn freeze(
     Operator(ctx): Operator,
     AdminJson(body): AdminJson<ReasonBody>,
 ) -> Result<Json<FrozenView>, Problem> {
-    Ok(Json(admin.service.freeze(&ctx, &body.reason.0).await?.into()))
+    Ok(Json(admin.service.access.freeze(&ctx, &body.reason.0).await?.into()))
 }
 
 /// Why the freeze is lifted; `{}` gives no reason.
@@ -116,5 +116,5 @@ pub async fn unfreeze(
     AdminJson(body): AdminJson<UnfreezeBody>,
 ) -> Result<Json<FreezeView>, Problem> {
     let reason = body.reason.as_ref().map(|reason| reason.0.as_str());
-    Ok(Json(admin.service.unfreeze(&ctx, reason).await?.into()))
+    Ok(Json(admin.service.access.unfreeze(&ctx, reason).await?.into()))
 }

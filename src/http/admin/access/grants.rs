@@ -281,13 +281,13 @@ pub async fn create_grant(
 ) -> Result<(StatusCode, Json<GrantView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
     if ctx.is_dry() {
-        let PreviewedGrant { named, disclosure } = admin.service.preview_grant(&ctx, body.into()).await?;
-        let named = GrantView::new(named, admin.service.clock.now());
+        let PreviewedGrant { named, disclosure } = admin.service.access.preview_grant(&ctx, body.into()).await?;
+        let named = GrantView::new(named, admin.service.core.clock.now());
         let previewed = GrantView { disclosure: Some(disclosure.into()), ..named };
         return Ok((StatusCode::OK, Json(previewed)));
     }
-    let named = admin.service.create_grant(&ctx, body.into()).await?;
-    Ok((StatusCode::CREATED, Json(GrantView::new(named, admin.service.clock.now()))))
+    let named = admin.service.access.create_grant(&ctx, body.into()).await?;
+    Ok((StatusCode::CREATED, Json(GrantView::new(named, admin.service.core.clock.now()))))
 }
 
 /// Lists grants in the order of their creation.
@@ -305,8 +305,8 @@ pub async fn list_grants(
         recipient: query.recipient.map(|text| text.0),
         at: query.at,
     };
-    let page = admin.service.list_grants(&ctx, &filter, &page).await?;
-    Ok(Json(PageView::new(page, |named| GrantView::new(named, admin.service.clock.now()))))
+    let page = admin.service.access.list_grants(&ctx, &filter, &page).await?;
+    Ok(Json(PageView::new(page, |named| GrantView::new(named, admin.service.core.clock.now()))))
 }
 
 /// Returns a grant.
@@ -319,7 +319,7 @@ pub async fn get_grant(
     Operator(ctx): Operator,
     AdminPath(id): AdminPath<Uuid>,
 ) -> Result<Json<GrantView>, Problem> {
-    Ok(Json(GrantView::new(admin.service.get_grant(&ctx, id).await?, admin.service.clock.now())))
+    Ok(Json(GrantView::new(admin.service.access.get_grant(&ctx, id).await?, admin.service.core.clock.now())))
 }
 
 /// Ends a grant now.
@@ -333,7 +333,7 @@ pub async fn revoke_grant(
     AdminPath(id): AdminPath<Uuid>,
     AdminJson(body): AdminJson<RevokeBody>,
 ) -> Result<Json<RevokedView>, Problem> {
-    Ok(Json(admin.service.revoke_grant(&ctx, id, body.reason()).await?.into()))
+    Ok(Json(admin.service.access.revoke_grant(&ctx, id, body.reason()).await?.into()))
 }
 
 /// Ends every grant on a share, including grants that have not begun.
@@ -347,7 +347,7 @@ pub async fn revoke_share(
     AdminPath(share): AdminPath<String>,
     AdminJson(body): AdminJson<RevokeBody>,
 ) -> Result<Json<RevokedView>, Problem> {
-    Ok(Json(admin.service.revoke_share(&ctx, &share, None, body.reason()).await?.into()))
+    Ok(Json(admin.service.access.revoke_share(&ctx, &share, None, body.reason()).await?.into()))
 }
 
 /// Ends every grant of a recipient on a share, including grants that have not begun.
@@ -362,5 +362,5 @@ pub async fn revoke_share_from_recipient(
     AdminPath((share, recipient)): AdminPath<(String, String)>,
     AdminJson(body): AdminJson<RevokeBody>,
 ) -> Result<Json<RevokedView>, Problem> {
-    Ok(Json(admin.service.revoke_share(&ctx, &share, Some(&recipient), body.reason()).await?.into()))
+    Ok(Json(admin.service.access.revoke_share(&ctx, &share, Some(&recipient), body.reason()).await?.into()))
 }

@@ -148,7 +148,7 @@ pub async fn put_recipient(
     AdminPath(name): AdminPath<String>,
     AdminFields { named, .. }: AdminFields<RecipientSpec>,
 ) -> Result<Resource<RecipientView>, Problem> {
-    let put = admin.service.put_recipient(&ctx, &name, &named).await?;
+    let put = admin.service.access.put_recipient(&ctx, &name, &named).await?;
     Ok(Resource::put(put.map(RecipientView::from)))
 }
 
@@ -161,7 +161,7 @@ pub async fn get_recipient(
     State(admin): State<Admin>,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<RecipientView>, Problem> {
-    Ok(Resource::found(admin.service.get_recipient(&name).await?.into()))
+    Ok(Resource::found(admin.service.access.get_recipient(&name).await?.into()))
 }
 
 /// Lists recipients by name.
@@ -173,7 +173,7 @@ pub async fn list_recipients(
     State(admin): State<Admin>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<RecipientView>>, Problem> {
-    let page = admin.service.list_recipients(&page.into()).await?;
+    let page = admin.service.access.list_recipients(&page.into()).await?;
     Ok(Json(PageView::new(page, RecipientView::from)))
 }
 
@@ -190,7 +190,7 @@ pub async fn get_profile(
     State(admin): State<Admin>,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Json<OauthProfile>, Problem> {
-    Ok(Json(admin.service.get_profile(&name).await?))
+    Ok(Json(admin.service.access.get_profile(&name).await?))
 }
 
 /// The options of a change to a recipient.
@@ -221,7 +221,7 @@ pub async fn update_recipient(
     IfMatch(condition): IfMatch,
     AdminFields { named, .. }: AdminFields<RecipientSpec>,
 ) -> Result<Resource<RecipientView>, Problem> {
-    let recipient = admin.service.update_recipient(&ctx, &name, condition.as_ref(), &named, query.force).await?;
+    let recipient = admin.service.access.update_recipient(&ctx, &name, condition.as_ref(), &named, query.force).await?;
     Ok(Resource::found(recipient.into()))
 }
 
@@ -237,7 +237,7 @@ pub async fn delete_recipient(
     AdminPath(name): AdminPath<String>,
     IfMatch(condition): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    admin.service.delete_recipient(&ctx, &name, condition.as_ref()).await?;
+    admin.service.access.delete_recipient(&ctx, &name, condition.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -252,7 +252,7 @@ pub async fn suspend_recipient(
     AdminPath(name): AdminPath<String>,
     AdminJson(body): AdminJson<ReasonBody>,
 ) -> Result<Resource<StoppedView>, Problem> {
-    Ok(Resource::found(admin.service.suspend_recipient(&ctx, &name, &body.reason.0).await?.into()))
+    Ok(Resource::found(admin.service.access.suspend_recipient(&ctx, &name, &body.reason.0).await?.into()))
 }
 
 /// Resumes a suspended recipient: it may read what it is granted again.
@@ -266,7 +266,7 @@ pub async fn resume_recipient(
     AdminPath(name): AdminPath<String>,
     AdminJson(body): AdminJson<ReasonBody>,
 ) -> Result<Resource<RecipientView>, Problem> {
-    Ok(Resource::found(admin.service.resume_recipient(&ctx, &name, &body.reason.0).await?.into()))
+    Ok(Resource::found(admin.service.access.resume_recipient(&ctx, &name, &body.reason.0).await?.into()))
 }
 
 /// Ends a recipient for good, with its grants and tokens; its history is kept.
@@ -280,5 +280,5 @@ pub async fn offboard_recipient(
     AdminPath(name): AdminPath<String>,
     AdminJson(body): AdminJson<ReasonBody>,
 ) -> Result<Resource<StoppedView>, Problem> {
-    Ok(Resource::found(admin.service.offboard_recipient(&ctx, &name, &body.reason.0).await?.into()))
+    Ok(Resource::found(admin.service.access.offboard_recipient(&ctx, &name, &body.reason.0).await?.into()))
 }

@@ -211,7 +211,7 @@ impl IssuedView {
             Issued::Pending(pending) => Self::Pending(PendingTokenView {
                 id: pending.token.id,
                 state: pending.token.state(now),
-                activation_url: admin.service.activation_url(&pending.code),
+                activation_url: admin.service.access.activation_url(&pending.code),
                 activation_expires_at: pending.expires_at,
                 credential: pending.token.credential,
             }),
@@ -275,8 +275,8 @@ pub async fn issue_token(
         allowed_cidrs: body.allowed_cidrs.0,
         reveal: body.reveal,
     };
-    let issued = admin.service.issue_token(&ctx, &recipient, asked).await?;
-    Ok((StatusCode::CREATED, Json(IssuedView::new(issued, &admin, admin.service.clock.now()))))
+    let issued = admin.service.access.issue_token(&ctx, &recipient, asked).await?;
+    Ok((StatusCode::CREATED, Json(IssuedView::new(issued, &admin, admin.service.core.clock.now()))))
 }
 
 /// Lists a recipient's tokens in the order of their creation.
@@ -289,8 +289,8 @@ pub async fn list_tokens(
     AdminPath(recipient): AdminPath<String>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<TokenView>>, Problem> {
-    let page = admin.service.list_tokens(&recipient, &page.into()).await?;
-    Ok(Json(PageView::new(page, |detail| TokenView::new(detail, admin.service.clock.now()))))
+    let page = admin.service.access.list_tokens(&recipient, &page.into()).await?;
+    Ok(Json(PageView::new(page, |detail| TokenView::new(detail, admin.service.core.clock.now()))))
 }
 
 /// Returns a token, without its secret.
@@ -302,8 +302,8 @@ pub async fn get_token(
     State(admin): State<Admin>,
     AdminPath((recipient, id)): AdminPath<(String, Uuid)>,
 ) -> Result<Json<TokenView>, Problem> {
-    let detail = admin.service.get_token(&recipient, id).await?;
-    Ok(Json(TokenView::new(detail, admin.service.clock.now())))
+    let detail = admin.service.access.get_token(&recipient, id).await?;
+    Ok(Json(TokenView::new(detail, admin.service.core.clock.now())))
 }
 
 /// Revokes a token now.
@@ -319,7 +319,7 @@ pub async fn revoke_token(
     AdminJson(body): AdminJson<RevokeBody>,
 ) -> Result<Json<RevokedTokenView>, Problem> {
     let RevokedToken { revoked_at, effect: Effect { effective_by, outstanding_urls } } =
-        admin.service.revoke_token(&ctx, &recipient, id, body.reason()).await?;
+        admin.service.access.revoke_token(&ctx, &recipient, id, body.reason()).await?;
     Ok(Json(RevokedTokenView { revoked_at, effective_by, outstanding_urls }))
 }
 
@@ -336,7 +336,7 @@ pub async fn cancel_activation(
     Operator(ctx): Operator,
     AdminPath((recipient, id)): AdminPath<(String, Uuid)>,
 ) -> Result<StatusCode, Problem> {
-    admin.service.cancel_activation(&ctx, &recipient, id).await?;
+    admin.service.access.cancel_activation(&ctx, &recipient, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -362,6 +362,6 @@ pub async fn rotate_token(
         reveal: body.reveal,
         force: body.force,
     };
-    let issued = admin.service.rotate_token(&ctx, &recipient, id, rotation).await?;
-    Ok((StatusCode::CREATED, Json(IssuedView::new(issued, &admin, admin.service.clock.now()))))
+    let issued = admin.service.access.rotate_token(&ctx, &recipient, id, rotation).await?;
+    Ok((StatusCode::CREATED, Json(IssuedView::new(issued, &admin, admin.service.core.clock.now()))))
 }

@@ -83,7 +83,7 @@ pub async fn record_drill(
     AdminJson(body): AdminJson<DrillBody>,
 ) -> Result<(StatusCode, Json<DrillView>), Problem> {
     let drill = Drill::from(body);
-    let recorded_at = admin.service.record_drill(&ctx, &drill).await?;
+    let recorded_at = admin.service.audit.record_drill(&ctx, &drill).await?;
     let Drill { kind, passed, measured, detail } = drill;
     Ok((StatusCode::CREATED, Json(DrillView { kind, passed, measured, detail, recorded_at })))
 }

@@ -252,7 +252,7 @@ pub async fn list_audit_events(
             OrderParameter::Desc => Order::Descending,
         },
     };
-    let AuditPage { page, looked_up_to } = admin.service.list_audit_events(&filter, &page).await?;
+    let AuditPage { page, looked_up_to } = admin.service.audit.list_audit_events(&filter, &page).await?;
     let items = page.items.iter().map(AuditEventView::new).collect::<Result<Vec<_>, _>>()?;
     if !accepts(&headers, NDJSON) {
         return Ok(Json(PageView { items, next_page_token: page.next_page_token }).into_response());

@@ -220,7 +220,7 @@ pub async fn put_object(
     AdminPath(names): AdminPath<Names>,
     AdminFields { named, .. }: AdminFields<ObjectSpec>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    let put = admin.service.put_object(&ctx, path(&names), &named).await?;
+    let put = admin.service.catalog.put_object(&ctx, path(&names), &named).await?;
     Ok(Resource::put(put.map(ObjectView::from)))
 }
 
@@ -235,7 +235,7 @@ pub async fn get_object(
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    Ok(Resource::found(admin.service.get_object(&ctx, path(&names)).await?.into()))
+    Ok(Resource::found(admin.service.catalog.get_object(&ctx, path(&names)).await?.into()))
 }
 
 /// Lists a share's objects by schema and name.
@@ -249,7 +249,7 @@ pub async fn list_objects(
     AdminPath(share): AdminPath<String>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<ObjectView>>, Problem> {
-    let page = admin.service.list_objects(&ctx, &share, &page.into()).await?;
+    let page = admin.service.catalog.list_objects(&ctx, &share, &page.into()).await?;
     Ok(Json(PageView::new(page, ObjectView::from)))
 }
 
@@ -270,7 +270,7 @@ pub async fn update_object(
     IfMatch(condition): IfMatch,
     AdminFields { named, .. }: AdminFields<ObjectSpec>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), &named).await?;
+    let detail = admin.service.catalog.update_object(&ctx, path(&names), condition.as_ref(), &named).await?;
     Ok(Resource::found(detail.into()))
 }
 
@@ -289,7 +289,7 @@ pub async fn accept_schema(
     AdminJson(body): AdminJson<AcceptSchemaBody>,
 ) -> Result<Resource<ObjectView>, Problem> {
     let reason = body.reason.as_ref().map(|text| text.0.as_str());
-    Ok(Resource::found(admin.service.accept_schema(&ctx, path(&names), reason).await?.into()))
+    Ok(Resource::found(admin.service.catalog.accept_schema(&ctx, path(&names), reason).await?.into()))
 }
 
 /// Removes an object from a share; recipients no longer see it.
@@ -307,6 +307,6 @@ pub async fn delete_object(
     AdminPath(names): AdminPath<Names>,
     IfMatch(condition): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    admin.service.delete_object(&ctx, path(&names), condition.as_ref()).await?;
+    admin.service.catalog.delete_object(&ctx, path(&names), condition.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -158,7 +158,7 @@ pub async fn put_table(
     AdminPath(name): AdminPath<String>,
     AdminFields { named, .. }: AdminFields<TableSpec>,
 ) -> Result<Resource<TableView>, Problem> {
-    let put = admin.service.put_table(&ctx, &name, &named).await?;
+    let put = admin.service.catalog.put_table(&ctx, &name, &named).await?;
     Ok(Resource::put(put.map(TableView::from)))
 }
 
@@ -173,7 +173,7 @@ pub async fn get_table(
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<TableView>, Problem> {
-    Ok(Resource::found(admin.service.get_table(&ctx, &name).await?.into()))
+    Ok(Resource::found(admin.service.catalog.get_table(&ctx, &name).await?.into()))
 }
 
 /// Lists registered tables by name.
@@ -185,7 +185,7 @@ pub async fn list_tables(
     Operator(ctx): Operator,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<axum::Json<PageView<TableView>>, Problem> {
-    let page = admin.service.list_registered_tables(&ctx, &page.into()).await?;
+    let page = admin.service.catalog.list_registered_tables(&ctx, &page.into()).await?;
     Ok(axum::Json(PageView::new(page, TableView::from)))
 }
 
@@ -208,7 +208,7 @@ pub async fn update_table(
     IfMatch(condition): IfMatch,
     AdminFields { named, .. }: AdminFields<TableSpec>,
 ) -> Result<Resource<TableView>, Problem> {
-    let table = admin.service.update_table(&ctx, &name, condition.as_ref(), &named).await?;
+    let table = admin.service.catalog.update_table(&ctx, &name, condition.as_ref(), &named).await?;
     Ok(Resource::found(table.into()))
 }
 
@@ -224,6 +224,6 @@ pub async fn delete_table(
     AdminPath(name): AdminPath<String>,
     IfMatch(condition): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    admin.service.delete_table(&ctx, &name, condition.as_ref()).await?;
+    admin.service.catalog.delete_table(&ctx, &name, condition.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

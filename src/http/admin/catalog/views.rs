@@ -367,7 +367,7 @@ pub async fn put_view(
     AdminPath(name): AdminPath<String>,
     AdminFields { named, .. }: AdminFields<ViewSpec>,
 ) -> Result<Resource<ViewResponse>, Problem> {
-    let put = admin.service.put_view(&ctx, &name, &named).await?;
+    let put = admin.service.catalog.put_view(&ctx, &name, &named).await?;
     Ok(Resource::put(put.map(ViewResponse::from)))
 }
 
@@ -381,7 +381,7 @@ pub async fn get_view(
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<ViewResponse>, Problem> {
-    Ok(Resource::found(admin.service.get_view(&ctx, &name).await?.into()))
+    Ok(Resource::found(admin.service.catalog.get_view(&ctx, &name).await?.into()))
 }
 
 /// Lists views by name.
@@ -393,7 +393,7 @@ pub async fn list_views(
     Operator(ctx): Operator,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<ViewResponse>>, Problem> {
-    let page = admin.service.list_views(&ctx, &page.into()).await?;
+    let page = admin.service.catalog.list_views(&ctx, &page.into()).await?;
     Ok(Json(PageView::new(page, ViewResponse::from)))
 }
 
@@ -411,7 +411,7 @@ pub async fn update_view(
     IfMatch(condition): IfMatch,
     AdminFields { named, .. }: AdminFields<ViewSpec>,
 ) -> Result<Resource<ViewResponse>, Problem> {
-    let view = admin.service.update_view(&ctx, &name, condition.as_ref(), &named).await?;
+    let view = admin.service.catalog.update_view(&ctx, &name, condition.as_ref(), &named).await?;
     Ok(Resource::found(view.into()))
 }
 
@@ -427,7 +427,7 @@ pub async fn delete_view(
     AdminPath(name): AdminPath<String>,
     IfMatch(condition): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    admin.service.delete_view(&ctx, &name, condition.as_ref()).await?;
+    admin.service.catalog.delete_view(&ctx, &name, condition.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -450,7 +450,7 @@ pub async fn publish_view(
     AdminJson(body): AdminJson<PublishBody>,
 ) -> Result<(StatusCode, Json<PublishedView>), Problem> {
     let acknowledged = body.acknowledge.map(|columns| columns.0.into_iter().map(|text| text.0).collect());
-    let published = admin.service.publish_view(&ctx, &name, &acknowledged.unwrap_or_default()).await?;
+    let published = admin.service.catalog.publish_view(&ctx, &name, &acknowledged.unwrap_or_default()).await?;
     let status = if published.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(published.into())))
 }
@@ -475,7 +475,7 @@ pub async fn preview_view(
         version: body.version,
         limit: body.limit,
     };
-    let Preview { evidence, digest } = admin.service.preview_view(&ctx, &name, &request).await?;
+    let Preview { evidence, digest } = admin.service.catalog.preview_view(&ctx, &name, &request).await?;
     Ok(Json(PreviewView { evidence, digest }))
 }
 
@@ -492,6 +492,6 @@ pub async fn diff_view(
     AdminQuery(query): AdminQuery<DiffQuery>,
 ) -> Result<Json<ViewDiffView>, Problem> {
     let versions = (query.from, query.to);
-    let diff = admin.service.diff_view(&ctx, &name, versions, query.recipient.as_deref()).await?;
+    let diff = admin.service.catalog.diff_view(&ctx, &name, versions, query.recipient.as_deref()).await?;
     Ok(Json(diff.into()))
 }

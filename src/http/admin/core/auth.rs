@@ -243,13 +243,13 @@ pub async fn authenticate(
         },
         place: client::place(request.extensions()),
     };
-    let context = match service.admit_operator(client::bearer_token(request.headers()), &asked).await {
+    let context = match service.operators.admit_operator(client::bearer_token(request.headers()), &asked).await {
         Ok(context) => context,
         Err(error) => return Problem::from(error).into_response(),
     };
     // Of whoever may read a part alone, it is known only afterwards whether that was asked for.
     let is_known = asked.reads && context.sees_everything();
-    if is_known && let Err(error) = service.record_reading(&context.actor, &asked).await {
+    if is_known && let Err(error) = service.operators.record_reading(&context.actor, &asked).await {
         return Problem::from(error).into_response();
     }
     request.extensions_mut().insert(context.clone());
@@ -273,11 +273,11 @@ pub async fn authenticate(
     }
     let recorded = match response.extensions().get::<Problem>() {
         Some(problem) if asked.reads && problem.code != ProblemCode::Forbidden => {
-            service.record_reading(&context.actor, &asked).await
+            service.operators.record_reading(&context.actor, &asked).await
         }
-        Some(problem) => service.record_refusal(&context.actor, &asked, problem.reason()).await,
+        Some(problem) => service.operators.record_refusal(&context.actor, &asked, problem.reason()).await,
         // What was there already was shown.
-        None if !context.event_flag.is_raised() => service.record_reading(&context.actor, &asked).await,
+        None if !context.event_flag.is_raised() => service.operators.record_reading(&context.actor, &asked).await,
         None => Ok(()),
     };
     recorded.map_or_else(|error| Problem::from(error).into_response(), |()| response)

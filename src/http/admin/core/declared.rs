@@ -91,7 +91,7 @@ macro_rules! declared {
             AdminPath(name): AdminPath<String>,
             AdminFields { named, .. }: AdminFields<$spec>,
         ) -> Result<Resource<$view>, Problem> {
-            let put = admin.service.put_declared::<$spec>(&ctx, &name, &named).await?;
+            let put = admin.service.core.put_declared::<$spec>(&ctx, &name, &named).await?;
             Ok(Resource::put(put.map($view::from)))
         }
 
@@ -104,7 +104,7 @@ macro_rules! declared {
             Operator(ctx): Operator,
             AdminPath(name): AdminPath<String>,
         ) -> Result<Resource<$view>, Problem> {
-            Ok(Resource::found(admin.service.read_declared::<$spec>(&ctx, &name).await?.into()))
+            Ok(Resource::found(admin.service.core.read_declared::<$spec>(&ctx, &name).await?.into()))
         }
 
         $(#[$list_about])*
@@ -116,7 +116,7 @@ macro_rules! declared {
             Operator(ctx): Operator,
             AdminQuery(page): AdminQuery<PageQuery>,
         ) -> Result<Json<PageView<$view>>, Problem> {
-            let page = admin.service.list_declared::<$spec>(&ctx, &page.into()).await?;
+            let page = admin.service.core.list_declared::<$spec>(&ctx, &page.into()).await?;
             Ok(Json(PageView::new(page, $view::from)))
         }
 
@@ -133,7 +133,7 @@ macro_rules! declared {
             IfMatch(condition): IfMatch,
             AdminFields { named, .. }: AdminFields<$spec>,
         ) -> Result<Resource<$view>, Problem> {
-            let changed = admin.service.update_declared::<$spec>(&ctx, &name, condition.as_ref(), &named).await?;
+            let changed = admin.service.core.update_declared::<$spec>(&ctx, &name, condition.as_ref(), &named).await?;
             Ok(Resource::found(changed.into()))
         }
 
@@ -148,7 +148,7 @@ macro_rules! declared {
             AdminPath(name): AdminPath<String>,
             IfMatch(condition): IfMatch,
         ) -> Result<StatusCode, Problem> {
-            admin.service.delete_declared::<$spec>(&ctx, &name, condition.as_ref()).await?;
+            admin.service.core.delete_declared::<$spec>(&ctx, &name, condition.as_ref()).await?;
             Ok(StatusCode::NO_CONTENT)
         }
     };

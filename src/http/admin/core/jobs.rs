@@ -124,7 +124,7 @@ pub async fn list_jobs(
         state: parsed("state", query.state, JobState::parse, &JobState::ALL.map(JobState::as_str))?,
     };
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
-    let page = admin.service.list_jobs(filter, &page).await?;
+    let page = admin.service.jobs.list_jobs(filter, &page).await?;
     Ok(Json(PageView::new(page, JobView::from)))
 }
 
@@ -139,5 +139,5 @@ pub async fn retry_job(
     AdminPath(id): AdminPath<Uuid>,
     AdminJson(RetryBody {}): AdminJson<RetryBody>,
 ) -> Result<Json<JobView>, Problem> {
-    Ok(Json(admin.service.retry_job(&ctx, id).await?.into()))
+    Ok(Json(admin.service.jobs.retry_job(&ctx, id).await?.into()))
 }

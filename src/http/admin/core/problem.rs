@@ -284,7 +284,7 @@ impl Problem {
     async fn directed(self, admin: &Admin) -> Self {
         let Some(Cause(error)) = self.cause.as_ref().filter(|_| !self.names_nothing) else { return self };
         let ServiceError::NotFound { kind, name } = error.as_ref() else { return self };
-        let next = match (admin.service.suggest(kind, name).await, *kind) {
+        let next = match (admin.service.core.suggest(kind, name).await, *kind) {
             (Some(near), _) => format!("did you mean `{near}`?"),
             (None, "share" | "table" | "view" | "recipient" | "operator" | "group") => {
                 format!("GET /{kind}s lists what there is")

@@ -107,7 +107,7 @@ pub async fn list_notifications(
             .ok_or_else(|| Problem::new(ProblemCode::InvalidParameter, "`state` must be pending, delivered or dead"))
     });
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
-    let page = admin.service.list_notifications(state.transpose()?, &page).await?;
+    let page = admin.service.insight.list_notifications(state.transpose()?, &page).await?;
     Ok(Json(PageView::new(page, NotificationView::from)))
 }
 
@@ -122,5 +122,5 @@ pub async fn retry_notification(
     AdminPath(id): AdminPath<Uuid>,
     AdminJson(RetryBody {}): AdminJson<RetryBody>,
 ) -> Result<Json<NotificationView>, Problem> {
-    Ok(Json(admin.service.retry_notification(&ctx, id).await?.into()))
+    Ok(Json(admin.service.insight.retry_notification(&ctx, id).await?.into()))
 }

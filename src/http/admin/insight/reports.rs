@@ -167,7 +167,7 @@ pub async fn create_report(
     AdminJson(body): AdminJson<ReportBody>,
 ) -> Result<(StatusCode, Json<ReportView>), Problem> {
     let asked = NewReport { month: body.month.0, recipient: body.recipient.map(|text| text.0) };
-    let (filed, is_new) = admin.service.create_report(&ctx, &asked).await?;
+    let (filed, is_new) = admin.service.jobs.create_report(&ctx, &asked).await?;
     let status = match filed.report.state {
         ReportState::Making => StatusCode::ACCEPTED,
         ReportState::Ready | ReportState::Failed if is_new => StatusCode::CREATED,
@@ -187,7 +187,7 @@ pub async fn list_reports(
 ) -> Result<Json<PageView<ReportView>>, Problem> {
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
     let query = ReportQuery { month: query.month.map(|text| text.0), recipient: query.recipient.map(|text| text.0) };
-    let page = admin.service.list_reports(&query, &page).await?;
+    let page = admin.service.insight.list_reports(&query, &page).await?;
     Ok(Json(PageView::new(page, ReportView::from)))
 }
 
@@ -200,7 +200,7 @@ pub async fn get_report(
     State(admin): State<Admin>,
     AdminPath(id): AdminPath<Uuid>,
 ) -> Result<Json<ReportView>, Problem> {
-    Ok(Json(admin.service.get_report(id).await?.into()))
+    Ok(Json(admin.service.insight.get_report(id).await?.into()))
 }
 
 /// Returns a file of a report, byte for byte as it was made.
@@ -221,7 +221,7 @@ pub async fn get_report_file(
         Problem::new(ProblemCode::NotFound, format!("a report has no such file; it has {files}"))
     };
     let file = ReportFile::parse(&file).ok_or_else(unknown)?;
-    let (report, content) = admin.service.get_report_file(id, file).await?;
+    let (report, content) = admin.service.insight.get_report_file(id, file).await?;
     Ok(answer(file, &format!("weir-{}", report.month), content))
 }
 
@@ -257,7 +257,7 @@ pub async fn preview_report(
     };
     let file = ReportFile::parse(&file).filter(|file| ReportFile::LISTED.contains(file)).ok_or_else(unknown)?;
     let asked = NewReport { month: query.month.0, recipient: query.recipient.map(|text| text.0) };
-    let report = admin.service.preview_report(&asked).await?;
+    let report = admin.service.insight.preview_report(&asked).await?;
     let content = render::report::file(&report, file).map_err(ServiceError::internal)?;
     Ok(answer(file, &format!("weir-{}-preview", report.month), content.into_bytes()))
 }

@@ -367,7 +367,7 @@ pub async fn list_usage(
         since: query.since,
         until: query.until,
     };
-    let page = admin.service.list_usage(&asked, &page).await?;
+    let page = admin.service.insight.list_usage(&asked, &page).await?;
     let items: Vec<UsageView> = page.items.into_iter().map(|group| UsageView::new(group, by)).collect();
     if !accepts(&headers, CSV) {
         let view = UsagePageView { items, next_page_token: page.next_page_token, through_seq: page.through_seq };
@@ -393,7 +393,7 @@ pub async fn check_usage(
     State(admin): State<Admin>,
     AdminQuery(query): AdminQuery<CheckParameters>,
 ) -> Result<Json<UsageCheckView>, Problem> {
-    let CheckedUsage { days, since, until } = admin.service.check_usage(query.since, query.until).await?;
+    let CheckedUsage { days, since, until } = admin.service.insight.check_usage(query.since, query.until).await?;
     let agrees = days.iter().all(CheckedDay::agrees);
     let days = days.iter().map(|checked| CheckedDayView {
         start: checked.start,

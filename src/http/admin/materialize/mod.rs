@@ -136,7 +136,7 @@ pub async fn list_copies(
     });
     let asked = CopiesQuery { view: query.view, state: state.transpose()? };
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
-    let page = admin.service.list_copies(&asked, &page).await?;
+    let page = admin.service.materializer.list_copies(&asked, &page).await?;
     Ok(Json(PageView::new(page, CopyView::from)))
 }
 
@@ -152,5 +152,5 @@ pub async fn reconcile_copies(
     Operator(ctx): Operator,
     AdminJson(ReconcileBody {}): AdminJson<ReconcileBody>,
 ) -> Result<Json<ReconciledView>, Problem> {
-    Ok(Json(admin.service.reconcile_copies(&ctx).await?.into()))
+    Ok(Json(admin.service.materializer.reconcile_copies(&ctx).await?.into()))
 }

@@ -91,7 +91,7 @@ pub async fn list_operator_identities(
     State(admin): State<Admin>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<OperatorIdentityView>>, Problem> {
-    let page = admin.service.list_operator_identities(&page.into()).await?;
+    let page = admin.service.operators.list_operator_identities(&page.into()).await?;
     Ok(Json(PageView::new(page, OperatorIdentityView::from)))
 }
 
@@ -104,7 +104,7 @@ pub async fn get_operator_identity(
     State(admin): State<Admin>,
     AdminPath(id): AdminPath<Uuid>,
 ) -> Result<Resource<OperatorIdentityView>, Problem> {
-    Ok(Resource::found(admin.service.get_operator_identity(id).await?.into()))
+    Ok(Resource::found(admin.service.operators.get_operator_identity(id).await?.into()))
 }
 
 /// Refuses somebody everything, whatever the issuer says, until it is enabled.
@@ -118,7 +118,7 @@ pub async fn disable_operator_identity(
     AdminPath(id): AdminPath<Uuid>,
     AdminJson(body): AdminJson<ReasonBody>,
 ) -> Result<Resource<OperatorIdentityView>, Problem> {
-    Ok(Resource::found(admin.service.disable_operator_identity(&ctx, id, &body.reason.0).await?.into()))
+    Ok(Resource::found(admin.service.operators.disable_operator_identity(&ctx, id, &body.reason.0).await?.into()))
 }
 
 /// Lets somebody in again whom the issuer vouches for.
@@ -132,7 +132,7 @@ pub async fn enable_operator_identity(
     AdminPath(id): AdminPath<Uuid>,
     AdminJson(body): AdminJson<ReasonBody>,
 ) -> Result<Resource<OperatorIdentityView>, Problem> {
-    Ok(Resource::found(admin.service.enable_operator_identity(&ctx, id, &body.reason.0).await?.into()))
+    Ok(Resource::found(admin.service.operators.enable_operator_identity(&ctx, id, &body.reason.0).await?.into()))
 }
 
 /// Forgets somebody who is not disabled; another sign-in is a first one.
@@ -147,6 +147,6 @@ pub async fn delete_operator_identity(
     AdminPath(id): AdminPath<Uuid>,
     IfMatch(condition): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    admin.service.delete_operator_identity(&ctx, id, condition.as_ref()).await?;
+    admin.service.operators.delete_operator_identity(&ctx, id, condition.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

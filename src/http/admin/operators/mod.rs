@@ -189,7 +189,7 @@ pub async fn put_operator(
     AdminPath(name): AdminPath<String>,
     AdminFields { named, .. }: AdminFields<OperatorSpec>,
 ) -> Result<Resource<OperatorView>, Problem> {
-    let put = admin.service.put_operator(&ctx, &name, &named).await?;
+    let put = admin.service.operators.put_operator(&ctx, &name, &named).await?;
     Ok(Resource::put(put.map(OperatorView::from)))
 }
 
@@ -202,7 +202,7 @@ pub async fn get_operator(
     State(admin): State<Admin>,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<OperatorView>, Problem> {
-    Ok(Resource::found(admin.service.get_operator(&name).await?.into()))
+    Ok(Resource::found(admin.service.operators.get_operator(&name).await?.into()))
 }
 
 /// Lists operators by name.
@@ -214,7 +214,7 @@ pub async fn list_operators(
     State(admin): State<Admin>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<OperatorView>>, Problem> {
-    let page = admin.service.list_operators(&page.into()).await?;
+    let page = admin.service.operators.list_operators(&page.into()).await?;
     Ok(Json(PageView::new(page, OperatorView::from)))
 }
 
@@ -234,7 +234,7 @@ pub async fn update_operator(
     IfMatch(condition): IfMatch,
     AdminFields { named, .. }: AdminFields<OperatorSpec>,
 ) -> Result<Resource<OperatorView>, Problem> {
-    let operator = admin.service.update_operator(&ctx, &name, condition.as_ref(), &named).await?;
+    let operator = admin.service.operators.update_operator(&ctx, &name, condition.as_ref(), &named).await?;
     Ok(Resource::found(operator.into()))
 }
 
@@ -252,7 +252,7 @@ pub async fn delete_operator(
     AdminPath(name): AdminPath<String>,
     IfMatch(condition): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    admin.service.delete_operator(&ctx, &name, condition.as_ref()).await?;
+    admin.service.operators.delete_operator(&ctx, &name, condition.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -269,7 +269,7 @@ pub async fn disable_operator(
     AdminPath(name): AdminPath<String>,
     AdminJson(body): AdminJson<ReasonBody>,
 ) -> Result<Resource<OperatorView>, Problem> {
-    Ok(Resource::found(admin.service.disable_operator(&ctx, &name, &body.reason.0).await?.into()))
+    Ok(Resource::found(admin.service.operators.disable_operator(&ctx, &name, &body.reason.0).await?.into()))
 }
 
 /// Enables a disabled operator; its tokens that have not ended work again.
@@ -283,7 +283,7 @@ pub async fn enable_operator(
     AdminPath(name): AdminPath<String>,
     AdminJson(body): AdminJson<ReasonBody>,
 ) -> Result<Resource<OperatorView>, Problem> {
-    Ok(Resource::found(admin.service.enable_operator(&ctx, &name, &body.reason.0).await?.into()))
+    Ok(Resource::found(admin.service.operators.enable_operator(&ctx, &name, &body.reason.0).await?.into()))
 }
 
 /// Issues a token to an operator.
@@ -303,7 +303,7 @@ pub async fn issue_operator_token(
     CreatingJson { body, idempotency }: CreatingJson<OperatorTokenBody>,
 ) -> Result<(StatusCode, Json<IssuedOperatorTokenView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
-    let issued = admin.service.issue_operator_token(&ctx, &name, body.expires_in_seconds).await?;
+    let issued = admin.service.operators.issue_operator_token(&ctx, &name, body.expires_in_seconds).await?;
     let view = IssuedOperatorTokenView {
         id: issued.token.id,
         expires_at: issued.token.expires_at,
@@ -322,8 +322,8 @@ pub async fn list_operator_tokens(
     AdminPath(name): AdminPath<String>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<OperatorTokenView>>, Problem> {
-    let page = admin.service.list_operator_tokens(&name, &page.into()).await?;
-    Ok(Json(PageView::new(page, |token| OperatorTokenView::new(token, admin.service.clock.now()))))
+    let page = admin.service.operators.list_operator_tokens(&name, &page.into()).await?;
+    Ok(Json(PageView::new(page, |token| OperatorTokenView::new(token, admin.service.core.clock.now()))))
 }
 
 /// Revokes an operator's token now.
@@ -338,6 +338,6 @@ pub async fn revoke_operator_token(
     AdminPath((name, id)): AdminPath<(String, Uuid)>,
     AdminJson(body): AdminJson<RevokeBody>,
 ) -> Result<Json<OperatorTokenView>, Problem> {
-    let token = admin.service.revoke_operator_token(&ctx, &name, id, body.reason()).await?;
-    Ok(Json(OperatorTokenView::new(token, admin.service.clock.now())))
+    let token = admin.service.operators.revoke_operator_token(&ctx, &name, id, body.reason()).await?;
+    Ok(Json(OperatorTokenView::new(token, admin.service.core.clock.now())))
 }
