@@ -36,7 +36,7 @@ use crate::{
             error::{FieldError, ServiceError},
             idempotency, lookup,
             page::{Page, PageRequest},
-            unit::{ATTEMPTS, unsettled},
+            unit::{ATTEMPTS, ChangeUnit, unsettled},
         },
         materialize::PublishedViews,
     },
@@ -392,6 +392,18 @@ impl Access {
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.revoke_grant_in(&mut unit, id, reason).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::revoke_grant`] in an open change.
+    pub async fn revoke_grant_in(
+        &self,
+        unit: &mut ChangeUnit,
+        id: Uuid,
+        reason: Option<&str>,
+    ) -> Result<Revoked, ServiceError> {
         let (tx, ctx) = unit.parts();
         let found = tx.find_grant(id).await?;
         let share = match &found {
@@ -417,7 +429,6 @@ impl Access {
         }
         let revoked = self.revoked(tx, std::slice::from_ref(&named), ctx.now, ctx.now).await?;
         self.end_grant(tx, ctx, &named, reason).await?;
-        unit.commit().await?;
         Ok(revoked)
     }
 
@@ -430,6 +441,19 @@ impl Access {
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.revoke_share_in(&mut unit, share, recipient, reason).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::revoke_share`] in an open change.
+    pub async fn revoke_share_in(
+        &self,
+        unit: &mut ChangeUnit,
+        share: &str,
+        recipient: Option<&str>,
+        reason: Option<&str>,
+    ) -> Result<Revoked, ServiceError> {
         let (tx, ctx) = unit.parts();
         let found = find_share(tx, ctx, Permission::Tighten, share).await?;
         let share = found.ok_or_else(|| crate::service::catalog::shares::not_found(share))?;
@@ -447,7 +471,6 @@ impl Access {
         for named in &grants {
             self.end_grant(tx, ctx, named, reason).await?;
         }
-        unit.commit().await?;
         Ok(revoked)
     }
 

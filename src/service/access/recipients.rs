@@ -36,7 +36,7 @@ use crate::{
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
-            unit::{ATTEMPTS, unsettled},
+            unit::{ATTEMPTS, ChangeUnit, unsettled},
         },
     },
     store::{GrantFilter, ShownIn, ShownView, Tx},
@@ -204,6 +204,18 @@ impl Access {
         let name = Name::parse(NameKind::Recipient, name)
             .map_err(|error| ServiceError::invalid("recipient", error.to_string()))?;
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.put_recipient_in(&mut unit, name, named).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::put_recipient`] in an open change.
+    pub async fn put_recipient_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: Name,
+        named: &Named,
+    ) -> Result<Put<Recipient>, ServiceError> {
         let (tx, ctx) = unit.parts();
         if let Some(existing) = tx.find_recipient(name.key()).await? {
             confirm("recipient", name.as_str(), &existing.spec, &changed_by(&existing, named, Mode::Whole)?.spec)?;
@@ -222,7 +234,6 @@ impl Access {
         tx.insert_recipient(&recipient).await?;
         let event = self.changed(event(ctx, Action::RecipientCreate, &recipient), audited(None, Some(&recipient.spec)));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(Put::Created(recipient))
     }
 
@@ -315,13 +326,29 @@ impl Access {
         named: &Named,
         is_forced: bool,
     ) -> Result<Option<Recipient>, ServiceError> {
-        let key = lookup::key(NameKind::Recipient, name)?;
-        let before = self.core.db.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
+        let before = self.get_recipient(name).await?;
         Precondition::check(condition, before.id, before.revision)?;
         let judged = self.judge_views(&before, &changed_by(&before, named, Mode::Merge)?).await?;
         let mut unit = self.core.begin_change(ctx).await?;
+        let after = self.update_recipient_in(&mut unit, name, condition, named, &judged, is_forced).await?;
+        unit.commit().await?;
+        Ok(after)
+    }
+
+    /// Changes a recipient in an open change; `judged` are the views that were judged before it. Returns `None` where
+    /// others have to be.
+    async fn update_recipient_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+        judged: &Judged,
+        is_forced: bool,
+    ) -> Result<Option<Recipient>, ServiceError> {
         let (tx, ctx) = unit.parts();
-        let before = tx.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
+        let before =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = changed_by(&before, named, Mode::Merge)?;
         if differing(&before.spec, &after.spec).is_empty() {
@@ -347,7 +374,6 @@ impl Access {
         }
         let event = self.changed(event(ctx, Action::RecipientUpdate, &after), change);
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(Some(after))
     }
 
@@ -381,6 +407,18 @@ impl Access {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
+        self.delete_recipient_in(&mut unit, name, condition).await?;
+        unit.commit().await?;
+        Ok(())
+    }
+
+    /// Does the same as [`Self::delete_recipient`] in an open change.
+    pub async fn delete_recipient_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
         let (tx, ctx) = unit.parts();
         let recipient =
             tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
@@ -405,7 +443,6 @@ impl Access {
         tx.delete_recipient(recipient.id, recipient.revision).await?;
         let event = self.changed(event(ctx, Action::RecipientDelete, &recipient), audited(Some(&recipient.spec), None));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(())
     }
 

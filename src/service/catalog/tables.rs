@@ -30,6 +30,7 @@ use crate::{
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
+            unit::ChangeUnit,
         },
     },
     storage::{StorageError, TableLocation},
@@ -109,6 +110,19 @@ impl Catalog {
         let spec = TableSpec { location: location.url().to_owned(), ..asked };
 
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.put_table_in(&mut unit, name, spec, snapshot).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Registers the table in an open change; `snapshot` is the newest of the location that `spec` names.
+    pub async fn put_table_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: Name,
+        spec: TableSpec,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<Put<OpenedTable>, ServiceError> {
         let (tx, ctx) = unit.parts();
         if let Some(existing) = tx.find_table(name.key()).await? {
             ctx.require(Permission::ManageCatalog, &existing.thing())?;
@@ -128,7 +142,6 @@ impl Catalog {
         tx.insert_table(&table).await?;
         let event = audited(None, Some(&table.spec)).told_by(event(ctx, Action::TableCreate, &table));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(Put::Created(OpenedTable { table, snapshot }))
     }
 
@@ -181,6 +194,20 @@ impl Catalog {
             _ => None,
         };
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.update_table_in(&mut unit, name, condition, named, moved).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Changes the table in an open change; `moved` is the other location, opened, where `named` has one.
+    pub async fn update_table_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+        moved: Option<(TableLocation, Arc<Snapshot>)>,
+    ) -> Result<Table, ServiceError> {
         let (tx, ctx) = unit.parts();
         let before = find(tx, ctx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
@@ -212,7 +239,6 @@ impl Catalog {
         let after = tx.update_table(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::TableUpdate, &after));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(after)
     }
 
@@ -224,6 +250,18 @@ impl Catalog {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
+        self.delete_table_in(&mut unit, name, condition).await?;
+        unit.commit().await?;
+        Ok(())
+    }
+
+    /// Does the same as [`Self::delete_table`] in an open change.
+    pub async fn delete_table_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
         let (tx, ctx) = unit.parts();
         let table = find(tx, ctx, name).await?;
         Precondition::check(condition, table.id, table.revision)?;
@@ -235,7 +273,6 @@ impl Catalog {
         tx.delete_table(table.id, table.revision).await?;
         let event = audited(Some(&table.spec), None).told_by(event(ctx, Action::TableDelete, &table));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(())
     }
 

@@ -27,6 +27,7 @@ use super::{
     lookup,
     page::{Page, PageRequest},
     precondition::Precondition,
+    unit::ChangeUnit,
 };
 
 /// Describes how a declared thing is used by others.
@@ -101,6 +102,18 @@ impl Core {
     ) -> Result<Put<Declared<S>>, ServiceError> {
         let name = Name::parse(S::NAME, name).map_err(invalid_name::<S>)?;
         let mut unit = self.begin_change(ctx).await?;
+        let done = self.put_declared_in::<S>(&mut unit, name, named).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::put_declared`] in an open change.
+    pub async fn put_declared_in<S: InUse>(
+        &self,
+        unit: &mut ChangeUnit,
+        name: Name,
+        named: &Named,
+    ) -> Result<Put<Declared<S>>, ServiceError> {
         let (tx, ctx) = unit.parts();
         if let Some(existing) = tx.find_declared::<S>(name.key()).await? {
             require(ctx, Permission::ManageSharing, name.as_str(), Some(&existing.spec))?;
@@ -121,7 +134,6 @@ impl Core {
         tx.insert_declared(&new).await?;
         let event = audited(None, Some(&new.spec)).told_by(event(ctx, S::ACTIONS.create, &new));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(Put::Created(new))
     }
 
@@ -173,6 +185,19 @@ impl Core {
         named: &Named,
     ) -> Result<Declared<S>, ServiceError> {
         let mut unit = self.begin_change(ctx).await?;
+        let done = self.update_declared_in::<S>(&mut unit, name, condition, named).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::update_declared`] in an open change.
+    pub async fn update_declared_in<S: InUse>(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<Declared<S>, ServiceError> {
         let (tx, ctx) = unit.parts();
         let before = find::<S>(tx, ctx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
@@ -189,7 +214,6 @@ impl Core {
         let after = tx.update_declared(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, S::ACTIONS.update, &after));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(after)
     }
 
@@ -201,6 +225,18 @@ impl Core {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let mut unit = self.begin_change(ctx).await?;
+        self.delete_declared_in::<S>(&mut unit, name, condition).await?;
+        unit.commit().await?;
+        Ok(())
+    }
+
+    /// Does the same as [`Self::delete_declared`] in an open change.
+    pub async fn delete_declared_in<S: InUse>(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
         let (tx, ctx) = unit.parts();
         let gone = find::<S>(tx, ctx, name).await?;
         Precondition::check(condition, gone.id, gone.revision)?;
@@ -211,7 +247,6 @@ impl Core {
         tx.delete_declared(&gone).await?;
         let event = audited(Some(&gone.spec), None).told_by(event(ctx, S::ACTIONS.delete, &gone));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(())
     }
 }

@@ -46,6 +46,7 @@ use super::{
         page::{Page, PageRequest},
         precondition::Precondition,
         rate_limiter::{RateLimiter, RateLimits},
+        unit::ChangeUnit,
     },
 };
 
@@ -268,6 +269,18 @@ impl Operators {
     ) -> Result<Put<Operator>, ServiceError> {
         let name = parse_name(name)?;
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.put_operator_in(&mut unit, name, named).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::put_operator`] in an open change.
+    pub async fn put_operator_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: Name,
+        named: &Named,
+    ) -> Result<Put<Operator>, ServiceError> {
         let (tx, ctx) = unit.parts();
         if let Some(existing) = tx.find_operator(name.key()).await? {
             let spec = spec_of(Some(&existing.spec), named, Mode::Whole)?;
@@ -275,7 +288,6 @@ impl Operators {
             return Ok(Put::Confirmed(existing));
         }
         let operator = insert(tx, ctx, name, spec_of(None, named, Mode::Whole)?).await?;
-        unit.commit().await?;
         Ok(Put::Created(operator))
     }
 
@@ -300,6 +312,19 @@ impl Operators {
         named: &Named,
     ) -> Result<Operator, ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.update_operator_in(&mut unit, name, condition, named).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::update_operator`] in an open change.
+    pub async fn update_operator_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<Operator, ServiceError> {
         let (tx, ctx) = unit.parts();
         let before = find(tx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
@@ -314,7 +339,6 @@ impl Operators {
         let after = tx.update_operator(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::OperatorUpdate, &after));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(after)
     }
 
@@ -326,6 +350,18 @@ impl Operators {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
+        self.delete_operator_in(&mut unit, name, condition).await?;
+        unit.commit().await?;
+        Ok(())
+    }
+
+    /// Does the same as [`Self::delete_operator`] in an open change.
+    pub async fn delete_operator_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
         let (tx, ctx) = unit.parts();
         let operator = find(tx, name).await?;
         Precondition::check(condition, operator.id, operator.revision)?;
@@ -341,7 +377,6 @@ impl Operators {
         tx.delete_operator(operator.id, operator.revision).await?;
         let event = audited(Some(&operator.spec), None).told_by(event(ctx, Action::OperatorDelete, &operator));
         write::append(tx, event, ctx.now).await?;
-        unit.commit().await?;
         Ok(())
     }
 
@@ -353,6 +388,18 @@ impl Operators {
         reason: &str,
     ) -> Result<Operator, ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.disable_operator_in(&mut unit, name, reason).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::disable_operator`] in an open change.
+    pub async fn disable_operator_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        reason: &str,
+    ) -> Result<Operator, ServiceError> {
         let (tx, ctx) = unit.parts();
         let operator = find(tx, name).await?;
         if operator.disabled_at.is_some() {
@@ -361,7 +408,6 @@ impl Operators {
         keep_an_admin(tx, &operator, ctx.now).await?;
         let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
         let after = move_in(tx, ctx, after, reason, Action::OperatorDisable).await?;
-        unit.commit().await?;
         Ok(after)
     }
 
@@ -373,6 +419,18 @@ impl Operators {
         reason: &str,
     ) -> Result<Operator, ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
+        let done = self.enable_operator_in(&mut unit, name, reason).await?;
+        unit.commit().await?;
+        Ok(done)
+    }
+
+    /// Does the same as [`Self::enable_operator`] in an open change.
+    pub async fn enable_operator_in(
+        &self,
+        unit: &mut ChangeUnit,
+        name: &str,
+        reason: &str,
+    ) -> Result<Operator, ServiceError> {
         let (tx, ctx) = unit.parts();
         let operator = find(tx, name).await?;
         if operator.disabled_at.is_none() {
@@ -380,7 +438,6 @@ impl Operators {
         }
         let after = Operator { disabled_at: None, updated_at: ctx.now, ..operator };
         let after = move_in(tx, ctx, after, reason, Action::OperatorEnable).await?;
-        unit.commit().await?;
         Ok(after)
     }
 

@@ -26,6 +26,7 @@ mod shares;
 mod tables;
 mod tokens;
 mod unauthorized;
+mod units;
 mod usage;
 mod views;
 
