@@ -1,0 +1,3 @@
+//! Foundations of every room, over HTTP.
+
+mod jobs;
