@@ -386,6 +386,37 @@ fn floors_have_the_same_rooms_and_nothing_beside_them() {
     }
 }
 
+/// The folders of `tests/it` that are neither rooms nor floors: what crosses rooms, and what tests share.
+const SUITES: [&str; 4] = ["admin", "replicas", "support", "views"];
+
+#[test]
+fn tests_are_in_the_room_of_what_they_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests = root.join("tests/it");
+    let is_there = |name: &str| tests.join(format!("{name}.rs")).is_file() || tests.join(name).join("mod.rs").is_file();
+    for room in ROOMS.iter().filter(|room| root.join("src/service").join(room).is_dir()) {
+        assert!(is_there(room), "`src/service/{room}` has no tests/it/{room}; see CONTRIBUTING.md");
+    }
+    for entry in std::fs::read_dir(&tests).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_known = ROOMS.contains(&name) || SUITES.contains(&name) || below(name).is_some();
+        assert!(path.is_file() || is_known, "`tests/it/{name}` is no room, floor or suite; see CONTRIBUTING.md");
+    }
+    let api = root.join("src/http/admin");
+    let mut nouns = 0;
+    for file in rust_files(&api) {
+        let path = file.strip_prefix(&api).unwrap().with_extension("");
+        let (noun, text) = (path.to_str().unwrap(), std::fs::read_to_string(&file).unwrap());
+        let is_route = |line: &str| line.starts_with("pub") && line.contains(" fn routes(") || line == "declared! {";
+        if text.lines().any(is_route) && noun.contains('/') && !noun.ends_with("/mod") {
+            nouns += 1;
+            assert!(is_there(noun), "`src/http/admin/{noun}.rs` has no tests/it/{noun}.rs; see CONTRIBUTING.md");
+        }
+    }
+    assert!(nouns > 15, "{nouns}");
+}
+
 /// The names of the types that `text` declares public at its top level.
 fn public_types(text: &str) -> Vec<String> {
     let code = without_comments_and_strings(text);

@@ -2,22 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod activation;
+mod access;
 mod admin;
 mod arch;
 mod audit;
+mod catalog;
 mod citations;
 mod cli;
 mod config;
 mod conformance;
+mod core;
 mod deploy;
 mod engine;
+mod insight;
 mod lake;
 mod listen;
-mod notify;
+mod materialize;
+mod operators;
 mod replicas;
 mod sharing;
-mod skipping;
 mod specs;
 mod storage;
 mod store;

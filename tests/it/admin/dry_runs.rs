@@ -18,8 +18,8 @@ on_both_databases!(
     unknown_parameters_are_refused_by_every_operation,
 );
 
-/// What is rehearsed elsewhere, because it needs a state of its own: `notify::delivery`, `admin::jobs`,
-/// `sharing::schema_hold`, `admin::identities`.
+/// What is rehearsed elsewhere, because it needs a state of its own: `insight::notify`, `core::jobs`,
+/// `sharing::schema_hold`, `operators::identities`.
 const ELSEWHERE: [&str; 6] = [
     "retry_notification",
     "retry_job",

@@ -12,7 +12,7 @@ use weir::{
 };
 
 use crate::{
-    notify::{deliver, kept, telling},
+    insight::notify::{deliver, kept, telling},
     support::{
         app::{TestApp, fields, on_both_databases},
         receiver::{Mood, TestReceiver},

@@ -2,8 +2,10 @@
 
 mod command;
 mod detachment;
+mod drills;
 mod export;
 mod object_store;
+mod read;
 mod restore;
 mod roles;
 mod rotation;

@@ -24,6 +24,7 @@ mod reasons;
 mod refresh_tokens;
 mod robustness;
 mod schema_hold;
+mod skipping;
 mod time_travel;
 mod version;
 

@@ -3,17 +3,15 @@
 
 mod check;
 mod checker_faults;
-mod claims_view;
-mod connector;
-mod copies;
+pub mod claims_view;
+pub mod connector;
 mod generated;
 mod leaks;
-mod mixed;
 mod mutants;
 mod parquet_parts;
 mod plain;
 mod properties;
-mod source;
+pub mod source;
 mod urls;
-mod value;
-mod weir_server;
+pub mod value;
+pub mod weir_server;

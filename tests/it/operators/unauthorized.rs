@@ -3,8 +3,10 @@
 use axum::body::Body;
 use http::{Request, header};
 
-use super::openapi::operations;
-use crate::support::app::{OPERATOR_TOKEN, TestApp, on_both_databases};
+use crate::{
+    admin::openapi::operations,
+    support::app::{OPERATOR_TOKEN, TestApp, on_both_databases},
+};
 
 on_both_databases!(
     every_route_refuses_missing_and_wrong_tokens_and_records_it,

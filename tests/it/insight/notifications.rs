@@ -3,10 +3,8 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{
-    notify::{SECRET, webhook},
-    support::app::TestApp,
-};
+use super::notify::{SECRET, webhook};
+use crate::support::app::TestApp;
 
 /// Servers that would tell a webhook which nobody listens to.
 async fn each() -> Vec<TestApp> {

@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::openapi::described;
-use crate::support::app::{Answer, TestApp, on_both_databases};
+use crate::{
+    admin::openapi::described,
+    support::app::{Answer, TestApp, on_both_databases},
+};
 
 on_both_databases!(every_role_may_what_the_documents_say_and_nothing_else);
 

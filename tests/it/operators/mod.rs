@@ -1,13 +1,41 @@
 //! Operators and their tokens: how they are created and ended, and that an admin always remains.
 
+mod groups;
+mod identities;
+mod roles;
+mod scopes;
+mod separation;
+mod unauthorized;
+
 use http::Method;
 use serde_json::{Value, json};
+use weir::{
+    domain::{audit::Personal, operators::Permission},
+    service::{
+        core::{context::Run, places::Place},
+        operators::sign_in::Asked,
+    },
+};
 
-use super::asked_to_put_a_share;
 use crate::support::{
     app::{OPERATOR_TOKEN, TestApp, fields, on_both_databases},
     process::Installation,
 };
+
+/// A request to create the share `s`, as the API sees it before it knows the caller.
+fn asked_to_put_a_share() -> Asked {
+    Asked {
+        route: "/api/v1/shares/{share}".into(),
+        method: "PUT".into(),
+        path: "/api/v1/shares/s".into(),
+        reads: false,
+        run: Run::Real,
+        needed: Permission::ManageSharing,
+        request_id: "r1".into(),
+        personal: Personal::default(),
+        place: Place::default(),
+    }
+}
 
 on_both_databases!(
     an_operator_is_put_read_changed_and_deleted,

@@ -11,17 +11,18 @@ use parquet::arrow::ArrowWriter;
 use serde_json::json;
 use weir::service::core::{context::OperatorContext, places::PlaceLimits};
 
-use crate::support::{
-    app::{ROOM, TestApp},
-    tables::{HandWrittenLog, metadata, protocol},
-};
-
-use super::{
-    claims_view::{PLANS, claims, read_well, registered_claims, shared_claims, shared_claims_as_laid_out},
-    connector::{Connector, Received, TableRead, fetch, newest},
-    source::Mapping,
-    value::Value,
-    weir_server::{Kind, SHARE, VIEW, WeirServer, everywhere, run, run_with},
+use crate::{
+    support::{
+        app::{ROOM, TestApp},
+        tables::{HandWrittenLog, metadata, protocol},
+    },
+    views::{
+        claims_view::{PLANS, claims, read_well, registered_claims, shared_claims, shared_claims_as_laid_out},
+        connector::{Connector, Received, TableRead, fetch, newest},
+        source::Mapping,
+        value::Value,
+        weir_server::{Kind, SHARE, VIEW, WeirServer, everywhere, run, run_with},
+    },
 };
 
 everywhere!(

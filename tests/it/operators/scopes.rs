@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{
-    dry_runs::{request_of, something_of_everything},
-    openapi::described,
-    roles::{ROLES, documented},
+use super::roles::{ROLES, documented};
+use crate::{
+    admin::{
+        dry_runs::{request_of, something_of_everything},
+        openapi::described,
+    },
+    support::app::{Answer, TestApp, fields, on_both_databases},
 };
-use crate::support::app::{Answer, TestApp, fields, on_both_databases};
 
 on_both_databases!(
     every_operation_asks_where_a_role_counts,

@@ -10,27 +10,27 @@ use weir::config::{Settings, WebhookSettings};
 use crate::support::{app::TestApp, receiver::TestReceiver};
 
 /// The secret of every webhook here.
-pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The previous secret.
-pub(super) const PREVIOUS: &str = "whsec_cHJldmlvdXMtcHJldmlvdXMtcHJldmlvdXM=";
+pub const PREVIOUS: &str = "whsec_cHJldmlvdXMtcHJldmlvdXMtcHJldmlvdXM=";
 
-pub(super) fn webhook(settings: Value) -> WebhookSettings {
+pub fn webhook(settings: Value) -> WebhookSettings {
     serde_json::from_value(settings).unwrap()
 }
 
 /// Makes a server send every signal to `receiver` as the webhook `ops`.
-pub(super) fn telling(receiver: &TestReceiver) -> impl Fn(&mut Settings) + use<> {
+pub fn telling(receiver: &TestReceiver) -> impl Fn(&mut Settings) + use<> {
     let ops = webhook(receiver.webhook("ops", SECRET));
     move |settings| settings.notify.webhook.push(ops.clone())
 }
 
 /// Sends the messages that are due.
-pub(super) async fn deliver(app: &TestApp) {
+pub async fn deliver(app: &TestApp) {
     app.service.insight.deliver_due("ops").await.unwrap();
 }
 
 /// The stored notifications, oldest first.
-pub(super) async fn kept(app: &TestApp, query: &str) -> Vec<Value> {
+pub async fn kept(app: &TestApp, query: &str) -> Vec<Value> {
     let page = app.get(&format!("/notifications{query}")).await.expect(200);
     page["items"].as_array().unwrap().clone()
 }

@@ -10,13 +10,15 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::{
-    connector::{Connector, TableRead},
-    source::{Mapping, Table},
-    value::{Row, Value},
-    weir_server::{TABLE, VIEW, WeirServer, everywhere},
+use crate::{
+    support::tables::checkpoint,
+    views::{
+        connector::{Connector, TableRead},
+        source::{Mapping, Table},
+        value::{Row, Value},
+        weir_server::{TABLE, VIEW, WeirServer, everywhere},
+    },
 };
-use crate::support::tables::checkpoint;
 
 everywhere!(
     no_file_holds_rows_of_one_hidden_value_alone,

@@ -1,0 +1,8 @@
+//! Access over HTTP: who gets it, how it is handed out, and how it ends.
+
+mod activation;
+mod freezes;
+mod grants;
+mod purposes;
+mod recipients;
+mod tokens;

@@ -1,0 +1,4 @@
+//! Foundations of every room, over HTTP.
+
+mod jobs;
+mod units;
