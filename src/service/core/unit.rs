@@ -15,7 +15,8 @@ pub(in crate::service) fn unsettled() -> ServiceError {
 }
 
 /// An open change. Use cases that end in `_in` work on one, so that any number of them is kept together or not at all.
-/// Dropped without a commit, nothing of it is kept.
+/// Dropped without a commit, nothing of it is kept. A dry run writes nothing at all, so that what one of
+/// its changes makes is not there for the next.
 #[derive(Debug)]
 pub struct ChangeUnit {
     tx: Tx,
