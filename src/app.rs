@@ -26,9 +26,9 @@ use crate::{
     service::{
         Core, Dependencies, Services,
         audit::{
+            error::AuditError,
             recover::{Recovery, RecoveryError},
             seal::AuditSealer,
-            verify::AuditError,
             write::AuditWriter,
         },
         catalog::schema_holds::SchemaHolds,
@@ -43,7 +43,7 @@ use crate::{
         insight::signals::Signals,
         materialize::MaterializerParts,
         operators::sign_in::SignIn,
-        sharing::{first_reads::FirstReads, stream::Preparers},
+        sharing::{first_reads::FirstReads, preparers::Preparers},
     },
     storage::{Archive, CopyRoot, StorageError, Storages},
     store::{Db, ServerLock, StoreError},

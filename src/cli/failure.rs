@@ -4,7 +4,7 @@ use std::{ffi::OsString, io, io::Write, process::ExitCode};
 
 use serde_json::{Value, json};
 
-use crate::{config::Problems, service::audit::verify::AuditError};
+use crate::{config::Problems, service::audit::error::AuditError};
 
 use super::{api::Refusal, print};
 

@@ -20,7 +20,7 @@ use crate::{
         insight::report::{Month, Party, Report, ReportFile},
     },
     service::{
-        audit::{export::ExportWalk, verify::AuditError},
+        audit::{error::AuditError, export::ExportWalk},
         insight::report_verification::{VerifiedReport, read_manifest, verify_report},
     },
 };

@@ -31,7 +31,7 @@ use self::{
         rate_limiter::{RateLimiter, RateLimits},
     },
     materialize::MaterializerParts,
-    sharing::{first_reads::FirstReads, stream::Preparers},
+    sharing::{first_reads::FirstReads, preparers::Preparers},
 };
 
 pub use self::{

@@ -20,8 +20,9 @@ use crate::{
     config::Settings,
     domain::audit::{chain::Broken, checkpoint::VerifierKey, drill::DrillKind},
     service::audit::{
+        error::AuditError,
         export::{ExportFile, ExportWalk, Newest, read_newest},
-        verify::{AuditError, Since, Verified, verify_database, verify_export},
+        verify::{Since, Verified, verify_database, verify_export},
     },
     store::Db,
 };

@@ -13,8 +13,9 @@ use crate::{
         Services,
         core::error::ServiceError,
         sharing::{
+            as_of::timestamp_of,
             changes::{ChangesRequest, Moment},
-            query::{PageAsk, timestamp_of},
+            query::PageAsk,
         },
     },
 };

@@ -25,8 +25,9 @@ use crate::{
         sharing::{
             TableHead,
             changes::{ChangesRequest, Moment},
+            preparers::Prepared,
             query::{PageAsk, QueryRequest, digest},
-            stream::{Answer, Prepared, SignedChunk},
+            stream::{Answer, SignedChunk},
             table::Admitted,
         },
     },

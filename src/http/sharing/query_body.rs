@@ -15,7 +15,7 @@ use crate::{
     lake::Feed,
     service::{
         core::error::ServiceError,
-        sharing::query::{AsOf, timestamp_of},
+        sharing::as_of::{AsOf, timestamp_of},
     },
 };
 

@@ -14,7 +14,7 @@ use crate::{
         core::error::ServiceError,
         sharing::{
             TableHead, TablePath,
-            query::{AsOf, timestamp_of},
+            as_of::{AsOf, timestamp_of},
         },
     },
 };

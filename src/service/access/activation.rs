@@ -25,7 +25,6 @@ use crate::{
         core::word::Words,
     },
     service::{
-        Access,
         audit::write,
         core::{
             context::OperatorContext,
@@ -37,7 +36,7 @@ use crate::{
     store::{StoreError, Tx},
 };
 
-use super::tokens;
+use super::{Access, tokens};
 
 /// What an activation page shows.
 #[derive(Clone, Debug)]

@@ -13,14 +13,13 @@ use crate::{
         insight::signal::{Signal, SignalKind},
     },
     service::{
-        Access,
         audit::write,
         core::{context::OperatorContext, error::ServiceError},
     },
     store::{Freeze, Tx},
 };
 
-use super::grants::Effect;
+use super::{Access, grants::Effect};
 
 fn object(id: Uuid) -> Object {
     Object { kind: Kind::Freeze, id: Some(id), name: None }

@@ -25,7 +25,6 @@ use crate::{
         operators::{Permission, principal::Thing},
     },
     service::{
-        Access,
         audit::write,
         catalog::{
             disclosures::{Disclosure, Reached},
@@ -33,6 +32,7 @@ use crate::{
         },
         core::{
             context::{OperatorContext, Run},
+            declared,
             error::{FieldError, ServiceError},
             idempotency, lookup,
             page::{Page, PageRequest},
@@ -42,6 +42,8 @@ use crate::{
     },
     store::{GrantFilter, NamedGrant, Outstanding, ShownIn, ShownView, Tx},
 };
+
+use super::Access;
 
 /// The most grants that one revocation ends; bounds its transaction.
 const MAX_GRANTS: u32 = 10_000;
@@ -456,12 +458,12 @@ impl Access {
     ) -> Result<Revoked, ServiceError> {
         let (tx, ctx) = unit.parts();
         let found = find_share(tx, ctx, Permission::Tighten, share).await?;
-        let share = found.ok_or_else(|| crate::service::catalog::shares::not_found(share))?;
+        let share = found.ok_or_else(|| declared::not_found::<ShareSpec>(share))?;
         let recipient_key = recipient.map(|name| lookup::key(NameKind::Recipient, name)).transpose()?;
         let recipient_id = match recipient_key {
             None => None,
             Some(key) => {
-                let not_found = || super::recipients::not_found(recipient.unwrap_or_default());
+                let not_found = || lookup::no_such_recipient(recipient.unwrap_or_default());
                 Some(tx.find_recipient(&key).await?.ok_or_else(not_found)?.id)
             }
         };

@@ -27,7 +27,6 @@ use crate::{
         insight::signal::{Signal, SignalKind},
     },
     service::{
-        Access,
         audit::write,
         core::{
             change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -42,7 +41,10 @@ use crate::{
     store::{GrantFilter, ShownIn, ShownView, Tx},
 };
 
-use super::grants::{Effect, open_grants};
+use super::{
+    Access,
+    grants::{Effect, open_grants},
+};
 
 /// Gives the spec's identity the id of the identity bound `before` if both match the same JWTs, otherwise a new id.
 fn bound(mut spec: RecipientSpec, before: Option<&Identity>) -> RecipientSpec {
@@ -151,11 +153,6 @@ pub(in crate::service) fn without_rows(
             "share": share, "properties": properties,
         }),
     }
-}
-
-/// The error that there is no such recipient.
-pub(in crate::service) fn not_found(name: &str) -> ServiceError {
-    ServiceError::NotFound { kind: "recipient", name: name.to_owned() }
 }
 
 fn event(ctx: &OperatorContext, action: Action, recipient: &Recipient) -> Event {
@@ -288,7 +285,11 @@ impl Access {
 
     /// Finds a recipient by name.
     pub async fn get_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
-        self.core.db.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))
+        self.core
+            .db
+            .find_recipient(&lookup::key(NameKind::Recipient, name)?)
+            .await?
+            .ok_or_else(|| lookup::no_such_recipient(name))
     }
 
     /// Lists recipients by name.
@@ -347,8 +348,10 @@ impl Access {
         is_forced: bool,
     ) -> Result<Option<Recipient>, ServiceError> {
         let (tx, ctx) = unit.parts();
-        let before =
-            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let before = tx
+            .find_recipient(&lookup::key(NameKind::Recipient, name)?)
+            .await?
+            .ok_or_else(|| lookup::no_such_recipient(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = changed_by(&before, named, Mode::Merge)?;
         if differing(&before.spec, &after.spec).is_empty() {
@@ -420,8 +423,10 @@ impl Access {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let (tx, ctx) = unit.parts();
-        let recipient =
-            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let recipient = tx
+            .find_recipient(&lookup::key(NameKind::Recipient, name)?)
+            .await?
+            .ok_or_else(|| lookup::no_such_recipient(name))?;
         Precondition::check(condition, recipient.id, recipient.revision)?;
         let mut users = Vec::new();
         let grants =
@@ -518,8 +523,10 @@ impl Access {
     ) -> Result<Recipient, ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
         let (tx, ctx) = unit.parts();
-        let recipient =
-            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let recipient = tx
+            .find_recipient(&lookup::key(NameKind::Recipient, name)?)
+            .await?
+            .ok_or_else(|| lookup::no_such_recipient(name))?;
         if recipient.state == state {
             return Ok(recipient);
         }

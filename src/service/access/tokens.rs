@@ -27,7 +27,6 @@ use crate::{
         operators::principal::Separation,
     },
     service::{
-        Access,
         audit::write,
         core::{
             context::OperatorContext,
@@ -39,7 +38,7 @@ use crate::{
     store::Tx,
 };
 
-use super::{grants::Effect, recipients};
+use super::{Access, grants::Effect};
 
 /// The most live tokens of one credential: one in use and its successor.
 const MAX_LIVE_TOKENS: usize = 2;
@@ -151,7 +150,7 @@ pub(in crate::service) fn event(ctx: &OperatorContext, action: Action, recipient
 
 pub(in crate::service) async fn find_recipient(tx: &mut Tx, name: &str) -> Result<Recipient, ServiceError> {
     let key = lookup::key(NameKind::Recipient, name)?;
-    tx.find_recipient(&key).await?.ok_or_else(|| recipients::not_found(name))
+    tx.find_recipient(&key).await?.ok_or_else(|| lookup::no_such_recipient(name))
 }
 
 pub(in crate::service) async fn find_token(

@@ -13,13 +13,10 @@ use crate::{
         action::{Action, Kind},
         drill::DrillKind,
     },
-    service::{
-        AuditLog,
-        core::{context::OperatorContext, error::ServiceError},
-    },
+    service::core::{context::OperatorContext, error::ServiceError},
 };
 
-use super::write;
+use super::{AuditLog, write};
 
 /// The outcome of a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use crate::{
     store::{StoredCheckpoint, StoredEvent},
 };
 
-use super::verify::{AuditError, presented};
+use super::error::AuditError;
 
 const KEYS: &str = "keys";
 const EVENTS: &str = "events";
@@ -153,6 +153,17 @@ pub struct ExportFile {
     pub name: String,
     /// Its bytes.
     pub content: Bytes,
+}
+
+/// Converts a stored event to what the chain's rules check.
+pub(in crate::service) fn presented(event: &StoredEvent) -> Presented<'_> {
+    Presented {
+        seq: event.seq,
+        prev_hash: event.prev_hash,
+        hash: event.hash,
+        body: &event.body,
+        personal: event.personal.as_ref().map(|personal| (&personal.salt, personal.text.as_str())),
+    }
 }
 
 /// The newest part of an export: enough to verify it without the rest.

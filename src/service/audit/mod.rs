@@ -1,6 +1,7 @@
 //! The audit trail: written, read, sealed, exported, verified and recovered.
 
 pub mod drills;
+pub mod error;
 pub mod export;
 pub mod read;
 pub mod recover;
@@ -8,9 +9,9 @@ pub mod seal;
 pub mod verify;
 pub mod write;
 
-use super::core::Core;
-
 use self::seal::AuditSealer;
+
+use super::core::Core;
 
 /// The use cases about the audit trail.
 #[derive(Clone, Debug)]

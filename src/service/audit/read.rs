@@ -9,15 +9,14 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::audit::Outcome,
-    service::{
-        AuditLog,
-        core::{
-            error::ServiceError,
-            page::{Page, PageRequest},
-        },
+    service::core::{
+        error::ServiceError,
+        page::{Page, PageRequest},
     },
     store::{AuditFilter, AuditSpan, Order, StoredEvent},
 };
+
+use super::AuditLog;
 
 /// The number of events in the first step. It doubles after every quick step, up to the longest, and starts again after
 /// a slow one.

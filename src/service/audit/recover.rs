@@ -36,8 +36,9 @@ use crate::{
 };
 
 use super::{
+    error::AuditError,
     export::{self, ExportWalk, Segment},
-    verify::{AuditError, PAGE, derive, resume},
+    verify::{PAGE, derive, resume},
     write,
 };
 

@@ -28,8 +28,9 @@ use crate::{
 };
 
 use super::{
-    export::{self, ExportWalk},
-    verify::{AuditError, PAGE, presented, resume},
+    error::AuditError,
+    export::{self, ExportWalk, presented},
+    verify::{PAGE, resume},
 };
 
 /// The lease under which one replica seals.

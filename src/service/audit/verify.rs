@@ -14,36 +14,21 @@ use crate::{
         access::delivery::Delivery,
         audit::{
             Head,
-            chain::{Broken, Presented, Walk},
+            chain::{Broken, Walk},
             checkpoint::{VerifierKey, digest, origin},
             merkle::Frontier,
         },
     },
-    storage::StorageError,
-    store::{Db, Derived, StoreError, StoredCheckpoint, StoredEvent},
+    store::{Db, Derived, StoredCheckpoint, StoredEvent},
 };
 
-use super::export::{ExportWalk, Segment, agree, follow, open, open_next};
+use super::{
+    error::AuditError,
+    export::{ExportWalk, Segment, agree, follow, open, open_next, presented},
+};
 
 /// The number of events read at a time.
 pub(in crate::service) const PAGE: u32 = 1_000;
-
-/// Why the trail could not be verified, sealed or exported.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// The trail was changed.
-    #[error(transparent)]
-    Broken(#[from] Broken),
-    /// The database did not answer.
-    #[error("the audit trail cannot be read")]
-    Store(#[from] StoreError),
-    /// The export's storage did not answer.
-    #[error("the audit export cannot be reached")]
-    Storage(#[from] StorageError),
-    /// The operation is not allowed in this state.
-    #[error("{0}")]
-    Refused(String),
-}
 
 /// Where verification starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,17 +117,6 @@ pub(in crate::service) fn resume(
     let tree =
         tree.ok_or_else(|| Broken::at(checkpoint.seq, "its checkpoint's tree is not the one that was signed"))?;
     Ok((Walk::behind(signed.head, Some(tree)), signed.origin))
-}
-
-/// Converts a stored event to what the chain's rules check.
-pub(in crate::service) fn presented(event: &StoredEvent) -> Presented<'_> {
-    Presented {
-        seq: event.seq,
-        prev_hash: event.prev_hash,
-        hash: event.hash,
-        body: &event.body,
-        personal: event.personal.as_ref().map(|personal| (&personal.salt, personal.text.as_str())),
-    }
 }
 
 struct Verifier<'a> {

@@ -16,9 +16,11 @@ use crate::{
         table::Table,
         view::mask::Mask,
     },
-    service::{Catalog, core::error::ServiceError},
+    service::core::error::ServiceError,
     store::GrantFilter,
 };
+
+use super::Catalog;
 
 /// The most objects, and the most recipients, that are listed.
 const MOST_TOLD: u32 = 200;

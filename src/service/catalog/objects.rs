@@ -30,7 +30,6 @@ use crate::{
     },
     lake::Snapshot,
     service::{
-        Catalog,
         audit::write,
         core::{
             change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -47,6 +46,7 @@ use crate::{
 };
 
 use super::{
+    Catalog,
     disclosures::{self, Disclosure},
     raw_disclosures::{releases, widens},
     schema_holds::{NewestShape, SchemaHold, settle_shape},

@@ -12,12 +12,11 @@ use crate::{
         share::SharedObject,
     },
     lake::Snapshot,
-    service::{
-        Catalog,
-        core::error::{FieldError, ServiceError},
-    },
+    service::core::error::{FieldError, ServiceError},
     storage::TableLocation,
 };
+
+use super::Catalog;
 
 /// The disclosures in a table's log, whichever object shares the table.
 #[derive(Clone, Debug)]

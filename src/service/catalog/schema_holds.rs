@@ -26,9 +26,11 @@ use crate::{
         insight::signal::{Signal, SignalKind},
     },
     lake::{LakeError, Snapshot},
-    service::{Catalog, core::error::ServiceError, materialize::PublishedView},
+    service::{core::error::ServiceError, materialize::PublishedView},
     storage::TableLocation,
 };
+
+use super::Catalog;
 
 /// The number of objects that are read from the database together, and that are checked at the same time.
 const PAGE: u32 = 100;

@@ -21,7 +21,6 @@ use crate::{
     },
     lake::{LakeError, Snapshot},
     service::{
-        Catalog,
         audit::write,
         core::{
             change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -36,6 +35,8 @@ use crate::{
     storage::{StorageError, TableLocation},
     store::Tx,
 };
+
+use super::Catalog;
 
 /// A registered table and its newest snapshot.
 #[derive(Clone, Debug)]

@@ -44,7 +44,6 @@ use crate::{
     },
     engine::EngineError,
     service::{
-        Catalog,
         audit::write,
         core::{
             change::{Named, Put, audited, changed_spec, confirm, differing, named, new_spec},
@@ -58,6 +57,8 @@ use crate::{
     },
     store::Tx,
 };
+
+use super::Catalog;
 
 /// The most versions of a view that are listed; older ones can be requested by number.
 const LISTED_VERSIONS: u32 = 100;

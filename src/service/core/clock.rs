@@ -10,10 +10,6 @@ use std::{
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use crate::store::{AuditFilter, Order};
-
-use super::{Core, error::ServiceError};
-
 /// How far a clock may go back without a warning; time synchronisation moves clocks by less.
 const UNTOLD: TimeDelta = TimeDelta::seconds(2);
 
@@ -59,36 +55,22 @@ impl Clock {
         (self.read)().trunc_subsecs(6)
     }
 
+    /// Whether no time was looked at yet.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.latest.load(Ordering::SeqCst) == 0
+    }
+
+    /// Takes a time into account that was seen elsewhere.
+    pub(super) fn see(&self, at: Option<DateTime<Utc>>) {
+        self.latest.fetch_max(at.map_or(0, |at| at.timestamp_micros()), Ordering::SeqCst);
+    }
+
     /// Returns how far the clock went back since the last call, if it did.
-    fn find_step_back(&self) -> Option<TimeDelta> {
+    pub(super) fn find_step_back(&self) -> Option<TimeDelta> {
         let now = self.now();
         let before = self.latest.swap(now.timestamp_micros(), Ordering::SeqCst);
         let back = DateTime::from_timestamp_micros(before)? - now;
         (back > UNTOLD).then_some(back)
-    }
-}
-
-impl Core {
-    /// Warns when the clock turns out to have been ahead, while the server ran or before it started. Claims made until
-    /// a time in the future are released elsewhere, when they are next looked at.
-    pub async fn watch_clock(&self) -> Result<(), ServiceError> {
-        if self.clock.latest.load(Ordering::SeqCst) == 0 {
-            let newest = AuditFilter { order: Order::Descending, ..AuditFilter::default() };
-            if let Some(event) = self.db.list_audit(&newest, 1).await?.pop() {
-                let body: serde_json::Value = serde_json::from_str(&event.body).unwrap_or_default();
-                let at = body["at"].as_str().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
-                self.clock.latest.fetch_max(at.map_or(0, |at| at.timestamp_micros()), Ordering::SeqCst);
-            }
-        }
-        if let Some(back) = self.clock.find_step_back() {
-            self.metrics.clock_went_back();
-            tracing::warn!(
-                seconds = back.num_seconds(),
-                "the clock was ahead, and goes back; events of the trail carry times that have yet to come, and claims \
-                 that were made until then are let go"
-            );
-        }
-        Ok(())
     }
 }
 

@@ -6,19 +6,21 @@ use std::sync::{
 };
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::{
     domain::{
         audit::{Actor, Event, Object, Personal, action::Action},
         operators::{
-            OperatorReason, Permission,
+            OperatorReason, Permission, Role,
             principal::{self, Principal, Thing},
         },
     },
-    service::operators::{refusals::refusal, sign_in::Credential},
+    service::operators::refusals::refusal,
 };
 
-use super::{error::ServiceError, idempotency::IdempotencyKey};
+use super::{error::ServiceError, places::Place};
 
 /// The parts of an operator's request that use cases need.
 #[derive(Clone, Debug)]
@@ -43,6 +45,72 @@ pub struct OperatorContext {
     pub idempotency: Option<IdempotencyKey>,
     /// Whether the request has led to an event.
     pub event_flag: EventFlag,
+}
+
+/// The credential that an operator presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The server itself, or its command line on the database.
+    System,
+    /// The bootstrap token.
+    Bootstrap,
+    /// An operator's token.
+    Token {
+        /// The token's id.
+        id: Uuid,
+        /// When it expires.
+        expires_at: DateTime<Utc>,
+    },
+    /// A JWT of the operators' issuer.
+    Identity {
+        /// The role that it names, if any; its groups may have some.
+        role: Option<Role>,
+        /// When it ends.
+        expires_at: DateTime<Utc>,
+    },
+}
+
+/// A request to the admin API.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The route's template.
+    pub route: String,
+    /// The request's method, or a placeholder for an unknown one.
+    pub method: String,
+    /// The request's path, which contains names and ids but no secrets.
+    pub path: String,
+    /// Whether the route changes nothing.
+    pub reads: bool,
+    /// Whether this is a dry run.
+    pub run: Run,
+    /// The permission that the route needs.
+    pub needed: Permission,
+    /// The request's id.
+    pub request_id: String,
+    /// The personal data of the request.
+    pub personal: Personal,
+    /// The request's place among the requests in progress.
+    pub place: Place,
+}
+
+/// A caller's `Idempotency-Key` with the digest of its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    pub(super) key: String,
+    /// The digest of the route and the body.
+    pub(super) request_digest: [u8; 32],
+}
+
+impl IdempotencyKey {
+    /// Makes the key `key`, sent to `route` with the request `body`.
+    pub fn new(key: &str, route: &str, body: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        for part in [route.as_bytes(), body] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self { key: key.to_owned(), request_digest: hash.finalize().into() }
+    }
 }
 
 /// Whether a change is made or only rehearsed.

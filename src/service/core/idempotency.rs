@@ -3,37 +3,17 @@
 //! Never here: a secret. A secret is shown only once, whatever key is sent.
 
 use chrono::TimeDelta;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{context::OperatorContext, error::ServiceError};
 use crate::store::{IdempotencyRecord, Tx};
+
+use super::{context::OperatorContext, error::ServiceError};
 
 /// The status of the remembered requests, which are all creations (RFC 9110, 15.3.2).
 const CREATED: u16 = 201;
 
 /// How long a request is remembered.
 const REMEMBERED: TimeDelta = TimeDelta::days(1);
-
-/// A caller's `Idempotency-Key` with the digest of its request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    key: String,
-    /// The digest of the route and the body.
-    request_digest: [u8; 32],
-}
-
-impl IdempotencyKey {
-    /// Makes the key `key`, sent to `route` with the request `body`.
-    pub fn new(key: &str, route: &str, body: &[u8]) -> Self {
-        let mut hash = Sha256::new();
-        for part in [route.as_bytes(), body] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        Self { key: key.to_owned(), request_digest: hash.finalize().into() }
-    }
-}
 
 /// Returns the thing that the same request created before, if any.
 pub(in crate::service) async fn replayed(tx: &mut Tx, ctx: &OperatorContext) -> Result<Option<Uuid>, ServiceError> {

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use uuid::Uuid;
 
 use crate::{
-    service::core::{Core, clock::Clock, error::ServiceError},
+    service::core::clock::Clock,
     store::{Db, StoreError},
 };
 
@@ -39,14 +39,5 @@ impl Leases {
         let taken = tx.take_lease(name, self.holder, now, now + LEASE).await?;
         tx.commit().await?;
         Ok(taken)
-    }
-}
-
-impl Core {
-    /// Releases what this server holds, so that others need not wait: leases, jobs, and the files that it is making.
-    pub async fn release_claims(&self) -> Result<(), ServiceError> {
-        let mut tx = self.db.begin().await?;
-        tx.release_server(self.leases.holder()).await?;
-        Ok(tx.commit().await?)
     }
 }

@@ -29,6 +29,11 @@ pub(in crate::service) fn unknown(parameter: &str) -> ServiceError {
     ServiceError::Parameter(message)
 }
 
+/// The error that there is no such recipient.
+pub(in crate::service) fn no_such_recipient(name: &str) -> ServiceError {
+    ServiceError::NotFound { kind: "recipient", name: name.to_owned() }
+}
+
 /// Returns the message about a missing share, with the name that was probably meant.
 pub(in crate::service) async fn no_share(tx: &mut Tx, name: &str) -> Result<String, StoreError> {
     let shares = tx.list_shares(None, LOOKED_THROUGH).await?;

@@ -1,8 +1,12 @@
-//! Readiness of a server: it can write to the audit trail, and all its essential tasks run.
+//! The condition of this server: whether it can serve, whether its clock can be trusted, and what it releases when it
+//! stops.
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use tokio::time::timeout;
+
+use crate::store::{AuditFilter, Order};
 
 use super::{Core, error::ServiceError};
 
@@ -38,5 +42,34 @@ impl Core {
         }
         let (answered, written) = tokio::join!(self.check_database(), self.audit_writer.check());
         answered.and(written)
+    }
+
+    /// Warns when the clock turns out to have been ahead, while the server ran or before it started. Claims made until
+    /// a time in the future are released elsewhere, when they are next looked at.
+    pub async fn watch_clock(&self) -> Result<(), ServiceError> {
+        if self.clock.is_unseen() {
+            let newest = AuditFilter { order: Order::Descending, ..AuditFilter::default() };
+            if let Some(event) = self.db.list_audit(&newest, 1).await?.pop() {
+                let body: serde_json::Value = serde_json::from_str(&event.body).unwrap_or_default();
+                let at = body["at"].as_str().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+                self.clock.see(at.map(|at| at.to_utc()));
+            }
+        }
+        if let Some(back) = self.clock.find_step_back() {
+            self.metrics.clock_went_back();
+            tracing::warn!(
+                seconds = back.num_seconds(),
+                "the clock was ahead, and goes back; events of the trail carry times that have yet to come, and claims \
+                 that were made until then are let go"
+            );
+        }
+        Ok(())
+    }
+
+    /// Releases what this server holds, so that others need not wait: leases, jobs, and the files that it is making.
+    pub async fn release_claims(&self) -> Result<(), ServiceError> {
+        let mut tx = self.db.begin().await?;
+        tx.release_server(self.leases.holder()).await?;
+        Ok(tx.commit().await?)
     }
 }

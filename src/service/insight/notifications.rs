@@ -21,7 +21,6 @@ use crate::{
     },
     notify::Failure,
     service::{
-        Insight,
         audit::write,
         core::{
             context::OperatorContext,
@@ -31,6 +30,8 @@ use crate::{
     },
     store::{Notification, NotificationState, StoreError, Tx},
 };
+
+use super::Insight;
 
 /// The most messages that are in flight to one webhook.
 const AT_ONCE: u32 = 4;

@@ -15,7 +15,7 @@ use crate::{
         },
         insight::report::{FileEntry, Manifest, Report, ReportFile, Statement, Tally},
     },
-    service::audit::{export::ExportWalk, verify::AuditError},
+    service::audit::{error::AuditError, export::ExportWalk},
 };
 
 /// What verification found in order.

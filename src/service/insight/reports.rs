@@ -23,11 +23,7 @@ use crate::{
     },
     render,
     service::{
-        Insight,
-        audit::{
-            verify::{AuditError, PAGE},
-            write,
-        },
+        audit::{error::AuditError, verify::PAGE, write},
         core::{
             context::OperatorContext,
             error::ServiceError,
@@ -40,6 +36,8 @@ use crate::{
         StoredReport, Tx,
     },
 };
+
+use super::Insight;
 
 /// How long after its end a month may still get events from a server whose clock is slow.
 const SETTLING: TimeDelta = TimeDelta::minutes(5);

@@ -24,9 +24,11 @@ use crate::{
         insight::signal::{Signal, SignalKind, days_of_notice, longest_notice, network_of},
     },
     notify::{Messenger, NotifyError},
-    service::{Insight, core::error::ServiceError},
+    service::core::error::ServiceError,
     store::{AuditFilter, Db, EndingToken, NamedGrant, Order, StoreError, StoredEvent, Tx},
 };
+
+use super::Insight;
 
 /// The number of rows read at a time.
 const PAGE: u32 = 500;

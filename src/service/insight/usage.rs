@@ -22,14 +22,13 @@ use crate::{
         core::seal::hmac,
         insight::usage::{Usage, hour, hour_start},
     },
-    service::{
-        Insight,
-        core::{error::ServiceError, pacing, page::PageRequest},
-    },
+    service::core::{error::ServiceError, pacing, page::PageRequest},
     store::{
         StoreError, StoredEvent, Tx, UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageSums,
     },
 };
+
+use super::Insight;
 
 /// The most days that are compared with the trail at a time.
 const MOST_DAYS: i64 = 400;

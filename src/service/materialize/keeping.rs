@@ -21,12 +21,11 @@ use crate::{
         },
         materialize::copy::{Copy, CopyKind, CopyState, RulesId},
     },
-    service::{
-        Materializer,
-        core::{context::OperatorContext, error::ServiceError},
-    },
+    service::core::{context::OperatorContext, error::ServiceError},
     store::{CopyFilter, CopySet, GrantFilter},
 };
+
+use super::Materializer;
 
 /// The most materializations that one round deletes.
 const ROUND: u32 = 1_000;

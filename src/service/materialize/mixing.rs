@@ -18,12 +18,12 @@ use crate::{
         mixing::{Groupable, group},
     },
     lake::{ActionKind, FileRef, Snapshot},
-    service::{Materializer, core::error::ServiceError},
+    service::core::error::ServiceError,
     store::{MixedFile, MixedScope},
 };
 
 use super::{
-    Entitled,
+    Entitled, Materializer,
     served::{Need, Needs, Partitions, ShownPartitions, Source},
 };
 

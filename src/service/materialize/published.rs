@@ -19,8 +19,10 @@ use crate::{
             plan::{PinnedView, References, ViewPlan},
         },
     },
-    service::{Materializer, core::error::ServiceError},
+    service::core::error::ServiceError,
 };
+
+use super::Materializer;
 
 /// The number of source schemas whose fit is remembered; few tables ever have more.
 const REMEMBERED_SCHEMAS: usize = 64;

@@ -12,18 +12,18 @@ use crate::{
         core::name::NameKind,
         materialize::copy::{Copy, CopyState},
     },
-    service::{
-        Materializer,
-        core::{
-            error::ServiceError,
-            lookup,
-            page::{Page, PageRequest},
-        },
+    service::core::{
+        error::ServiceError,
+        lookup,
+        page::{Page, PageRequest},
     },
     store::{CopyFilter, CopySet},
 };
 
-use super::served::{MaterializationState, Source};
+use super::{
+    Materializer,
+    served::{MaterializationState, Source},
+};
 
 /// A filter for listing materializations.
 #[derive(Clone, Debug, Default)]

@@ -26,12 +26,12 @@ use crate::{
         materialize::copy::{Copy, CopyKind, CopyState, UnitId, UnitParts},
     },
     lake::{FileRef, PartitionPairs, Snapshot, StatsShape},
-    service::{Materializer, core::error::ServiceError},
+    service::core::error::ServiceError,
     storage::TableLocation,
     store::CopySet,
 };
 
-use super::Entitled;
+use super::{Entitled, Materializer};
 
 /// How much longer than a URL's lifetime materializations are kept after being handed out, so that a write is rarely
 /// needed.

@@ -16,10 +16,9 @@ use crate::{
         operators::{OperatorReason, identity::OperatorIdentity},
     },
     service::{
-        Operators,
         audit::write,
         core::{
-            context::OperatorContext,
+            context::{Asked, OperatorContext},
             error::ServiceError,
             page::{Page, PageRequest, created_key},
             precondition::Precondition,
@@ -28,7 +27,7 @@ use crate::{
     store::{StoreError, Tx},
 };
 
-use super::sign_in::Asked;
+use super::Operators;
 
 /// How many are kept; nobody else is let in.
 const MOST: i64 = 10_000;

@@ -17,7 +17,7 @@ use crate::{
     domain::{
         access::{decision::Reason, token::BearerToken},
         audit::{
-            Actor, ActorKind, Event, Object, Outcome, Personal,
+            Actor, ActorKind, Event, Object, Outcome,
             action::{Action, Kind},
         },
         core::{name::is_invisible, secret::Secret, word::AsWritten},
@@ -29,19 +29,15 @@ use crate::{
         },
     },
     identity::{IdentityError, Refused, Side, Verified},
-    service::{
-        Operators,
-        core::{
-            context::{EventFlag, OperatorContext, Run},
-            error::ServiceError,
-            places::Place,
-            rate_limiter::{self, CountedRefusal},
-        },
+    service::core::{
+        context::{Asked, Credential, EventFlag, OperatorContext},
+        error::ServiceError,
+        rate_limiter::{self, CountedRefusal},
     },
     store::Tx,
 };
 
-use super::{groups, identities::Seen, refusals::refusal};
+use super::{Operators, groups, identities::Seen, refusals::refusal};
 
 /// The action of events that tell what an operator read.
 const READ: Action = Action::AdminRead;
@@ -140,52 +136,6 @@ impl std::fmt::Debug for SignIn {
 
 fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
-}
-
-/// The credential that an operator presented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credential {
-    /// The server itself, or its command line on the database.
-    System,
-    /// The bootstrap token.
-    Bootstrap,
-    /// An operator's token.
-    Token {
-        /// The token's id.
-        id: Uuid,
-        /// When it expires.
-        expires_at: DateTime<Utc>,
-    },
-    /// A JWT of the operators' issuer.
-    Identity {
-        /// The role that it names, if any; its groups may have some.
-        role: Option<Role>,
-        /// When it ends.
-        expires_at: DateTime<Utc>,
-    },
-}
-
-/// A request to the admin API.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// The route's template.
-    pub route: String,
-    /// The request's method, or a placeholder for an unknown one.
-    pub method: String,
-    /// The request's path, which contains names and ids but no secrets.
-    pub path: String,
-    /// Whether the route changes nothing.
-    pub reads: bool,
-    /// Whether this is a dry run.
-    pub run: Run,
-    /// The permission that the route needs.
-    pub needed: Permission,
-    /// The request's id.
-    pub request_id: String,
-    /// The personal data of the request.
-    pub personal: Personal,
-    /// The request's place among the requests in progress.
-    pub place: Place,
 }
 
 /// The result of looking up a presented token.

@@ -30,7 +30,6 @@ use crate::{
         core::{message::echoed, name::Name, nearest::nearest, word::Words},
     },
     service::{
-        Sharing,
         audit::write::AccessBasis,
         core::{
             error::ServiceError,
@@ -42,7 +41,7 @@ use crate::{
 };
 
 use super::{
-    Caller, RequestedNames, TablePath,
+    Caller, RequestedNames, Sharing, TablePath,
     presented::{ISSUER_UNAVAILABLE, Presented},
 };
 

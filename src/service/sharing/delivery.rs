@@ -11,11 +11,11 @@ use crate::{
         catalog::share::SharedObject,
     },
     lake::{DeletionVectorRef, VectorPlace},
-    service::{Sharing, core::error::ServiceError},
+    service::core::error::ServiceError,
     storage::TableLocation,
 };
 
-use super::{audited_request::Granted, files::SealedFile, table::FoundTable};
+use super::{Sharing, audited_request::Granted, files::SealedFile, table::FoundTable};
 
 /// A deletion vector's file: its path in the table, and its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]

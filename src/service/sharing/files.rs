@@ -17,19 +17,16 @@ use crate::{
         catalog::{share::SharedObject, table::Table},
         core::seal::NotSealed,
     },
-    service::{
-        Sharing,
-        core::{
-            error::ServiceError,
-            rate_limiter::{self, Stream},
-        },
+    service::core::{
+        error::ServiceError,
+        rate_limiter::{self, Stream},
     },
     storage::{Object, StorageError, TableLocation},
     store::{Seeker, Sought},
 };
 
 use super::{
-    Caller,
+    Caller, Sharing,
     audited_request::{AccessRecheck, AuditedRequest, Granted, Subject},
     first_reads::{FILE_READ, Reading, url_digest},
     quota::Delivered,

@@ -10,14 +10,13 @@ use crate::{
     domain::insight::signal::SignalKind,
     lake::Snapshot,
     service::{
-        Sharing,
         access::recipients::without_rows,
         core::error::ServiceError,
         materialize::{Entitled, Source},
     },
 };
 
-use super::{Alias, Stamp, continuation::Pin, query::AsOf, table::FoundTable};
+use super::{Alias, Sharing, Stamp, as_of::AsOf, continuation::Pin, table::FoundTable};
 
 impl Sharing {
     /// Returns the requested version of the governed table. The newest version is the newest whose copies are ready;

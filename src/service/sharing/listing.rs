@@ -12,11 +12,11 @@ use crate::{
         catalog::share::{Share, SharedObject},
         core::name::name_key,
     },
-    service::{Sharing, core::error::ServiceError},
+    service::core::error::ServiceError,
 };
 
 use super::{
-    Caller, RequestedNames,
+    Caller, RequestedNames, Sharing,
     audited_request::{AuditedRequest, Granted, Subject},
 };
 

@@ -3,7 +3,9 @@
 //! Every request takes the same path: find the caller, decide, open the snapshot, choose the files, write the audit
 //! event (which decides again), and only then hand anything out. Start with [`query`]. Never here: the wire format.
 
+pub mod as_of;
 mod audited_request;
+pub mod change_lines;
 pub mod changes;
 mod continuation;
 pub mod delivery;
@@ -11,10 +13,12 @@ pub mod files;
 pub mod first_reads;
 mod governed;
 pub mod listing;
+pub mod preparers;
 mod presented;
 pub mod query;
 pub(super) mod quota;
 mod refusal;
+pub mod snapshot_files;
 pub mod stream;
 pub mod table;
 
@@ -42,7 +46,7 @@ use crate::{
     store::{Reached, Seeker, Sought},
 };
 
-use self::{first_reads::FirstReads, stream::Preparers};
+use self::{first_reads::FirstReads, preparers::Preparers};
 
 use super::{
     catalog::Catalog,
@@ -239,6 +243,17 @@ impl Stamp {
     fn of_version(version: u64, committed_at: i64) -> Self {
         Self { metadata: Some(version), protocol: None, files: Some((version, committed_at)) }
     }
+}
+
+/// The amount of data that an answer hands out, for the audit trail.
+#[derive(Clone, Copy, Debug)]
+struct Disclosed {
+    /// The number of files.
+    files: usize,
+    /// The number of rows, if the statistics of all files give one.
+    rows: Option<u64>,
+    /// The number of bytes.
+    bytes: u64,
 }
 
 fn as_u64(count: usize) -> u64 {

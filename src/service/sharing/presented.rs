@@ -8,11 +8,11 @@ use crate::{
         identity::LONGEST_IDENTITY_TEXT,
     },
     identity::{IdentityError, Refused, Side, Verified},
-    service::{Sharing, core::error::ServiceError},
+    service::core::error::ServiceError,
     store::{Reached, Seeker, StoreError},
 };
 
-use super::{Caller, RequestedNames};
+use super::{Caller, RequestedNames, Sharing};
 
 /// The most claim texts of a JWT that are looked up; a JWT of the accepted size cannot hold more.
 const MOST_TEXTS: usize = 2_048;

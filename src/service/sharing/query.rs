@@ -3,9 +3,8 @@
 //! URLs are made while the answer streams, a chunk at a time, all with the one expiry that was decided and recorded, so
 //! that memory does not grow with the table. Never here: the wire format.
 
-use std::{ops::Range, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -14,36 +13,23 @@ use crate::{
         core::seal::hex,
         sharing::{negotiation::ClientCapabilities, predicate::Filter},
     },
-    lake::{FileRef, LakeError, Order, Snapshot},
-    service::{Sharing, core::error::ServiceError, materialize::Entitled},
+    lake::{Order, Snapshot},
+    service::{core::error::ServiceError, materialize::Entitled},
 };
 
 use super::{
-    TableHead,
+    Disclosed, Sharing, TableHead,
+    as_of::AsOf,
     audited_request::AuditedRequest,
     continuation::{Continuations, PageToken, RefreshToken},
-    delivery::{SignedUrls, Signer},
+    delivery::Signer,
+    snapshot_files::{Chosen, SnapshotFiles},
     stream::{Answer, Ending, Lines},
     table::{Admitted, FoundTable},
 };
 
-/// The number of characters of a time up to its minutes.
-const MINUTES: usize = "2022-01-01T00:00".len();
-
 /// The most files in a page, whatever the client asks for.
 const MAX_PAGE: usize = 100_000;
-
-/// The requested version of a table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AsOf {
-    /// The newest.
-    #[default]
-    Latest,
-    /// This one; needs history.
-    Version(u64),
-    /// The newest that was committed at or before this time; needs history.
-    Timestamp(DateTime<Utc>),
-}
 
 /// A client's query of a table.
 #[derive(Clone, Debug, Default)]
@@ -73,97 +59,6 @@ pub struct PageAsk {
     pub max_files: Option<u32>,
     /// The page token of the previous page.
     pub page_token: Option<String>,
-}
-
-/// The files of a snapshot that an answer contains.
-#[derive(Clone, Debug)]
-pub enum Chosen {
-    /// All of them, in the snapshot's order.
-    All(usize),
-    /// These, in this order.
-    These(Vec<u32>),
-}
-
-impl Chosen {
-    /// Returns the number of files.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::All(len) => *len,
-            Self::These(indices) => indices.len(),
-        }
-    }
-
-    /// Returns whether there are no files.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn iter(&self, range: Range<usize>) -> impl Iterator<Item = usize> + Clone + '_ {
-        range.map(move |position| match self {
-            Self::All(_) => position,
-            Self::These(indices) => indices.get(position).map_or(usize::MAX, |index| *index as usize),
-        })
-    }
-}
-
-/// The amount of data that an answer hands out, for the audit trail.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Disclosed {
-    /// The number of files.
-    pub(super) files: usize,
-    /// The number of rows, if the statistics of all files give one.
-    pub(super) rows: Option<u64>,
-    /// The number of bytes.
-    pub(super) bytes: u64,
-}
-
-/// Files of a snapshot that an answer lists. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct SnapshotFiles {
-    snapshot: Arc<Snapshot>,
-    chosen: Arc<Chosen>,
-}
-
-impl SnapshotFiles {
-    /// Returns the number of files.
-    pub(super) fn len(&self) -> usize {
-        self.chosen.len()
-    }
-
-    /// Returns the files at these positions of the answer.
-    pub fn get(&self, range: Range<usize>) -> impl Iterator<Item = FileRef<'_>> + Clone {
-        self.chosen.iter(range).filter_map(|index| self.snapshot.files().get(index))
-    }
-
-    pub(super) async fn sign(&self, signer: &Signer, range: Range<usize>) -> Result<SignedUrls, ServiceError> {
-        signer.sign(self.get(range).map(|file| (file.path, file.deletion_vector))).await
-    }
-
-    /// Refuses paths that are not served, before the first line leaves. Few tables have any; for the others it costs
-    /// nothing.
-    fn require_served(&self) -> Result<(), ServiceError> {
-        if !self.snapshot.files().has_refused() {
-            return Ok(());
-        }
-        match self.get(0..self.len()).find_map(|file| file.refusal()) {
-            Some(reason) => Err(LakeError::PathNotServed { location: String::new(), reason }.into()),
-            None => Ok(()),
-        }
-    }
-
-    fn size_bytes(&self) -> u64 {
-        match *self.chosen {
-            Chosen::All(_) => self.snapshot.size_bytes(),
-            Chosen::These(_) => self.get(0..self.len()).fold(0, |sum, file| sum.saturating_add(file.size)),
-        }
-    }
-
-    fn rows(&self) -> Option<u64> {
-        match *self.chosen {
-            Chosen::All(_) => self.snapshot.rows(),
-            Chosen::These(_) => self.get(0..self.len()).try_fold(0u64, |sum, file| sum.checked_add(file.live_rows()?)),
-        }
-    }
 }
 
 impl Sharing {
@@ -203,7 +98,7 @@ impl Sharing {
         let next_page = |after| continuations.next_page((version, version), &parameters, after, began_at);
         let next_page_token = next.map(next_page);
         let refresh_token = request.include_refresh_token.then(|| continuations.refresh(version, began_at));
-        let files = SnapshotFiles { snapshot, chosen: Arc::new(chosen) };
+        let files = SnapshotFiles::new(snapshot, chosen);
         files.require_served()?;
         Ok((found, head, files, (next_page_token, refresh_token)))
     }
@@ -285,51 +180,7 @@ impl PageAsk {
     }
 }
 
-/// Parses a time in the protocol's format: ISO 8601 with an offset (1.8). Seconds may be left out, as Java's readers
-/// allow.
-pub fn timestamp_of(name: &str, text: &str) -> Result<DateTime<Utc>, ServiceError> {
-    let read = |text: &str| DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).ok();
-    let with_seconds = |text: &str| {
-        let (minutes, offset) = text.split_at_checked(MINUTES)?;
-        (!offset.starts_with(':')).then(|| read(&format!("{minutes}:00{offset}")))?
-    };
-    let at = |text: &str| read(text).or_else(|| with_seconds(text));
-    at(text).ok_or_else(|| {
-        let expected = "expected a time with an offset, such as 2022-01-01T00:00:00Z";
-        // An unescaped `+` in a query string means a space.
-        let has_lost_plus =
-            text.rsplit_once(' ').is_some_and(|(time, offset)| at(&format!("{time}+{offset}")).is_some());
-        ServiceError::Parameter(if has_lost_plus {
-            format!("Invalid {name}: its offset has a space where `+` should be; write `+` as %2B in a URL, or use Z")
-        } else {
-            format!("Invalid {name}: {expected}")
-        })
-    })
-}
-
 /// Returns the digest of a text, to store or compare instead of the text.
 pub fn digest(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::timestamp_of;
-
-    #[test]
-    fn times_are_read_with_or_without_seconds_and_a_lost_plus_is_named() {
-        let read = |text: &str| timestamp_of("timestamp", text).map(|at| at.to_rfc3339()).map_err(|e| e.to_string());
-        let expected = Ok("2024-05-17T08:00:00+00:00".to_owned());
-        for text in
-            ["2024-05-17T10:00:00+02:00", "2024-05-17T10:00+02:00", "2024-05-17T08:00Z", "2024-05-17t08:00:00.0z"]
-        {
-            assert_eq!(read(text), expected, "{text}");
-        }
-        for text in ["2024-05-17T10:00:00 02:00", "2024-05-17T10:00 02:00"] {
-            assert!(read(text).unwrap_err().contains("%2B"), "{text}");
-        }
-        for text in ["", "2024-05-17", "2024-05-17 10:00:00", "2024-05-17T10:00", "abc", "2024-05-17T10:00:€", "ä"] {
-            assert!(read(text).unwrap_err().contains("expected a time with an offset"), "{text}");
-        }
-    }
 }

@@ -18,9 +18,11 @@ use crate::{
         },
         audit::Event,
     },
-    service::{Sharing, core::error::ServiceError},
+    service::core::error::ServiceError,
     store::{StoreError, Tx, UrlBytes, UrlDigest},
 };
+
+use super::Sharing;
 
 /// Delivered bytes of the file behind a URL whose bytes were counted when it was handed out.
 #[derive(Clone, Copy, Debug)]

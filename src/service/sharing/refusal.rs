@@ -3,13 +3,10 @@
 //!
 //! They are still decided and recorded, so that callers without access learn nothing from them.
 
-use crate::{
-    domain::audit::action::Action,
-    service::{Sharing, core::error::ServiceError},
-};
+use crate::{domain::audit::action::Action, service::core::error::ServiceError};
 
 use super::{
-    Caller, RequestedNames,
+    Caller, RequestedNames, Sharing,
     audited_request::{AuditedRequest, Subject},
 };
 

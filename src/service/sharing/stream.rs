@@ -3,24 +3,19 @@
 use std::{ops::Range, sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
-use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 
 use crate::{
     domain::audit::{Event, Outcome},
-    service::{
-        Sharing,
-        core::{error::ServiceError, rate_limiter::Stream},
-    },
+    service::core::{error::ServiceError, rate_limiter::Stream},
 };
 
 use super::{
-    TableHead,
+    Sharing, TableHead,
     audited_request::AccessRecheck,
-    changes::{ChangeLines, CommitLines},
+    change_lines::{ChangeLines, CommitLines},
     delivery::{SignedUrls, Signer},
-    query::SnapshotFiles,
+    preparers::{Prepared, Preparers},
+    snapshot_files::SnapshotFiles,
 };
 
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
@@ -102,43 +97,6 @@ impl Content {
     }
 }
 
-/// Prepares chunks of large answers on separate threads, one for each core: a large answer can use all free cores, and
-/// small requests, which run elsewhere, do not wait for it. Clones share one set of permits.
-#[derive(Clone, Debug)]
-pub struct Preparers(Arc<Semaphore>);
-
-impl Default for Preparers {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))))
-    }
-}
-
-/// A chunk that is being prepared; dropping it abandons the work.
-pub type Prepared<T> = AbortOnDropHandle<Result<T, ServiceError>>;
-
-impl Preparers {
-    /// Signs `content`, and passes it to `finish`.
-    fn prepare<T: Send + 'static>(
-        &self,
-        content: Content,
-        signer: Arc<Signer>,
-        finish: impl FnOnce(SignedChunk) -> Result<T, ServiceError> + Send + 'static,
-    ) -> Prepared<T> {
-        let permits = Arc::clone(&self.0);
-        let prepare = async move {
-            let permit = permits.acquire_owned().await.map_err(ServiceError::internal)?;
-            let runtime = Handle::current();
-            let work = move || {
-                // Held to the end of the work, which continues even if it is abandoned meanwhile.
-                let _permit = permit;
-                finish(runtime.block_on(content.sign(&signer))?)
-            };
-            spawn_blocking(work).await.map_err(ServiceError::internal)?
-        };
-        AbortOnDropHandle::new(tokio::spawn(prepare.in_current_span()))
-    }
-}
-
 /// An answer about a table: its description, and its lines as they are signed.
 #[derive(Debug)]
 pub struct Answer {
@@ -207,7 +165,10 @@ impl Answer {
         finish: impl FnOnce(SignedChunk) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<Option<Prepared<T>>, ServiceError> {
         let content = self.lines.next(CHUNK).await?;
-        Ok(content.map(|content| self.preparers.prepare(content, Arc::clone(&self.signer), finish)))
+        Ok(content.map(|content| {
+            let signer = Arc::clone(&self.signer);
+            self.preparers.prepare(move |runtime| finish(runtime.block_on(content.sign(&signer))?))
+        }))
     }
 
     /// Counts `files` as handed out.

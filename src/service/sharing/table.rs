@@ -11,7 +11,6 @@ use crate::{
     },
     lake::{Feed, History, LakeError, Snapshot},
     service::{
-        Sharing,
         core::{error::ServiceError, places::Place},
         materialize::Entitled,
     },
@@ -19,10 +18,10 @@ use crate::{
 };
 
 use super::{
-    Caller, RequestedNames, Stamp, TableDescription, TableHead, TablePath,
+    Caller, RequestedNames, Sharing, Stamp, TableDescription, TableHead, TablePath,
+    as_of::{AsOf, timestamp_of},
     audited_request::{AuditedRequest, Granted, Subject},
     continuation::Pin,
-    query::{AsOf, timestamp_of},
 };
 
 /// The reason code of a client that cannot read the table.

@@ -4,7 +4,7 @@ use std::fs;
 
 use chrono::TimeDelta;
 use weir::{
-    service::audit::verify::{AuditError, Since},
+    service::audit::{error::AuditError, verify::Since},
     store::{AuditFilter, Constraint, Db, Reclaimed, StoreError},
 };
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use weir::{
     config::ExportSettings,
-    service::audit::verify::{AuditError, Since},
+    service::audit::{error::AuditError, verify::Since},
     storage::StorageError,
 };
 

@@ -5,9 +5,10 @@ use std::slice;
 use weir::{
     domain::audit::checkpoint::{Checkpoint, SigningKey, VerifierKey},
     service::audit::{
+        error::AuditError,
         export::ExportWalk,
         seal::AuditSealer,
-        verify::{AuditError, Since, Verified, verify_database, verify_export},
+        verify::{Since, Verified, verify_database, verify_export},
     },
     store::Db,
 };

@@ -14,9 +14,10 @@ use weir::{
     },
     service::{
         audit::{
+            error::AuditError,
             export::ExportWalk,
             seal::AuditSealer,
-            verify::{AuditError, Since, Verified, verify_database, verify_export},
+            verify::{Since, Verified, verify_database, verify_export},
         },
         core::clock::Clock,
     },

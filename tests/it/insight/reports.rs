@@ -21,7 +21,7 @@ use weir::{
         insight::report::{FileEntry, Manifest, ReportFile, Statement},
     },
     service::{
-        audit::{export::ExportWalk, seal::AuditSealer, verify::AuditError},
+        audit::{error::AuditError, export::ExportWalk, seal::AuditSealer},
         core::clock::Clock,
         insight::report_verification::{VerifiedReport, verify_report},
     },

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use weir::{
     domain::{audit::Personal, operators::Permission},
     service::{
+        core::context::Asked,
         core::{context::Run, places::Place},
-        operators::sign_in::Asked,
     },
 };
 

@@ -45,7 +45,7 @@ use weir::{
         insight::signals::Signals,
         materialize::MaterializerParts,
         operators::sign_in::SignIn,
-        sharing::{first_reads::FirstReads, stream::Preparers},
+        sharing::{first_reads::FirstReads, preparers::Preparers},
     },
     storage::{Archive, CopyRoot, Storages},
     store::Db,

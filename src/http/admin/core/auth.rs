@@ -30,11 +30,11 @@ use crate::{
         client,
     },
     service::{
+        core::context::Asked,
         core::{
             context::{OperatorContext, Run},
             error::ServiceError,
         },
-        operators::sign_in::Asked,
     },
     telemetry::known_method,
 };

@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use crate::{
     domain::core::spec::{Spec, check_names},
     http::body::{self, BodyFault},
-    service::core::{change::Named, idempotency::IdempotencyKey, precondition::Precondition},
+    service::core::{change::Named, context::IdempotencyKey, precondition::Precondition},
 };
 
 use super::{

@@ -16,8 +16,8 @@ use crate::{
         operators::{Operator, OperatorSpec, OperatorToken, OperatorTokenState, Permission, Role, principal::Binding},
     },
     service::{
+        core::context::Credential,
         core::{context::OperatorContext, precondition::etag},
-        operators::sign_in::Credential,
     },
 };
 
