@@ -1,5 +1,6 @@
 //! Works on the audit trail's data: usage, monthly reports, signals and notifications.
 
+mod alerts;
 pub mod notifications;
 pub mod report_verification;
 pub mod reports;

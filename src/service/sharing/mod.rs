@@ -102,6 +102,13 @@ impl Sharing {
         record(&self.core.audit_writer, self.rate_limiter.summaries(now, all));
         record(&self.core.audit_writer, self.first_reads.summaries(now, all));
     }
+
+    /// Deletes the delivered bytes of expired URLs.
+    pub async fn forget_ended_urls(&self) -> Result<(), ServiceError> {
+        let mut tx = self.core.db.begin().await?;
+        tx.delete_ended_urls(self.core.clock.now()).await?;
+        Ok(tx.commit().await?)
+    }
 }
 
 /// The sender of a request, before the token is looked up.

@@ -18,11 +18,9 @@ use crate::{
         },
         audit::Event,
     },
-    service::core::error::ServiceError,
     store::{StoreError, Tx, UrlBytes, UrlDigest},
 };
 
-use super::Sharing;
 
 /// Delivered bytes of the file behind a URL whose bytes were counted when it was handed out.
 #[derive(Clone, Copy, Debug)]
@@ -113,14 +111,5 @@ impl Quotas {
         }
         let changed = self.urls.values().filter(|(_, is_changed)| *is_changed);
         tx.update_url_bytes(&changed.map(|(read, _)| *read).collect::<Vec<_>>()).await
-    }
-}
-
-impl Sharing {
-    /// Deletes the delivered bytes of expired URLs.
-    pub async fn forget_ended_urls(&self) -> Result<(), ServiceError> {
-        let mut tx = self.core.db.begin().await?;
-        tx.delete_ended_urls(self.core.clock.now()).await?;
-        Ok(tx.commit().await?)
     }
 }
