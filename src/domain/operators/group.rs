@@ -22,7 +22,7 @@ pub struct GroupSpec {
     /// Operators by name, and those who sign in by an issuer by the id that they are recorded under.
     #[schema(value_type = Option<Vec<String>>, example = json!(["ann", "0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22"]))]
     pub members: Vec<String>,
-    /// What its members are there for, and where, beside what each is by itself.
+    /// The roles that its members have besides their own, and where each counts.
     #[schema(value_type = Option<Vec<Binding>>)]
     pub bindings: Vec<Binding>,
     /// Free text.

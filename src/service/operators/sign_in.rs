@@ -373,7 +373,7 @@ fn route_event(actor: &Actor, asked: &Asked, action: Action) -> Event {
     }
 }
 
-/// The role of these that may most.
+/// The highest-ranking of these roles.
 fn strongest<'a>(roles: impl Iterator<Item = &'a AsWritten<Role>>) -> Option<&'a AsWritten<Role>> {
     let rank = |role: &AsWritten<Role>| Role::RANKED.iter().position(|ranked| role.means() == Some(*ranked));
     roles.filter_map(|role| Some((rank(role)?, role))).min_by_key(|(rank, _)| *rank).map(|(_, role)| role)
