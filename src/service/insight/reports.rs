@@ -126,7 +126,8 @@ fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
 }
 
 impl Service {
-    /// Returns the requested report and whether it is new. Waits a little while it is being made.
+    /// Returns the requested report and whether it is new, which is waited for a little. One that is being made already is
+    /// answered as it is: to ask again is no further attempt.
     pub async fn create_report(
         &self,
         ctx: &OperatorContext,
@@ -150,10 +151,10 @@ impl Service {
         if ctx.is_dry() && (is_new || report.state == ReportState::Making) {
             return Ok((FiledReport { report, files: Vec::new() }, is_new));
         }
-        if report.state == ReportState::Making {
-            if !is_new {
-                self.queue_report(report.id).await?;
-            }
+        if report.state == ReportState::Making && !is_new {
+            // A server of the version before has no jobs.
+            self.queue_report(report.id).await?;
+        } else if report.state == ReportState::Making {
             let (service, key) = (self.clone(), report.id.to_string());
             let making = tokio::spawn(async move { service.run_job(JobKind::Report, Some(&key)).await });
             match tokio::time::timeout(PATIENCE, making).await {
