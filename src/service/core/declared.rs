@@ -16,7 +16,7 @@ use crate::{
         operators::{Permission, principal::Thing},
     },
     service::{Service, audit::write},
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 use super::{
@@ -39,6 +39,11 @@ pub trait InUse: Plain {
 
     /// Refuses a thing that conflicts with others, before it is stored.
     fn settle(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Keeps what the thing is found by besides its name, whenever it was stored.
+    fn index(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
     }
 
@@ -117,6 +122,7 @@ impl Service {
         let new = Declared::new(name, spec, ctx.now);
         S::settle(&mut tx, &new).await?;
         tx.insert_declared(&new).await?;
+        S::index(&mut tx, &new).await?;
         let event = audited(None, Some(&new.spec)).told_by(event(ctx, S::ACTIONS.create, &new));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
@@ -184,6 +190,7 @@ impl Service {
         }
         S::settle(&mut tx, &after).await?;
         let after = tx.update_declared(after).await?;
+        S::index(&mut tx, &after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, S::ACTIONS.update, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
