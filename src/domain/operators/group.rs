@@ -133,6 +133,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_away_is_taken_away_again_though_something_came_beside_it() {
+        let binding = |role: &str| serde_json::json!({"role": role, "scope": "*"});
+        let before = of(&["a", "b"], serde_json::json!([binding("owner"), binding("auditor")]));
+        let recorded = serde_json::json!({
+            "members": ["c", "a"], "bindings": [binding("auditor"), binding("compliance")], "description": "new",
+        });
+        let expected = of(&["a"], serde_json::json!([binding("auditor")]));
+        assert_eq!(crate::domain::core::spec::tightened(&before, recorded.as_object().unwrap()), expected);
+        let more = serde_json::json!({"members": ["a", "b", "c"]});
+        assert_eq!(crate::domain::core::spec::tightened(&before, more.as_object().unwrap()), before);
+    }
+
+    #[test]
     fn fewer_members_and_fewer_roles_tighten() {
         let (owner, none) = (serde_json::json!([{"role": "owner", "scope": "*"}]), serde_json::json!([]));
         let (wide, narrow) = (of(&["a", "b"], owner), of(&["b"], none));

@@ -24,11 +24,11 @@ use crate::{
             recorded::Recorded,
         },
         core::{name::name_key, spec::Effect},
-        operators::Operator,
+        operators::{Operator, group::GroupSpec},
     },
     service::{
         Service,
-        core::{context::OperatorContext, error::ServiceError},
+        core::{context::OperatorContext, declared, error::ServiceError},
         operators,
     },
     storage::Archive,
@@ -67,7 +67,7 @@ pub struct Recovery {
     pub through: i64,
     /// Whether the database went on by itself, so that its trail and the export's have parted.
     pub is_fork: bool,
-    /// How many grants, tokens, recipients, operators and objects were tightened again.
+    /// How many grants, tokens, recipients, operators, groups and objects were tightened again.
     pub revoked: usize,
     /// The other changes that were lost, on which people have to decide: how many by action.
     pub lost: BTreeMap<String, u64>,
@@ -87,6 +87,8 @@ struct Lost {
     operator_tokens: BTreeSet<Uuid>,
     /// Shared objects that were taken out of their shares.
     objects: BTreeSet<Uuid>,
+    /// Groups of operators that were deleted, by their names.
+    groups: BTreeMap<Uuid, String>,
     /// What fields were set to last, and by what.
     fields: BTreeMap<(Kind, Uuid), Fields>,
     /// Whether each operator of an issuer was disabled last, by its name.
@@ -191,7 +193,12 @@ impl Lost {
             Kind::Object if tightens && after.is_null() => {
                 self.objects.insert(id);
             }
-            Kind::Recipient | Kind::Operator | Kind::Object if before.is_object() && after.is_object() => {
+            Kind::Group if tightens && after.is_null() => {
+                self.groups.insert(id, name);
+            }
+            Kind::Recipient | Kind::Operator | Kind::Group | Kind::Object
+                if before.is_object() && after.is_object() =>
+            {
                 let fields = self.fields.entry((kind, id)).or_default();
                 fields.name = name;
                 // What became null is left out of what was recorded.
@@ -381,6 +388,10 @@ impl Service {
             let tightened = match kind {
                 Kind::Recipient => self.tighten_recipient(tx, ctx, *id, &fields.values, REASON).await?,
                 Kind::Operator => operators::tighten(tx, ctx, *id, &fields.name, &fields.values, REASON).await?,
+                Kind::Group => {
+                    let group = (*id, fields.name.as_str());
+                    declared::tighten_in::<GroupSpec>(tx, ctx, group, &fields.values, REASON).await?
+                }
                 _ => self.tighten_object(tx, ctx, *id, &fields.values, REASON).await?,
             };
             if tightened {
@@ -389,6 +400,13 @@ impl Service {
                 for (action, count) in &fields.actions {
                     *recovery.lost.entry(action.clone()).or_default() += count;
                 }
+            }
+        }
+        for (id, name) in &lost.groups {
+            let found = tx.find_declared::<GroupSpec>(&name_key(name)).await?;
+            if let Some(group) = found.filter(|group| group.id == *id) {
+                declared::delete_in(tx, ctx, &group, Some(REASON)).await?;
+                recovery.revoked += 1;
             }
         }
         for id in &lost.objects {

@@ -4,13 +4,16 @@
 
 use std::fmt::Display;
 
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
 use crate::{
     domain::{
         audit::{Event, Object, action::Action},
         core::{
             declared::{Declared, Plain},
-            name::Name,
-            spec::Mode,
+            name::{Name, name_key},
+            spec::{Mode, tightened},
             word::Words,
         },
         operators::{Permission, principal::Thing},
@@ -69,6 +72,7 @@ fn event<S: InUse>(ctx: &OperatorContext, action: Action, of: &Declared<S>) -> E
     S::tell(of, ctx.event(action, object))
 }
 
+/// A thing by its name as it stands in a transaction, where the operator may change it.
 async fn find<S: InUse>(tx: &mut Tx, ctx: &OperatorContext, name: &str) -> Result<Declared<S>, ServiceError> {
     let found: Option<Declared<S>> = match lookup::key(S::NAME, name) {
         Ok(key) => tx.find_declared(&key).await?,
@@ -89,6 +93,58 @@ fn require<S: InUse>(
     spec: Option<&S>,
 ) -> Result<(), ServiceError> {
     S::thing(name, spec).map_or(Ok(()), |thing| ctx.require(permission, &thing))
+}
+
+/// Stores a changed spec and its event.
+async fn update_in<S: InUse>(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    before: &Declared<S>,
+    spec: S,
+    reason: Option<&str>,
+) -> Result<Declared<S>, StoreError> {
+    let after = tx.update_declared(Declared { spec, updated_at: ctx.now, ..before.clone() }).await?;
+    S::index(tx, &after).await?;
+    let mut told = audited(Some(&before.spec), Some(&after.spec));
+    if let Some(reason) = reason {
+        told = told.because(reason);
+    }
+    write::append(tx, told.told_by(event(ctx, S::ACTIONS.update, &after)), ctx.now).await?;
+    Ok(after)
+}
+
+/// Sets those of the recorded values that tighten a thing, in a transaction that holds the chain's lock; whether there
+/// were any.
+pub(in crate::service) async fn tighten_in<S: InUse>(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    (id, name): (Uuid, &str),
+    recorded: &Map<String, Value>,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    let found = tx.find_declared::<S>(&name_key(name)).await?.filter(|found| found.id == id);
+    let Some(before) = found else { return Ok(false) };
+    let spec = tightened(&before.spec, recorded);
+    if spec == before.spec {
+        return Ok(false);
+    }
+    update_in(tx, ctx, &before, spec, Some(reason)).await?;
+    Ok(true)
+}
+
+/// Deletes a thing in a transaction that holds the chain's lock.
+pub(in crate::service) async fn delete_in<S: InUse>(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    gone: &Declared<S>,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    tx.delete_declared(gone).await?;
+    let mut told = audited(Some(&gone.spec), None);
+    if let Some(reason) = reason {
+        told = told.because(reason);
+    }
+    write::append(tx, told.told_by(event(ctx, S::ACTIONS.delete, gone)), ctx.now).await
 }
 
 fn invalid_name<S: Plain>(error: impl Display) -> ServiceError {
@@ -189,10 +245,7 @@ impl Service {
             ctx.require_moving(&from, &to)?;
         }
         S::settle(&mut tx, &after).await?;
-        let after = tx.update_declared(after).await?;
-        S::index(&mut tx, &after).await?;
-        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, S::ACTIONS.update, &after));
-        write::append(&mut tx, event, ctx.now).await?;
+        let after = update_in(&mut tx, ctx, &before, after.spec, None).await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -211,9 +264,7 @@ impl Service {
         if !users.is_empty() {
             return Err(ServiceError::conflict(format!("{} `{name}` {}", S::KIND, users.join(" and "))));
         }
-        tx.delete_declared(&gone).await?;
-        let event = audited(Some(&gone.spec), None).told_by(event(ctx, S::ACTIONS.delete, &gone));
-        write::append(&mut tx, event, ctx.now).await?;
+        delete_in(&mut tx, ctx, &gone, None).await?;
         Ok(tx.commit().await?)
     }
 }
