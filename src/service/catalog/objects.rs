@@ -30,17 +30,19 @@ use crate::{
     },
     lake::Snapshot,
     service::{
-        Service,
+        ATTEMPTS, Service,
         audit::write,
         core::{
             change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
             context::{OperatorContext, Run},
+            declared,
             error::{FieldError, ServiceError},
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
         },
         materialize::PublishedView,
+        unsettled,
     },
     storage::TableLocation,
     store::Tx,
@@ -164,6 +166,48 @@ fn not_found(path: ObjectPath<'_>) -> ServiceError {
     ServiceError::NotFound { kind: "object", name: format!("{}.{}.{}", path.share, path.schema, path.name) }
 }
 
+/// An object with its share and its table, as they were found, where the operator has a permission for the share or for the
+/// table.
+fn found_for(
+    ctx: &OperatorContext,
+    permission: Permission,
+    path: ObjectPath<'_>,
+    share: Option<Share>,
+    found: Option<(SharedObject, Table)>,
+) -> Result<(Share, SharedObject, Table), ServiceError> {
+    let thing = share.as_ref().map_or_else(|| Thing::share(path.share, None), Share::thing);
+    match &found {
+        Some((_, table)) => ctx.require_any(permission, [&table.thing(), &thing])?,
+        None => ctx.require(permission, &thing)?,
+    }
+    let share = share.ok_or_else(|| shares::not_found(path.share))?;
+    let (object, table) = found.ok_or_else(|| not_found(path))?;
+    Ok((share, object, table))
+}
+
+/// The keys of an object's schema and name, if these can be names.
+fn keys(path: ObjectPath<'_>) -> Option<(String, String)> {
+    Some((lookup::key(NameKind::Schema, path.schema).ok()?, lookup::key(NameKind::Table, path.name).ok()?))
+}
+
+/// The same as [`Service::find_detail`] within a transaction.
+async fn find_in(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    permission: Permission,
+    path: ObjectPath<'_>,
+) -> Result<(Share, SharedObject, Table), ServiceError> {
+    let share = match lookup::key(NameKind::Share, path.share) {
+        Ok(key) => tx.find_share(&key).await?,
+        Err(_) => None,
+    };
+    let found = match (&share, keys(path)) {
+        (Some(share), Some((schema, name))) => tx.find_object(share.id, &schema, &name).await?,
+        _ => None,
+    };
+    found_for(ctx, permission, path, share, found)
+}
+
 fn event(ctx: &OperatorContext, action: Action, detail: &ObjectDetail) -> Event {
     let ObjectDetail { object, share, table, .. } = detail;
     let name = format!("{}.{}.{}", share.name, object.schema, object.name);
@@ -200,6 +244,21 @@ impl Service {
         path: ObjectPath<'_>,
         named: &Named,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(put) = self.try_put_object(ctx, path, named).await? {
+                return Ok(put);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// Tries once to put an object into a share. `None` if what was read before the chain's lock was another's by then.
+    async fn try_put_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        named: &Named,
+    ) -> Result<Option<Put<ObjectDetail>>, ServiceError> {
         let (schema, name) = parse_names(path)?;
         let share: Share = self.declared_for(ctx, Permission::ManageSharing, path.share).await?;
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
@@ -232,8 +291,10 @@ impl Service {
         let clients = Some(clients);
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
-        require_both(ctx, &share, &table)?;
+        let share = declared::find::<ShareSpec>(&mut tx, ctx, path.share).await?;
+        let Some(table) = tables::still(&mut tx, ctx, Permission::ManageSharing, &table).await? else {
+            return Ok(None);
+        };
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
             let mut after = before.clone();
@@ -245,7 +306,12 @@ impl Service {
             let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
             // An object that already exists discloses nothing new.
             let reach = (ctx.is_dry()).then(Disclosure::default);
-            return Ok(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at }));
+            return Ok(Some(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at })));
+        }
+        if let Some(view) = &view
+            && tx.find_view_version(view.id, view.version).await?.is_none()
+        {
+            return Ok(None);
         }
         let mut object = SharedObject {
             id: Uuid::now_v7(),
@@ -268,7 +334,7 @@ impl Service {
             let reach = self.newly_shown(&share, &object, &table, ctx.now).await?;
             let detail = self.detail(share, object, table);
             let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
-            return Ok(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at }));
+            return Ok(Some(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at })));
         }
         tx.insert_object(&object).await?;
         if object.accepted.is_some() {
@@ -280,7 +346,7 @@ impl Service {
         tx.commit().await?;
         self.prepare_object(&detail.object);
         let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
-        Ok(Put::Created(ObjectDetail { clients, ..looked_at }))
+        Ok(Some(Put::Created(ObjectDetail { clients, ..looked_at })))
     }
 
     /// An object, and what its table's log tells of it; without that where the log cannot be looked at.
@@ -306,19 +372,15 @@ impl Service {
         permission: Permission,
         path: ObjectPath<'_>,
     ) -> Result<ObjectDetail, ServiceError> {
-        let share = self.get_declared::<ShareSpec>(path.share).await;
-        let keys = (lookup::key(NameKind::Schema, path.schema), lookup::key(NameKind::Table, path.name));
-        let found = match (&share, keys) {
-            (Ok(share), (Ok(schema), Ok(name))) => self.db.find_object(share.id, &schema, &name).await?,
+        let share = match lookup::key(NameKind::Share, path.share) {
+            Ok(key) => self.db.find_share(&key).await?,
+            Err(_) => None,
+        };
+        let found = match (&share, keys(path)) {
+            (Some(share), Some((schema, name))) => self.db.find_object(share.id, &schema, &name).await?,
             _ => None,
         };
-        let thing = share.as_ref().map_or_else(|_| Thing::share(path.share, None), Share::thing);
-        match &found {
-            Some((_, table)) => ctx.require_any(permission, [&table.thing(), &thing])?,
-            None => ctx.require(permission, &thing)?,
-        }
-        let share = share?;
-        let (object, table) = found.ok_or_else(|| not_found(path))?;
+        let (share, object, table) = found_for(ctx, permission, path, share, found)?;
         Ok(self.detail(share, object, table))
     }
 
@@ -348,6 +410,23 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<ObjectDetail, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(updated) = self.try_update_object(ctx, path, condition, named).await? {
+                return Ok(updated);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// Tries once to change an object. `None` if it was another one once the chain's lock was held than the one that was
+    /// read before.
+    async fn try_update_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<Option<ObjectDetail>, ServiceError> {
         let found = self.find_detail(ctx, Permission::ManageSharing, path).await?;
         require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
@@ -368,11 +447,14 @@ impl Service {
         };
         let published = self.published(view.as_ref()).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
-        let (object, table) = again.ok_or_else(|| not_found(path))?;
-        let before = self.detail(found.share, object, table);
+        let (share, object, table) = find_in(&mut tx, ctx, Permission::ManageSharing, path).await?;
+        let before = self.detail(share, object, table);
         require_both(ctx, &before.share, &before.table)?;
         Precondition::check(condition, before.object.id, before.object.revision)?;
+        let is_other = (before.object.id, before.object.revision) != (found.object.id, found.object.revision);
+        if is_other || before.table.spec.location != found.table.spec.location {
+            return Ok(None);
+        }
         let mut after = before.clone();
         let is_acknowledging = named.contains_key("acknowledge");
         let source = source_name(&before.table, view.as_ref());
@@ -393,12 +475,12 @@ impl Service {
                 false => Disclosure::default(),
             };
             let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
-            return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
+            return Ok(Some(ObjectDetail { reach: Some(reach), ..looked_at }));
         }
         let is_same = differing(&before.object.spec, &after.object.spec).is_empty();
         if is_same && before.object.accepted == after.object.accepted {
             drop(tx);
-            return self.looked_at(before, &location, &snapshot, ctx.run).await;
+            return Ok(Some(self.looked_at(before, &location, &snapshot, ctx.run).await?));
         }
         after.object.updated_at = ctx.now;
         if before.object.accepted != after.object.accepted {
@@ -412,7 +494,7 @@ impl Service {
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&after.object);
-        self.looked_at(after, &location, &snapshot, ctx.run).await
+        Ok(Some(self.looked_at(after, &location, &snapshot, ctx.run).await?))
     }
 
     /// Accepts the table's current schema for an object that holds its schema. Its recipients are served the newest
@@ -424,15 +506,32 @@ impl Service {
         path: ObjectPath<'_>,
         reason: Option<&str>,
     ) -> Result<ObjectDetail, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(accepted) = self.try_accept_schema(ctx, path, reason).await? {
+                return Ok(accepted);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// Tries once to accept a schema. `None` if the object showed another table once the chain's lock was held.
+    async fn try_accept_schema(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        reason: Option<&str>,
+    ) -> Result<Option<ObjectDetail>, ServiceError> {
         let found = self.find_detail(ctx, Permission::ManageSharing, path).await?;
         require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let shape = NewestShape::of(&snapshot);
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
-        let (object, table) = again.ok_or_else(|| not_found(path))?;
-        let before = self.detail(found.share, object, table);
+        let (share, object, table) = find_in(&mut tx, ctx, Permission::ManageSharing, path).await?;
+        let before = self.detail(share, object, table);
         require_both(ctx, &before.share, &before.table)?;
+        if before.object.id != found.object.id || before.table.spec.location != found.table.spec.location {
+            return Ok(None);
+        }
         if before.object.view.is_some() {
             let message =
                 "the object shows a view, which holds by itself what no longer fits; publish a version that does";
@@ -452,11 +551,11 @@ impl Service {
                 false => Disclosure::default(),
             };
             let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
-            return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
+            return Ok(Some(ObjectDetail { reach: Some(reach), ..looked_at }));
         }
         if before.object.accepted == after.object.accepted {
             drop(tx);
-            return self.looked_at(before, &location, &snapshot, ctx.run).await;
+            return Ok(Some(self.looked_at(before, &location, &snapshot, ctx.run).await?));
         }
         let accepted = tx.find_accepted_schema(after.object.id).await?;
         let changes =
@@ -471,7 +570,7 @@ impl Service {
         let event = told.told_by(event(ctx, Action::ObjectAcceptSchema, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        self.looked_at(after, &location, &snapshot, ctx.run).await
+        Ok(Some(self.looked_at(after, &location, &snapshot, ctx.run).await?))
     }
 
     /// Takes an object out of a share; recipients no longer see it.
@@ -481,18 +580,9 @@ impl Service {
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let share = self.find_detail(ctx, Permission::ManageSharing, path).await?.share;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let found = tx
-            .find_object(
-                share.id,
-                &lookup::key(NameKind::Schema, path.schema)?,
-                &lookup::key(NameKind::Table, path.name)?,
-            )
-            .await?;
-        let (object, table) = found.ok_or_else(|| not_found(path))?;
         // Whose table it is may take it out of any share.
-        ctx.require_any(Permission::ManageSharing, [&table.thing(), &share.thing()])?;
+        let (share, object, table) = find_in(&mut tx, ctx, Permission::ManageSharing, path).await?;
         Precondition::check(condition, object.id, object.revision)?;
         self.delete_object_in(&mut tx, ctx, (share, object, table), None).await?;
         Ok(tx.commit().await?)

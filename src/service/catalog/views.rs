@@ -44,7 +44,7 @@ use crate::{
     },
     engine::EngineError,
     service::{
-        Service,
+        ATTEMPTS, Service,
         audit::write,
         core::{
             change::{Named, Put, audited, changed_spec, confirm, differing, named, new_spec},
@@ -55,9 +55,12 @@ use crate::{
             precondition::Precondition,
         },
         materialize::{Entitled, Preparation, PublishedView, Source, plan_of},
+        unsettled,
     },
     store::Tx,
 };
+
+use super::tables;
 
 /// The most versions of a view that are listed; older ones can be requested by number.
 const LISTED_VERSIONS: u32 = 100;
@@ -217,6 +220,21 @@ impl Service {
         name: &str,
         named: &Named,
     ) -> Result<Put<ViewDetail>, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(put) = self.try_put_view(ctx, name, named).await? {
+                return Ok(put);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// Tries once to draft a view. `None` if its table was another one once the chain's lock was held.
+    async fn try_put_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        named: &Named,
+    ) -> Result<Option<Put<ViewDetail>>, ServiceError> {
         let name =
             Name::parse(NameKind::View, name).map_err(|error| ServiceError::invalid("name", error.to_string()))?;
         let known = self.db.find_view(name.key()).await?;
@@ -238,9 +256,11 @@ impl Service {
         if let Some((view, table)) = tx.find_view(name.key()).await? {
             ctx.require(Permission::ManageCatalog, &table.thing())?;
             confirm("view", name.as_str(), &view.spec, &spec)?;
-            return Ok(Put::Confirmed(detail(&mut tx, view, table).await?));
+            return Ok(Some(Put::Confirmed(detail(&mut tx, view, table).await?)));
         }
-        ctx.require(Permission::ManageCatalog, &table.thing())?;
+        let Some(table) = tables::still(&mut tx, ctx, Permission::ManageCatalog, &table).await? else {
+            return Ok(None);
+        };
         plan_over(&spec.definition(), &source)?;
         let view = View {
             id: Uuid::now_v7(),
@@ -256,7 +276,7 @@ impl Service {
         let event = audited(None, Some(&view.spec)).told_by(event(ctx, Action::ViewCreate, &view));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        Ok(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() }))
+        Ok(Some(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() })))
     }
 
     /// A view, and how far its copies are.

@@ -73,7 +73,11 @@ fn event<S: InUse>(ctx: &OperatorContext, action: Action, of: &Declared<S>) -> E
 }
 
 /// A thing by its name as it stands in a transaction, where the operator may change it.
-async fn find<S: InUse>(tx: &mut Tx, ctx: &OperatorContext, name: &str) -> Result<Declared<S>, ServiceError> {
+pub(in crate::service) async fn find<S: InUse>(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    name: &str,
+) -> Result<Declared<S>, ServiceError> {
     let found: Option<Declared<S>> = match lookup::key(S::NAME, name) {
         Ok(key) => tx.find_declared(&key).await?,
         Err(_) => None,

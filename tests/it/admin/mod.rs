@@ -11,6 +11,7 @@ mod grants;
 mod groups;
 mod identities;
 mod jobs;
+mod moved;
 mod notifications;
 mod objects;
 mod openapi;
