@@ -166,6 +166,25 @@ fn event(ctx: &OperatorContext, action: Action, view: &View) -> Event {
     }
 }
 
+/// The event of seeing a version as a recipient.
+fn seen_as(
+    ctx: &OperatorContext,
+    view: &View,
+    recipient: &Recipient,
+    version: String,
+    source: &Source,
+    started: Instant,
+) -> Event {
+    Event {
+        recipient: Some(recipient.name.to_string()),
+        recipient_id: Some(recipient.id),
+        view: Some(version),
+        table_version: Some(source.snapshot.version()),
+        duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        ..event(ctx, Action::ViewPreview, view)
+    }
+}
+
 fn invalid(problems: Vec<Problem>) -> ServiceError {
     let error = |problem: Problem| FieldError { field: problem.field, message: problem.message };
     ServiceError::Invalid(problems.into_iter().map(error).collect())
@@ -468,20 +487,14 @@ impl Service {
         let counted = self.count_rows(&entitled, &source, std::slice::from_ref(&entitled.rules.condition)).await?;
         let evidence = evidence(&entitled, &table, &source, &recipient, &rows, counted.as_ref(), ctx.now)?;
         let digest = canonical::digest(&evidence).map_err(ServiceError::internal)?;
-        let event = Event {
-            recipient: Some(recipient.name.to_string()),
-            recipient_id: Some(recipient.id),
-            view: Some(entitled.published.label()),
-            table_version: Some(source.snapshot.version()),
-            rows: Some(u64::try_from(rows.len()).unwrap_or(u64::MAX)),
-            duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            ..event(ctx, Action::ViewPreview, &view)
-        };
-        self.audit_writer.record(event).await?;
+        let event = seen_as(ctx, &view, &recipient, entitled.published.label(), &source, started);
+        let rows = Some(u64::try_from(rows.len()).unwrap_or(u64::MAX));
+        self.audit_writer.record(Event { rows, ..event }).await?;
         Ok(Preview { evidence, digest })
     }
 
-    /// Compares two published versions, optionally by the rows of one recipient.
+    /// Compares two published versions, optionally by the rows of one recipient; their number is recorded as an access to
+    /// data before it is answered.
     pub async fn diff_view(
         &self,
         ctx: &OperatorContext,
@@ -500,8 +513,14 @@ impl Service {
         let rows = match recipient {
             None => None,
             Some(recipient) => {
+                let started = Instant::now();
                 let recipient = self.named_recipient(ctx, recipient).await?;
-                self.diff_rows(&before, &after, &recipient, &source, ctx.now).await?
+                let rows = self.diff_rows(&before, &after, &recipient, &source, ctx.now).await?;
+                for version in BTreeSet::from([before.label(), after.label()]) {
+                    let seen = seen_as(ctx, &view, &recipient, version, &source, started);
+                    self.audit_writer.record(seen).await?;
+                }
+                rows
             }
         };
         Ok(ViewDiff { from, to, changes, rows })
