@@ -509,6 +509,7 @@ async fn take_over(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::core::word::Words;
 
     #[test]
     fn what_tightened_is_repeated_whoever_did_it_and_people_decide_on_what_else_people_did() {
@@ -525,5 +526,44 @@ mod tests {
         }
         assert_eq!(lost.tokens.len(), 3, "of a kind of actor that is not known, too");
         assert_eq!(lost.others, BTreeMap::from([("share.update".to_owned(), 2)]));
+    }
+
+    /// An event of an operator's change, as this release writes it.
+    fn change(action: Action, kind: Kind, effect: Effect, after: &Value) -> Recorded {
+        let object = json!({"kind": kind, "id": Uuid::now_v7(), "name": "a name"});
+        let mut change = json!({"before": {"description": "before"}});
+        if !after.is_null() {
+            change["after"] = after.clone();
+        }
+        let event = json!({
+            "seq": 1, "at": "2026-01-01T00:00:00Z", "action": action, "actor": {"kind": "operator"}, "change": change,
+            "decision": "allow", "object": object, "effect": effect.as_str(), "token_id": Uuid::now_v7(),
+        });
+        Recorded::deserialize(event).unwrap()
+    }
+
+    #[test]
+    fn every_action_that_tightens_is_done_again() {
+        for (word, action) in Action::ALL.iter().filter(|(_, action)| action.effect() == Some(Effect::Tightens)) {
+            // The event of a cancelled link names its token. Of `operator` and `operator_identity`, the longer one counts.
+            let kinds = Kind::ALL.iter().filter(|(kind, _)| word.starts_with(&format!("{}.", kind.replace('_', "."))));
+            let kind = kinds.max_by_key(|(kind, _)| kind.len()).map_or(Kind::Token, |(_, kind)| *kind);
+            let mut lost = Lost::default();
+            lost.take(&change(*action, kind, Effect::Tightens, &Value::Null));
+            assert_eq!(lost.others, BTreeMap::new(), "{word}");
+        }
+    }
+
+    #[test]
+    fn every_noun_whose_fields_may_tighten_is_set_again() {
+        for (word, action) in Action::ALL.iter().filter(|(word, _)| word.ends_with(".update")) {
+            let Some(kind) = Kind::parse(word.trim_end_matches(".update")) else { continue };
+            // No change of these tightens what anybody can read.
+            let never_tightens = [Kind::Table, Kind::Share, Kind::View, Kind::Purpose].contains(&kind);
+            let mut lost = Lost::default();
+            lost.take(&change(*action, kind, Effect::Tightens, &json!({"description": "after"})));
+            assert_eq!(lost.others.is_empty(), !never_tightens, "{word}");
+            assert_eq!(lost.fields.len(), usize::from(!never_tightens), "{word}");
+        }
     }
 }

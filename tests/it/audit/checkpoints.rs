@@ -1,9 +1,11 @@
-//! Checkpoints are signed with the server's key, which is published; what another key signed, or what was changed, is refused.
+//! Checkpoints: when they are made, and that they are signed with the server's key, which is published. What another key signed,
+//! and what was changed, is refused.
 
 use std::slice;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::TimeDelta;
 use weir::{
     domain::{
         audit::checkpoint::{Checkpoint, CheckpointError, SigningKey, VerifierKey, digest},
@@ -51,6 +53,34 @@ async fn put_note(db: &Db, seq: i64, note: &str) {
     match db {
         Db::Sqlite { writer, .. } => drop(sqlx::query(sql).execute(writer).await.unwrap()),
         Db::Postgres { pool, .. } => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+    }
+}
+
+async fn sealed_through(trail: &Trail) -> i64 {
+    trail.db.find_last_checkpoint().await.unwrap().map_or(0, |checkpoint| checkpoint.seq)
+}
+
+#[tokio::test]
+async fn checkpoints_are_made_when_they_are_due_and_only_then() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::on(&db);
+        trail.audit_sealer.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 0, "there is nothing to seal");
+        trail.append(3).await;
+        trail.audit_sealer.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 3, "the first one need not wait");
+        trail.append(3).await;
+        trail.audit_sealer.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 3, "too early");
+        trail.pass(TimeDelta::seconds(300));
+        trail.audit_sealer.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 6, "its time has come");
+        trail.append(25).await;
+        trail.audit_sealer.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 26, "so many are not kept waiting");
+        trail.audit_sealer.seal().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 31, "asked for");
+        assert_eq!(trail.compare().await.unwrap().compared, 31);
     }
 }
 
@@ -130,5 +160,19 @@ async fn a_key_that_is_not_the_servers_is_refused() {
         assert!(!has_signed(&text, &forged));
         put_note(&db, seq, &forged).await;
         assert_eq!(first_bad(trail.verify(Since::Beginning).await), seq);
+    }
+}
+
+#[tokio::test]
+async fn two_replicas_make_one_chain_of_checkpoints() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::on(&db);
+        let other = trail.audit_sealer.clone();
+        for _ in 0..5 {
+            trail.append(7).await;
+            let (one, two) = tokio::join!(trail.audit_sealer.seal(), other.seal());
+            one.and(two).unwrap();
+        }
+        assert_eq!(trail.compare().await.unwrap().compared, 35);
     }
 }
