@@ -27,7 +27,7 @@ pub(super) struct Create {
     file: ConfigFile,
     /// The operator's name, under which the audit trail records its actions
     name: String,
-    /// What it is there for: admin, owner, steward, compliance, policy_author, auditor, support or agent
+    /// Its role: admin, owner, steward, compliance, policy_author, auditor, support or agent
     #[arg(long, value_parser = role)]
     role: AsWritten<Role>,
     /// How long the token works: a number of s, m, h or d, as in 30d; operators.token_default_seconds without it

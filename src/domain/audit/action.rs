@@ -172,7 +172,7 @@ words! {
         ViewDelete = "view.delete",
         /// A view's draft became a version.
         ViewPublish = "view.publish",
-        /// An operator saw rows as a recipient would read them.
+        /// An operator saw rows as a recipient would read them, or their number.
         ViewPreview = "view.preview",
         /// Governed files of a view were made.
         CopiesMake = "copies.make",

@@ -44,7 +44,7 @@ pub struct Actor {
     pub id: Option<Uuid>,
     /// Its name at the time.
     pub name: Option<String>,
-    /// An operator's role at the time; of several, the one that may most.
+    /// The operator's role at the time; of several, the highest-ranking one.
     pub role: Option<AsWritten<Role>>,
     /// Which of its tokens an operator used.
     pub token_id: Option<Uuid>,

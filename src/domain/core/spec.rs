@@ -148,23 +148,36 @@ pub fn effects<S: Spec>(before: &S, after: &S) -> Vec<(String, Effect)> {
     changed.map(meant).map(|(effect, field)| (field, effect)).collect()
 }
 
-/// `current` with those of the `recorded` values that tighten it. What does not fit, or means anything else, is left.
+/// `current` with those of the `recorded` values that tighten it. A recorded list that does not, because something was
+/// added to it as well, takes away what it lacks. What does not fit, or means anything else, is left.
 pub fn tightened<S: Spec>(current: &S, recorded: &Map<String, Value>) -> S {
     let mut tightened = current.clone();
     for (field, value) in recorded {
-        let mut fields = tightened.fields();
-        let Some(known) = fields.get_mut(field).filter(|known| *known != value) else { continue };
-        known.clone_from(value);
-        let Ok(candidate) = serde_json::from_value::<S>(Value::Object(fields)) else { continue };
-        let mut problems = Vec::new();
-        candidate.check(&mut problems);
-        let effects = effects(&tightened, &candidate);
-        let only_tightens = effects.iter().all(|(changed, effect)| changed == field && *effect == Effect::Tightens);
-        if problems.is_empty() && !effects.is_empty() && only_tightens {
-            tightened = candidate;
-        }
+        let fields = tightened.fields();
+        let Some(known) = fields.get(field).filter(|known| *known != value) else { continue };
+        let tighter = if_tighter(&tightened, field, value);
+        let tighter = tighter.or_else(|| if_tighter(&tightened, field, &items_in_both(known, value)?));
+        tightened = tighter.unwrap_or(tightened);
     }
     tightened
+}
+
+/// `current` with `value` in `field`, if that only tightens it.
+fn if_tighter<S: Spec>(current: &S, field: &str, value: &Value) -> Option<S> {
+    let mut fields = current.fields();
+    fields.insert(field.to_owned(), value.clone());
+    let candidate = serde_json::from_value::<S>(Value::Object(fields)).ok()?;
+    let mut problems = Vec::new();
+    candidate.check(&mut problems);
+    let effects = effects(current, &candidate);
+    let only_tightens = effects.iter().all(|(changed, effect)| changed == field && *effect == Effect::Tightens);
+    (problems.is_empty() && !effects.is_empty() && only_tightens).then_some(candidate)
+}
+
+/// The items of the list `known` that the list `other` has, too.
+fn items_in_both(known: &Value, other: &Value) -> Option<Value> {
+    let (known, other) = (known.as_array()?, other.as_array()?);
+    Some(known.iter().filter(|item| other.contains(item)).cloned().collect())
 }
 
 /// Reads `named` over `before`. Whatever is wrong with a field is noted and the field taken out, so that the next one gets

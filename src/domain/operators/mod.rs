@@ -30,11 +30,11 @@ pub const BOOTSTRAP: &str = "bootstrap";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = OperatorBody)]
 pub struct OperatorSpec {
-    /// What it is there for, everywhere; a new operator needs this or `bindings`.
+    /// Its role everywhere; a new operator needs this or `bindings`.
     #[serde(default)]
     #[schema(value_type = Option<Role>)]
     pub role: Option<AsWritten<Role>>,
-    /// What else it is there for, and where.
+    /// Further roles, and where each counts.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Binding>>)]
     pub bindings: Vec<Binding>,

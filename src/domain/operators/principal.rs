@@ -16,7 +16,7 @@ use crate::domain::core::{
     word::{AsWritten, Words, words_schema},
 };
 
-/// What a principal is there for.
+/// A principal's role: what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Runs the server: everything, other operators included.
@@ -51,10 +51,10 @@ impl Words for Role {
         ("agent", Self::Agent),
     ];
 }
-words_schema!(Role, "Role", "What a principal is there for; `share_owner` is an earlier word for `owner`.");
+words_schema!(Role, "Role", "A principal's role: what it may do. `share_owner` is an earlier word for `owner`.");
 
 impl Role {
-    /// Every role, the one that may most first.
+    /// Every role, from the highest rank to the lowest.
     pub const RANKED: [Self; 8] = [
         Self::Admin,
         Self::Owner,

@@ -356,15 +356,11 @@ impl Access {
         page: &PageRequest,
     ) -> Result<Page<NamedGrant>, ServiceError> {
         let mut filter = GrantFilter { in_force_at: query.at, ..GrantFilter::default() };
-        // What is not there is told by its name alone.
-        let hidden = |name: &'static str| {
-            move |error: ServiceError| if ctx.sees_everything() { error } else { lookup::unknown(name) }
-        };
         if let Some(share) = &query.share {
-            filter.share_id = Some(self.core.filtered_share(share).await.map_err(hidden("share"))?);
+            filter.share_id = Some(self.share_seen(ctx, share).await?);
         }
         if let Some(recipient) = &query.recipient {
-            filter.recipient_id = Some(self.core.filtered_recipient(recipient).await.map_err(hidden("recipient"))?);
+            filter.recipient_id = Some(self.recipient_seen(ctx, recipient).await?);
         }
         let opened = self.core.begin_page(page, format!("grants {filter:?}"))?;
         let after = opened.after_created();
@@ -384,6 +380,33 @@ impl Access {
             }
         }
         Ok(page.filter(|named| seen.get(&named.grant.share_id).copied().unwrap_or_default()))
+    }
+
+    /// The id of the share that a filter names. One that the operator may not see is answered like one that is not there.
+    async fn share_seen(&self, ctx: &OperatorContext, text: &str) -> Result<Uuid, ServiceError> {
+        let id = self.core.filtered_share(text).await.map_err(|error| as_unknown(ctx, "share", error))?;
+        if ctx.may(Permission::ReadSharing, &Thing::EVERYTHING) {
+            return Ok(id);
+        }
+        let share = self.core.db.find_share_by_id(id).await?;
+        seen_or_unknown("share", text, id, ctx.may(Permission::ReadSharing, &thing(share.as_ref())))
+    }
+
+    /// The id of the recipient that a filter names. Whoever may not see recipients knows those alone that some grant names
+    /// which it may see; every other one is answered like one that is not there.
+    async fn recipient_seen(&self, ctx: &OperatorContext, text: &str) -> Result<Uuid, ServiceError> {
+        let id = self.core.filtered_recipient(text).await.map_err(|error| as_unknown(ctx, "recipient", error))?;
+        if ctx.may(Permission::ReadRecipients, &Thing::EVERYTHING) {
+            return Ok(id);
+        }
+        let is_seen = if ctx.may(Permission::ReadSharing, &Thing::EVERYTHING) {
+            let filter = GrantFilter { recipient_id: Some(id), ..GrantFilter::default() };
+            !self.core.db.list_grants(&filter, None, 1).await?.is_empty()
+        } else {
+            let shares = self.core.db.list_shares_granted_to(id, MAX_GRANTS).await?;
+            shares.iter().any(|share| ctx.may(Permission::ReadSharing, &share.thing()))
+        };
+        seen_or_unknown("recipient", text, id, is_seen)
     }
 
     /// Ends a grant now. A grant that was revoked earlier keeps its ending.
@@ -464,7 +487,14 @@ impl Access {
             None => None,
             Some(key) => {
                 let not_found = || lookup::no_such_recipient(recipient.unwrap_or_default());
-                Some(tx.find_recipient(&key).await?.ok_or_else(not_found)?.id)
+                let id = tx.find_recipient(&key).await?.ok_or_else(not_found)?.id;
+                // Whoever may not see recipients knows those alone that the share was granted to.
+                if !ctx.may(Permission::ReadRecipients, &Thing::EVERYTHING)
+                    && tx.list_grants_of(share.id, id).await?.is_empty()
+                {
+                    return Err(not_found());
+                }
+                Some(id)
             }
         };
         let filter = GrantFilter { share_id: Some(share.id), recipient_id, ..GrantFilter::default() };
@@ -513,6 +543,24 @@ impl Access {
         still_granted_by.dedup();
         let effect = Effect::new(revoked_at, tx.find_outstanding_of_grants(&lineage, now).await?);
         Ok(Revoked { revoked_at, effect, still_granted_by, grants: ids })
+    }
+}
+
+/// The error about what a filter names, without a name that is near where the operator does not see everything.
+fn as_unknown(ctx: &OperatorContext, parameter: &str, error: ServiceError) -> ServiceError {
+    match error {
+        ServiceError::Parameter(_) if !ctx.sees_everything() => lookup::unknown(parameter),
+        error => error,
+    }
+}
+
+/// The id of what a filter names, if the operator may see it. Otherwise the answer is that of a name that nothing has, or of an
+/// id that nothing has, which finds nothing.
+fn seen_or_unknown(parameter: &str, text: &str, id: Uuid, is_seen: bool) -> Result<Uuid, ServiceError> {
+    match (is_seen, Uuid::parse_str(text)) {
+        (true, _) => Ok(id),
+        (false, Ok(_)) => Ok(Uuid::nil()),
+        (false, Err(_)) => Err(lookup::unknown(parameter)),
     }
 }
 

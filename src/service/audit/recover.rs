@@ -24,11 +24,11 @@ use crate::{
             recorded::Recorded,
         },
         core::{name::name_key, spec::Effect},
-        operators::Operator,
+        operators::{Operator, group::GroupSpec},
     },
     service::{
         Services,
-        core::{context::OperatorContext, error::ServiceError},
+        core::{context::OperatorContext, declared, error::ServiceError},
         operators,
     },
     storage::Archive,
@@ -68,7 +68,7 @@ pub struct Recovery {
     pub through: i64,
     /// Whether the database went on by itself, so that its trail and the export's have parted.
     pub is_fork: bool,
-    /// How many grants, tokens, recipients, operators and objects were tightened again.
+    /// How many grants, tokens, recipients, operators, groups and objects were tightened again.
     pub revoked: usize,
     /// The other changes that were lost, on which people have to decide: how many by action.
     pub lost: BTreeMap<String, u64>,
@@ -88,6 +88,8 @@ struct Lost {
     operator_tokens: BTreeSet<Uuid>,
     /// Shared objects that were taken out of their shares.
     objects: BTreeSet<Uuid>,
+    /// Groups of operators that were deleted, by their names.
+    groups: BTreeMap<Uuid, String>,
     /// What fields were set to last, and by what.
     fields: BTreeMap<(Kind, Uuid), Fields>,
     /// Whether each operator of an issuer was disabled last, by its name.
@@ -192,7 +194,12 @@ impl Lost {
             Kind::Object if tightens && after.is_null() => {
                 self.objects.insert(id);
             }
-            Kind::Recipient | Kind::Operator | Kind::Object if before.is_object() && after.is_object() => {
+            Kind::Group if tightens && after.is_null() => {
+                self.groups.insert(id, name);
+            }
+            Kind::Recipient | Kind::Operator | Kind::Group | Kind::Object
+                if before.is_object() && after.is_object() =>
+            {
                 let fields = self.fields.entry((kind, id)).or_default();
                 fields.name = name;
                 // What became null is left out of what was recorded.
@@ -382,6 +389,10 @@ impl Services {
             let tightened = match kind {
                 Kind::Recipient => self.access.tighten_recipient(tx, ctx, *id, &fields.values, REASON).await?,
                 Kind::Operator => operators::tighten(tx, ctx, *id, &fields.name, &fields.values, REASON).await?,
+                Kind::Group => {
+                    let group = (*id, fields.name.as_str());
+                    declared::tighten_in::<GroupSpec>(tx, ctx, group, &fields.values, REASON).await?
+                }
                 _ => self.catalog.tighten_object(tx, ctx, *id, &fields.values, REASON).await?,
             };
             if tightened {
@@ -390,6 +401,13 @@ impl Services {
                 for (action, count) in &fields.actions {
                     *recovery.lost.entry(action.clone()).or_default() += count;
                 }
+            }
+        }
+        for (id, name) in &lost.groups {
+            let found = tx.find_declared::<GroupSpec>(&name_key(name)).await?;
+            if let Some(group) = found.filter(|group| group.id == *id) {
+                declared::delete_in(tx, ctx, &group, Some(REASON)).await?;
+                recovery.revoked += 1;
             }
         }
         for id in &lost.objects {
@@ -492,6 +510,7 @@ async fn take_over(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::core::word::Words;
 
     #[test]
     fn what_tightened_is_repeated_whoever_did_it_and_people_decide_on_what_else_people_did() {
@@ -508,5 +527,44 @@ mod tests {
         }
         assert_eq!(lost.tokens.len(), 3, "of a kind of actor that is not known, too");
         assert_eq!(lost.others, BTreeMap::from([("share.update".to_owned(), 2)]));
+    }
+
+    /// An event of an operator's change, as this release writes it.
+    fn change(action: Action, kind: Kind, effect: Effect, after: &Value) -> Recorded {
+        let object = json!({"kind": kind, "id": Uuid::now_v7(), "name": "a name"});
+        let mut change = json!({"before": {"description": "before"}});
+        if !after.is_null() {
+            change["after"] = after.clone();
+        }
+        let event = json!({
+            "seq": 1, "at": "2026-01-01T00:00:00Z", "action": action, "actor": {"kind": "operator"}, "change": change,
+            "decision": "allow", "object": object, "effect": effect.as_str(), "token_id": Uuid::now_v7(),
+        });
+        Recorded::deserialize(event).unwrap()
+    }
+
+    #[test]
+    fn every_action_that_tightens_is_done_again() {
+        for (word, action) in Action::ALL.iter().filter(|(_, action)| action.effect() == Some(Effect::Tightens)) {
+            // The event of a cancelled link names its token. Of `operator` and `operator_identity`, the longer one counts.
+            let kinds = Kind::ALL.iter().filter(|(kind, _)| word.starts_with(&format!("{}.", kind.replace('_', "."))));
+            let kind = kinds.max_by_key(|(kind, _)| kind.len()).map_or(Kind::Token, |(_, kind)| *kind);
+            let mut lost = Lost::default();
+            lost.take(&change(*action, kind, Effect::Tightens, &Value::Null));
+            assert_eq!(lost.others, BTreeMap::new(), "{word}");
+        }
+    }
+
+    #[test]
+    fn every_noun_whose_fields_may_tighten_is_set_again() {
+        for (word, action) in Action::ALL.iter().filter(|(word, _)| word.ends_with(".update")) {
+            let Some(kind) = Kind::parse(word.trim_end_matches(".update")) else { continue };
+            // No change of these tightens what anybody can read.
+            let never_tightens = [Kind::Table, Kind::Share, Kind::View, Kind::Purpose].contains(&kind);
+            let mut lost = Lost::default();
+            lost.take(&change(*action, kind, Effect::Tightens, &json!({"description": "after"})));
+            assert_eq!(lost.others.is_empty(), !never_tightens, "{word}");
+            assert_eq!(lost.fields.len(), usize::from(!never_tightens), "{word}");
+        }
     }
 }

@@ -34,10 +34,12 @@ use crate::{
         core::{
             change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
             context::{OperatorContext, Run},
+            declared,
             error::{FieldError, ServiceError},
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
+            unit::{ATTEMPTS, unsettled},
         },
         materialize::PublishedView,
     },
@@ -164,6 +166,48 @@ fn not_found(path: ObjectPath<'_>) -> ServiceError {
     ServiceError::NotFound { kind: "object", name: format!("{}.{}.{}", path.share, path.schema, path.name) }
 }
 
+/// An object with its share and its table, as they were found, where the operator has a permission for the share or for the
+/// table.
+fn found_for(
+    ctx: &OperatorContext,
+    permission: Permission,
+    path: ObjectPath<'_>,
+    share: Option<Share>,
+    found: Option<(SharedObject, Table)>,
+) -> Result<(Share, SharedObject, Table), ServiceError> {
+    let thing = share.as_ref().map_or_else(|| Thing::share(path.share, None), Share::thing);
+    match &found {
+        Some((_, table)) => ctx.require_any(permission, [&table.thing(), &thing])?,
+        None => ctx.require(permission, &thing)?,
+    }
+    let share = share.ok_or_else(|| shares::not_found(path.share))?;
+    let (object, table) = found.ok_or_else(|| not_found(path))?;
+    Ok((share, object, table))
+}
+
+/// The keys of an object's schema and name, if these can be names.
+fn keys(path: ObjectPath<'_>) -> Option<(String, String)> {
+    Some((lookup::key(NameKind::Schema, path.schema).ok()?, lookup::key(NameKind::Table, path.name).ok()?))
+}
+
+/// The same as [`Service::find_detail`] within a transaction.
+async fn find_in(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    permission: Permission,
+    path: ObjectPath<'_>,
+) -> Result<(Share, SharedObject, Table), ServiceError> {
+    let share = match lookup::key(NameKind::Share, path.share) {
+        Ok(key) => tx.find_share(&key).await?,
+        Err(_) => None,
+    };
+    let found = match (&share, keys(path)) {
+        (Some(share), Some((schema, name))) => tx.find_object(share.id, &schema, &name).await?,
+        _ => None,
+    };
+    found_for(ctx, permission, path, share, found)
+}
+
 fn event(ctx: &OperatorContext, action: Action, detail: &ObjectDetail) -> Event {
     let ObjectDetail { object, share, table, .. } = detail;
     let name = format!("{}.{}.{}", share.name, object.schema, object.name);
@@ -200,6 +244,21 @@ impl Catalog {
         path: ObjectPath<'_>,
         named: &Named,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(put) = self.try_put_object(ctx, path, named).await? {
+                return Ok(put);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// Tries once to put an object into a share. `None` if what was read before the chain's lock was another's by then.
+    async fn try_put_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        named: &Named,
+    ) -> Result<Option<Put<ObjectDetail>>, ServiceError> {
         let (schema, name) = parse_names(path)?;
         let share: Share = self.core.declared_for(ctx, Permission::ManageSharing, path.share).await?;
         let existing = self.core.db.find_object(share.id, schema.key(), name.key()).await?;
@@ -233,8 +292,10 @@ impl Catalog {
 
         let mut unit = self.core.begin_change(ctx).await?;
         let (tx, ctx) = unit.parts();
-        let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
-        require_both(ctx, &share, &table)?;
+        let share = declared::find::<ShareSpec>(tx, ctx, path.share).await?;
+        let Some(table) = tables::still(tx, ctx, Permission::ManageSharing, &table).await? else {
+            return Ok(None);
+        };
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
             let mut after = before.clone();
@@ -246,7 +307,12 @@ impl Catalog {
             let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
             // An object that already exists discloses nothing new.
             let reach = (ctx.is_dry()).then(Disclosure::default);
-            return Ok(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at }));
+            return Ok(Some(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at })));
+        }
+        if let Some(view) = &view
+            && tx.find_view_version(view.id, view.version).await?.is_none()
+        {
+            return Ok(None);
         }
         let mut object = SharedObject {
             id: Uuid::now_v7(),
@@ -269,7 +335,7 @@ impl Catalog {
             let reach = self.newly_shown(&share, &object, &table, ctx.now).await?;
             let detail = self.detail(share, object, table);
             let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
-            return Ok(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at }));
+            return Ok(Some(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at })));
         }
         tx.insert_object(&object).await?;
         if object.accepted.is_some() {
@@ -281,7 +347,7 @@ impl Catalog {
         let ctx = unit.commit().await?;
         self.materializer.prepare_object(&detail.object);
         let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
-        Ok(Put::Created(ObjectDetail { clients, ..looked_at }))
+        Ok(Some(Put::Created(ObjectDetail { clients, ..looked_at })))
     }
 
     /// An object, and what its table's log tells of it; without that where the log cannot be looked at.
@@ -307,19 +373,15 @@ impl Catalog {
         permission: Permission,
         path: ObjectPath<'_>,
     ) -> Result<ObjectDetail, ServiceError> {
-        let share = self.core.get_declared::<ShareSpec>(path.share).await;
-        let keys = (lookup::key(NameKind::Schema, path.schema), lookup::key(NameKind::Table, path.name));
-        let found = match (&share, keys) {
-            (Ok(share), (Ok(schema), Ok(name))) => self.core.db.find_object(share.id, &schema, &name).await?,
+        let share = match lookup::key(NameKind::Share, path.share) {
+            Ok(key) => self.core.db.find_share(&key).await?,
+            Err(_) => None,
+        };
+        let found = match (&share, keys(path)) {
+            (Some(share), Some((schema, name))) => self.core.db.find_object(share.id, &schema, &name).await?,
             _ => None,
         };
-        let thing = share.as_ref().map_or_else(|_| Thing::share(path.share, None), Share::thing);
-        match &found {
-            Some((_, table)) => ctx.require_any(permission, [&table.thing(), &thing])?,
-            None => ctx.require(permission, &thing)?,
-        }
-        let share = share?;
-        let (object, table) = found.ok_or_else(|| not_found(path))?;
+        let (share, object, table) = found_for(ctx, permission, path, share, found)?;
         Ok(self.detail(share, object, table))
     }
 
@@ -349,6 +411,23 @@ impl Catalog {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<ObjectDetail, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(updated) = self.try_update_object(ctx, path, condition, named).await? {
+                return Ok(updated);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// Tries once to change an object. `None` if it was another one once the chain's lock was held than the one that was
+    /// read before.
+    async fn try_update_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<Option<ObjectDetail>, ServiceError> {
         let found = self.find_detail(ctx, Permission::ManageSharing, path).await?;
         require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
@@ -370,11 +449,14 @@ impl Catalog {
         let published = self.published(view.as_ref()).await?;
         let mut unit = self.core.begin_change(ctx).await?;
         let (tx, ctx) = unit.parts();
-        let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
-        let (object, table) = again.ok_or_else(|| not_found(path))?;
-        let before = self.detail(found.share, object, table);
+        let (share, object, table) = find_in(tx, ctx, Permission::ManageSharing, path).await?;
+        let before = self.detail(share, object, table);
         require_both(ctx, &before.share, &before.table)?;
         Precondition::check(condition, before.object.id, before.object.revision)?;
+        let is_other = (before.object.id, before.object.revision) != (found.object.id, found.object.revision);
+        if is_other || before.table.spec.location != found.table.spec.location {
+            return Ok(None);
+        }
         let mut after = before.clone();
         let is_acknowledging = named.contains_key("acknowledge");
         let source = source_name(&before.table, view.as_ref());
@@ -395,12 +477,12 @@ impl Catalog {
                 false => Disclosure::default(),
             };
             let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
-            return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
+            return Ok(Some(ObjectDetail { reach: Some(reach), ..looked_at }));
         }
         let is_same = differing(&before.object.spec, &after.object.spec).is_empty();
         if is_same && before.object.accepted == after.object.accepted {
             let ctx = unit.abandon();
-            return self.looked_at(before, &location, &snapshot, ctx.run).await;
+            return Ok(Some(self.looked_at(before, &location, &snapshot, ctx.run).await?));
         }
         after.object.updated_at = ctx.now;
         if before.object.accepted != after.object.accepted {
@@ -414,7 +496,7 @@ impl Catalog {
         write::append(tx, event, ctx.now).await?;
         let ctx = unit.commit().await?;
         self.materializer.prepare_object(&after.object);
-        self.looked_at(after, &location, &snapshot, ctx.run).await
+        Ok(Some(self.looked_at(after, &location, &snapshot, ctx.run).await?))
     }
 
     /// Accepts the table's current schema for an object that holds its schema. Its recipients are served the newest
@@ -426,16 +508,33 @@ impl Catalog {
         path: ObjectPath<'_>,
         reason: Option<&str>,
     ) -> Result<ObjectDetail, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(accepted) = self.try_accept_schema(ctx, path, reason).await? {
+                return Ok(accepted);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// Tries once to accept a schema. `None` if the object showed another table once the chain's lock was held.
+    async fn try_accept_schema(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        reason: Option<&str>,
+    ) -> Result<Option<ObjectDetail>, ServiceError> {
         let found = self.find_detail(ctx, Permission::ManageSharing, path).await?;
         require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let shape = NewestShape::of(&snapshot);
         let mut unit = self.core.begin_change(ctx).await?;
         let (tx, ctx) = unit.parts();
-        let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
-        let (object, table) = again.ok_or_else(|| not_found(path))?;
-        let before = self.detail(found.share, object, table);
+        let (share, object, table) = find_in(tx, ctx, Permission::ManageSharing, path).await?;
+        let before = self.detail(share, object, table);
         require_both(ctx, &before.share, &before.table)?;
+        if before.object.id != found.object.id || before.table.spec.location != found.table.spec.location {
+            return Ok(None);
+        }
         if before.object.view.is_some() {
             let message =
                 "the object shows a view, which holds by itself what no longer fits; publish a version that does";
@@ -455,11 +554,11 @@ impl Catalog {
                 false => Disclosure::default(),
             };
             let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
-            return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
+            return Ok(Some(ObjectDetail { reach: Some(reach), ..looked_at }));
         }
         if before.object.accepted == after.object.accepted {
             let ctx = unit.abandon();
-            return self.looked_at(before, &location, &snapshot, ctx.run).await;
+            return Ok(Some(self.looked_at(before, &location, &snapshot, ctx.run).await?));
         }
         let accepted = tx.find_accepted_schema(after.object.id).await?;
         let changes =
@@ -474,7 +573,7 @@ impl Catalog {
         let event = told.told_by(event(ctx, Action::ObjectAcceptSchema, &after));
         write::append(tx, event, ctx.now).await?;
         let ctx = unit.commit().await?;
-        self.looked_at(after, &location, &snapshot, ctx.run).await
+        Ok(Some(self.looked_at(after, &location, &snapshot, ctx.run).await?))
     }
 
     /// Takes an object out of a share; recipients no longer see it.
@@ -484,19 +583,10 @@ impl Catalog {
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let share = self.find_detail(ctx, Permission::ManageSharing, path).await?.share;
         let mut unit = self.core.begin_change(ctx).await?;
         let (tx, ctx) = unit.parts();
-        let found = tx
-            .find_object(
-                share.id,
-                &lookup::key(NameKind::Schema, path.schema)?,
-                &lookup::key(NameKind::Table, path.name)?,
-            )
-            .await?;
-        let (object, table) = found.ok_or_else(|| not_found(path))?;
         // Whose table it is may take it out of any share.
-        ctx.require_any(Permission::ManageSharing, [&table.thing(), &share.thing()])?;
+        let (share, object, table) = find_in(tx, ctx, Permission::ManageSharing, path).await?;
         Precondition::check(condition, object.id, object.revision)?;
         self.delete_object_in(tx, ctx, (share, object, table), None).await?;
         unit.commit().await?;

@@ -79,6 +79,19 @@ async fn find(tx: &mut Tx, ctx: &OperatorContext, name: &str) -> Result<Table, S
     found.ok_or_else(|| not_found(name))
 }
 
+/// A table that was read before, as it stands in a transaction, where the operator has the permission for it there, too;
+/// `None` where what was read of its log may no longer be its own.
+pub(super) async fn still(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    permission: Permission,
+    before: &Table,
+) -> Result<Option<Table>, ServiceError> {
+    let found = tx.find_table_by_id(before.id).await?;
+    ctx.require(permission, &thing(before.name.as_str(), found.as_ref()))?;
+    Ok(found.filter(|found| found.spec.location == before.spec.location))
+}
+
 /// Refuses to have a table lie somewhere, where the operator may not choose from all that there is: whoever looks after a
 /// table of this name could look into another's data otherwise.
 fn require_placing(ctx: &OperatorContext) -> Result<(), ServiceError> {

@@ -52,13 +52,14 @@ use crate::{
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
+            unit::{ATTEMPTS, unsettled},
         },
         materialize::{Entitled, Preparation, PublishedView, Source, plan_of},
     },
     store::Tx,
 };
 
-use super::Catalog;
+use super::{Catalog, tables};
 
 /// The most versions of a view that are listed; older ones can be requested by number.
 const LISTED_VERSIONS: u32 = 100;
@@ -164,6 +165,25 @@ fn event(ctx: &OperatorContext, action: Action, view: &View) -> Event {
     }
 }
 
+/// The event of seeing a version as a recipient.
+fn seen_as(
+    ctx: &OperatorContext,
+    view: &View,
+    recipient: &Recipient,
+    version: String,
+    source: &Source,
+    started: Instant,
+) -> Event {
+    Event {
+        recipient: Some(recipient.name.to_string()),
+        recipient_id: Some(recipient.id),
+        view: Some(version),
+        table_version: Some(source.snapshot.version()),
+        duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        ..event(ctx, Action::ViewPreview, view)
+    }
+}
+
 fn invalid(problems: Vec<Problem>) -> ServiceError {
     let error = |problem: Problem| FieldError { field: problem.field, message: problem.message };
     ServiceError::Invalid(problems.into_iter().map(error).collect())
@@ -218,6 +238,21 @@ impl Catalog {
         name: &str,
         named: &Named,
     ) -> Result<Put<ViewDetail>, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(put) = self.try_put_view(ctx, name, named).await? {
+                return Ok(put);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// Tries once to draft a view. `None` if its table was another one once the chain's lock was held.
+    async fn try_put_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        named: &Named,
+    ) -> Result<Option<Put<ViewDetail>>, ServiceError> {
         let name =
             Name::parse(NameKind::View, name).map_err(|error| ServiceError::invalid("name", error.to_string()))?;
         let known = self.core.db.find_view(name.key()).await?;
@@ -240,9 +275,11 @@ impl Catalog {
         if let Some((view, table)) = tx.find_view(name.key()).await? {
             ctx.require(Permission::ManageCatalog, &table.thing())?;
             confirm("view", name.as_str(), &view.spec, &spec)?;
-            return Ok(Put::Confirmed(detail(tx, view, table).await?));
+            return Ok(Some(Put::Confirmed(detail(tx, view, table).await?)));
         }
-        ctx.require(Permission::ManageCatalog, &table.thing())?;
+        let Some(table) = tables::still(tx, ctx, Permission::ManageCatalog, &table).await? else {
+            return Ok(None);
+        };
         plan_over(&spec.definition(), &source)?;
         let view = View {
             id: Uuid::now_v7(),
@@ -258,7 +295,7 @@ impl Catalog {
         let event = audited(None, Some(&view.spec)).told_by(event(ctx, Action::ViewCreate, &view));
         write::append(tx, event, ctx.now).await?;
         unit.commit().await?;
-        Ok(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() }))
+        Ok(Some(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() })))
     }
 
     /// A view, and how far its copies are.
@@ -454,20 +491,14 @@ impl Catalog {
         let counted = self.count_rows(&entitled, &source, std::slice::from_ref(&entitled.rules.condition)).await?;
         let evidence = evidence(&entitled, &table, &source, &recipient, &rows, counted.as_ref(), ctx.now)?;
         let digest = canonical::digest(&evidence).map_err(ServiceError::internal)?;
-        let event = Event {
-            recipient: Some(recipient.name.to_string()),
-            recipient_id: Some(recipient.id),
-            view: Some(entitled.published.label()),
-            table_version: Some(source.snapshot.version()),
-            rows: Some(u64::try_from(rows.len()).unwrap_or(u64::MAX)),
-            duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            ..event(ctx, Action::ViewPreview, &view)
-        };
-        self.core.audit_writer.record(event).await?;
+        let event = seen_as(ctx, &view, &recipient, entitled.published.label(), &source, started);
+        let rows = Some(u64::try_from(rows.len()).unwrap_or(u64::MAX));
+        self.core.audit_writer.record(Event { rows, ..event }).await?;
         Ok(Preview { evidence, digest })
     }
 
-    /// Compares two published versions, optionally by the rows of one recipient.
+    /// Compares two published versions, optionally by the rows of one recipient; their number is recorded as an access to
+    /// data before it is answered.
     pub async fn diff_view(
         &self,
         ctx: &OperatorContext,
@@ -486,8 +517,14 @@ impl Catalog {
         let rows = match recipient {
             None => None,
             Some(recipient) => {
+                let started = Instant::now();
                 let recipient = self.named_recipient(ctx, recipient).await?;
-                self.diff_rows(&before, &after, &recipient, &source, ctx.now).await?
+                let rows = self.diff_rows(&before, &after, &recipient, &source, ctx.now).await?;
+                for version in BTreeSet::from([before.label(), after.label()]) {
+                    let seen = seen_as(ctx, &view, &recipient, version, &source, started);
+                    self.core.audit_writer.record(seen).await?;
+                }
+                rows
             }
         };
         Ok(ViewDiff { from, to, changes, rows })

@@ -4,19 +4,22 @@
 
 use std::fmt::Display;
 
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
 use crate::{
     domain::{
         audit::{Event, Object, action::Action},
         core::{
             declared::{Declared, Plain},
-            name::Name,
-            spec::Mode,
+            name::{Name, name_key},
+            spec::{Mode, tightened},
             word::Words,
         },
         operators::{Permission, principal::Thing},
     },
     service::audit::write,
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 use super::{
@@ -44,6 +47,11 @@ pub trait InUse: Plain {
         async { Ok(()) }
     }
 
+    /// Keeps what the thing is found by besides its name, whenever it was stored.
+    fn index(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
+
     /// What scopes see of the thing of this name, be it there or not; `None` for a noun that no scope covers, whose routes
     /// need all or nothing.
     fn thing(_name: &str, _spec: Option<&Self>) -> Option<Thing> {
@@ -66,7 +74,12 @@ fn event<S: InUse>(ctx: &OperatorContext, action: Action, of: &Declared<S>) -> E
     S::tell(of, ctx.event(action, object))
 }
 
-async fn find<S: InUse>(tx: &mut Tx, ctx: &OperatorContext, name: &str) -> Result<Declared<S>, ServiceError> {
+/// A thing by its name as it stands in a transaction, where the operator may change it.
+pub(in crate::service) async fn find<S: InUse>(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    name: &str,
+) -> Result<Declared<S>, ServiceError> {
     let found: Option<Declared<S>> = match lookup::key(S::NAME, name) {
         Ok(key) => tx.find_declared(&key).await?,
         Err(_) => None,
@@ -86,6 +99,58 @@ fn require<S: InUse>(
     spec: Option<&S>,
 ) -> Result<(), ServiceError> {
     S::thing(name, spec).map_or(Ok(()), |thing| ctx.require(permission, &thing))
+}
+
+/// Stores a changed spec and its event.
+async fn update_in<S: InUse>(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    before: &Declared<S>,
+    spec: S,
+    reason: Option<&str>,
+) -> Result<Declared<S>, StoreError> {
+    let after = tx.update_declared(Declared { spec, updated_at: ctx.now, ..before.clone() }).await?;
+    S::index(tx, &after).await?;
+    let mut told = audited(Some(&before.spec), Some(&after.spec));
+    if let Some(reason) = reason {
+        told = told.because(reason);
+    }
+    write::append(tx, told.told_by(event(ctx, S::ACTIONS.update, &after)), ctx.now).await?;
+    Ok(after)
+}
+
+/// Sets those of the recorded values that tighten a thing, in a transaction that holds the chain's lock; whether there
+/// were any.
+pub(in crate::service) async fn tighten_in<S: InUse>(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    (id, name): (Uuid, &str),
+    recorded: &Map<String, Value>,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    let found = tx.find_declared::<S>(&name_key(name)).await?.filter(|found| found.id == id);
+    let Some(before) = found else { return Ok(false) };
+    let spec = tightened(&before.spec, recorded);
+    if spec == before.spec {
+        return Ok(false);
+    }
+    update_in(tx, ctx, &before, spec, Some(reason)).await?;
+    Ok(true)
+}
+
+/// Deletes a thing in a transaction that holds the chain's lock.
+pub(in crate::service) async fn delete_in<S: InUse>(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    gone: &Declared<S>,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    tx.delete_declared(gone).await?;
+    let mut told = audited(Some(&gone.spec), None);
+    if let Some(reason) = reason {
+        told = told.because(reason);
+    }
+    write::append(tx, told.told_by(event(ctx, S::ACTIONS.delete, gone)), ctx.now).await
 }
 
 fn invalid_name<S: Plain>(error: impl Display) -> ServiceError {
@@ -132,6 +197,7 @@ impl Core {
         let new = Declared::new(name, spec, ctx.now);
         S::settle(tx, &new).await?;
         tx.insert_declared(&new).await?;
+        S::index(tx, &new).await?;
         let event = audited(None, Some(&new.spec)).told_by(event(ctx, S::ACTIONS.create, &new));
         write::append(tx, event, ctx.now).await?;
         Ok(Put::Created(new))
@@ -211,9 +277,7 @@ impl Core {
             ctx.require_moving(&from, &to)?;
         }
         S::settle(tx, &after).await?;
-        let after = tx.update_declared(after).await?;
-        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, S::ACTIONS.update, &after));
-        write::append(tx, event, ctx.now).await?;
+        let after = update_in(tx, ctx, &before, after.spec, None).await?;
         Ok(after)
     }
 
@@ -244,9 +308,7 @@ impl Core {
         if !users.is_empty() {
             return Err(ServiceError::conflict(format!("{} `{name}` {}", S::KIND, users.join(" and "))));
         }
-        tx.delete_declared(&gone).await?;
-        let event = audited(Some(&gone.spec), None).told_by(event(ctx, S::ACTIONS.delete, &gone));
-        write::append(tx, event, ctx.now).await?;
+        delete_in(tx, ctx, &gone, None).await?;
         Ok(())
     }
 }

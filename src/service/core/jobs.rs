@@ -90,7 +90,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// Does the job of `key`, or any due job of the kind, unless another server holds it. Returns a failure that will be
+    /// Does the due job of `key`, or any due one of the kind, unless another server holds it. Returns a failure that will be
     /// retried.
     pub(in crate::service) async fn run_job(
         &self,

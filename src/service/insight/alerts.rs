@@ -2,7 +2,6 @@
 //!
 //! Never here: to whom, which [`super::signals`] says.
 
-
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;

@@ -124,7 +124,8 @@ fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
 }
 
 impl Jobs {
-    /// Returns the requested report and whether it is new. Waits a little while it is being made.
+    /// Returns the requested report and whether it is new, which is waited for a little. One that is being made already is
+    /// answered as it is: to ask again is no further attempt.
     pub async fn create_report(
         &self,
         ctx: &OperatorContext,
@@ -148,10 +149,10 @@ impl Jobs {
         if ctx.is_dry() && (is_new || report.state == ReportState::Making) {
             return Ok((FiledReport { report, files: Vec::new() }, is_new));
         }
-        if report.state == ReportState::Making {
-            if !is_new {
-                self.insight.queue_report(report.id).await?;
-            }
+        if report.state == ReportState::Making && !is_new {
+            // A server of the version before has no jobs.
+            self.insight.queue_report(report.id).await?;
+        } else if report.state == ReportState::Making {
             let (jobs, key) = (self.clone(), report.id.to_string());
             let making = tokio::spawn(async move { jobs.run_job(JobKind::Report, Some(&key)).await });
             match tokio::time::timeout(PATIENCE, making).await {

@@ -17,17 +17,21 @@ use crate::{
     store::{Db, StoreError, Tx},
 };
 
-/// How many groups there are at most: all of them are looked at whenever somebody signs in.
+/// How many groups there are at most.
 const MOST: u32 = 500;
 
 impl InUse for GroupSpec {
+    async fn index(tx: &mut Tx, group: &Group) -> Result<(), StoreError> {
+        tx.set_group_members(group).await
+    }
+
     async fn users(_: &mut Tx, _: &OperatorContext, _: &Group) -> Result<Vec<String>, ServiceError> {
         Ok(Vec::new())
     }
 
     /// Its operators are there, and there is room for it.
     async fn settle(tx: &mut Tx, group: &Group) -> Result<(), ServiceError> {
-        let all = all_in(tx).await?;
+        let all: Vec<Group> = tx.list_declared(None, MOST).await?;
         if all.len() >= MOST as usize && all.iter().all(|other| other.id != group.id) {
             return Err(ServiceError::conflict(format!("there are {MOST} groups already; delete one first")));
         }
@@ -47,22 +51,23 @@ impl InUse for GroupSpec {
     }
 }
 
-/// Every group.
-pub(super) async fn all(db: &Db) -> Result<Vec<Group>, StoreError> {
-    db.list_declared(None, MOST).await
-}
-
-/// Every group, within a transaction.
-pub(super) async fn all_in(tx: &mut Tx) -> Result<Vec<Group>, StoreError> {
-    tx.list_declared(None, MOST).await
-}
-
 /// The groups that somebody is in.
-pub(super) fn of<'a>(groups: &'a [Group], member: Member<'a>) -> impl Iterator<Item = &'a Group> {
-    groups.iter().filter(move |group| group.spec.has(member))
+pub(super) async fn of(db: &Db, member: Member<'_>) -> Result<Vec<Group>, StoreError> {
+    Ok(having(db.list_groups_of(&member.key()).await?, member))
 }
 
-/// What somebody is by its groups.
-pub(super) fn bindings_of(groups: &[Group], member: Member<'_>) -> Vec<Binding> {
-    of(groups, member).flat_map(|group| group.spec.bindings.iter().cloned()).collect()
+/// The groups that somebody is in, within a transaction.
+pub(super) async fn of_in(tx: &mut Tx, member: Member<'_>) -> Result<Vec<Group>, StoreError> {
+    Ok(having(tx.list_groups_of(&member.key()).await?, member))
+}
+
+/// Those of the groups found that have the member: what a group is found by only leads to it, its spec says who is in it.
+fn having(mut found: Vec<Group>, member: Member<'_>) -> Vec<Group> {
+    found.retain(|group| group.spec.has(member));
+    found
+}
+
+/// What these groups make of their members.
+pub(super) fn bindings_of(groups: &[Group]) -> impl Iterator<Item = Binding> {
+    groups.iter().flat_map(|group| group.spec.bindings.iter().cloned())
 }

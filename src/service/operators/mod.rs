@@ -366,9 +366,8 @@ impl Operators {
         let operator = find(tx, name).await?;
         Precondition::check(condition, operator.id, operator.revision)?;
         keep_an_admin(tx, &operator, ctx.now).await?;
-        let groups = groups::all_in(tx).await?;
-        let groups = groups::of(&groups, Member::Operator(operator.name.key())).map(|group| group.name.to_string());
-        let groups: Vec<String> = groups.take(NAMED).collect();
+        let groups = groups::of_in(tx, Member::Operator(operator.name.key())).await?;
+        let groups: Vec<String> = groups.iter().take(NAMED).map(|group| group.name.to_string()).collect();
         if !groups.is_empty() {
             // Whoever is given the name next would be a member.
             let message = format!("operator `{name}` is a member of {}; take it out there first", quoted(groups));

@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use uuid::Uuid;
 
 use crate::{
     config::{GovernanceSettings, OperatorSettings, OperatorSignInSettings},
@@ -97,7 +96,7 @@ impl SignIn {
             Credential::Bootstrap => (ctx.actor.clone(), self.decide_bootstrap(tx.has_admin(None, now).await?)),
             Credential::Identity { role, expires_at } => {
                 let id = ctx.actor.id.unwrap_or_default();
-                let bindings = by_identity(role, &groups::all_in(tx).await?, id);
+                let bindings = by_identity(role, &groups::of_in(tx, Member::Identity(id)).await?);
                 let kept = tx.find_operator_identity(id).await?;
                 let bindings = if now >= expires_at {
                     Err(OperatorReason::TokenExpired)
@@ -110,7 +109,10 @@ impl SignIn {
             }
             Credential::Token { id, .. } => {
                 let bearer = tx.find_operator_bearer_by_id(id).await?;
-                let groups = groups::all_in(tx).await?;
+                let groups = match &bearer {
+                    Some(bearer) => groups::of_in(tx, member_of(bearer)).await?,
+                    None => Vec::new(),
+                };
                 let bindings =
                     decide_operator(bearer.as_ref(), now).and_then(|operator| known(by_operator(operator, &groups)));
                 (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer, &groups)), bindings)
@@ -216,7 +218,10 @@ impl Operators {
             });
         }
         let bearer = self.core.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
-        let groups = if bearer.is_some() { groups::all(&self.core.db).await? } else { Vec::new() };
+        let groups = match &bearer {
+            Some(bearer) => groups::of(&self.core.db, member_of(bearer)).await?,
+            None => Vec::new(),
+        };
         let admitted = decide_operator(bearer.as_ref(), now).and_then(|operator| known(by_operator(operator, &groups)));
         Ok(match bearer {
             None => Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) },
@@ -243,7 +248,8 @@ impl Operators {
         };
         let role = strongest(claims.texts(role_claim).filter_map(|value| roles.get(value)));
         let id = id_of(issuer, subject);
-        let bindings = by_identity(role.and_then(AsWritten::means), &groups::all(&self.core.db).await?, id);
+        let groups = groups::of(&self.core.db, Member::Identity(id)).await?;
+        let bindings = by_identity(role.and_then(AsWritten::means), &groups);
         let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
         let name = claims.text(name_claim).unwrap_or(subject).chars().filter(is_shown).take(LONGEST_NAME);
         let actor = Actor {
@@ -325,7 +331,7 @@ fn route_event(actor: &Actor, asked: &Asked, action: Action) -> Event {
     }
 }
 
-/// The role of these that may most.
+/// The highest-ranking of these roles.
 fn strongest<'a>(roles: impl Iterator<Item = &'a AsWritten<Role>>) -> Option<&'a AsWritten<Role>> {
     let rank = |role: &AsWritten<Role>| Role::RANKED.iter().position(|ranked| role.means() == Some(*ranked));
     roles.filter_map(|role| Some((rank(role)?, role))).min_by_key(|(rank, _)| *rank).map(|(_, role)| role)
@@ -342,8 +348,7 @@ fn decide_route(principal: &Principal, needed: Permission) -> Result<(), Operato
 
 /// What an operator is, by itself and by its groups.
 fn by_operator(operator: &Operator, groups: &[Group]) -> Vec<Binding> {
-    let by_groups = groups::bindings_of(groups, Member::Operator(operator.name.key()));
-    [operator.spec.all_bindings(), by_groups].concat()
+    operator.spec.all_bindings().into_iter().chain(groups::bindings_of(groups)).collect()
 }
 
 /// The bindings, unless all are to roles of a newer server.
@@ -353,9 +358,13 @@ fn known(bindings: Vec<Binding>) -> Result<Vec<Binding>, OperatorReason> {
 }
 
 /// What somebody is whom an issuer vouches for, by the role that its token names and by its groups.
-fn by_identity(role: Option<Role>, groups: &[Group], id: Uuid) -> Vec<Binding> {
-    let by_groups = groups::bindings_of(groups, Member::Identity(id));
-    role.map(|role| Binding::everywhere(role.into())).into_iter().chain(by_groups).collect()
+fn by_identity(role: Option<Role>, groups: &[Group]) -> Vec<Binding> {
+    role.map(|role| Binding::everywhere(role.into())).into_iter().chain(groups::bindings_of(groups)).collect()
+}
+
+/// Whoever holds a token, as groups name it.
+fn member_of(bearer: &OperatorBearer) -> Member<'_> {
+    Member::Operator(bearer.operator.name.key())
 }
 
 fn actor_of(bearer: &OperatorBearer, groups: &[Group]) -> Actor {

@@ -21,7 +21,6 @@ use crate::{
     store::{StoreError, Tx, UrlBytes, UrlDigest},
 };
 
-
 /// Delivered bytes of the file behind a URL whose bytes were counted when it was handed out.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered {

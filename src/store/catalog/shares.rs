@@ -64,6 +64,17 @@ reads! {
         row.map(Share::try_from).transpose()
     }
 
+    /// Lists the shares that a recipient was ever granted, by id.
+    pub async fn list_shares_granted_to(self, db, recipient_id: Uuid, limit: u32) -> Result<Vec<Share>> {
+        let sql = concat!(
+            "SELECT ", share_columns!(), " FROM shares s \
+             WHERE s.id IN (SELECT g.share_id FROM grants g WHERE g.recipient_id = $1) ORDER BY s.id LIMIT $2"
+        );
+        let rows: Vec<ShareRow> =
+            sqlx::query_as(sql).bind(recipient_id).bind(i64::from(limit)).fetch_all(db).await?;
+        rows.into_iter().map(Share::try_from).collect()
+    }
+
     /// Lists shares after the key `after`, ordered by name key.
     pub async fn list_shares(self, db, after: Option<&str>, limit: u32) -> Result<Vec<Share>> {
         let sql = concat!(

@@ -14,7 +14,7 @@ use crate::{
 use super::value::{Json, Micros};
 
 #[derive(FromRow)]
-struct DeclaredRow {
+pub(in crate::store) struct DeclaredRow {
     id: Uuid,
     name: String,
     spec: String,
@@ -24,7 +24,7 @@ struct DeclaredRow {
 }
 
 impl DeclaredRow {
-    fn read<S: Plain>(self) -> Result<Declared<S>> {
+    pub(in crate::store) fn read<S: Plain>(self) -> Result<Declared<S>> {
         Ok(Declared {
             id: self.id,
             name: Name::stored(S::NAME, &self.name).map_err(|_| StoreError::Corrupt(S::TABLE))?,

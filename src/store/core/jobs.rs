@@ -84,15 +84,11 @@ impl TryFrom<JobRow> for Job {
 }
 
 /// The condition for a job that may be taken: due at `$1`, or held by nobody any more. `$2` and `$3` are the ends of the
-/// longest pause and of a lease that begin then; a later end was written by a clock that was ahead. A job that is asked for
-/// by its key does not wait for its pause.
+/// longest pause and of a lease that begin then; a later end was written by a clock that was ahead.
 macro_rules! is_free {
-    ($key:literal) => {
-        concat!(
-            "((state = 'due' AND (due_at <= $1 OR due_at > $2 OR key = ",
-            $key,
-            ")) OR (state = 'running' AND (held_until <= $1 OR held_until > $3)))"
-        )
+    () => {
+        "((state = 'due' AND (due_at <= $1 OR due_at > $2)) \
+          OR (state = 'running' AND (held_until <= $1 OR held_until > $3)))"
     };
 }
 
@@ -127,7 +123,7 @@ reads! {
 
     /// Whether a job of this kind may be taken at `now`.
     pub async fn has_free_job(self, db, kind: JobKind, now: DateTime<Utc>) -> Result<bool> {
-        let sql = concat!("SELECT EXISTS (SELECT 1 FROM jobs WHERE kind = $4 AND ", is_free!("''"), ")");
+        let sql = concat!("SELECT EXISTS (SELECT 1 FROM jobs WHERE kind = $4 AND ", is_free!(), ")");
         let query = sqlx::query_scalar(sql)
             .bind(Micros::from(now))
             .bind(Micros::from(now + LONGEST_REST))
@@ -171,9 +167,9 @@ impl Tx {
         // The condition stands twice: who waited for another's claim must not make it again. No key is empty.
         const SQL: &str = concat!(
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, holder = $4, held_until = $5 WHERE ",
-            is_free!("$7"),
+            is_free!(),
             " AND id = (SELECT id FROM jobs WHERE kind = $6 AND ($7 = '' OR key = $7) AND ",
-            is_free!("$7"),
+            is_free!(),
             " ORDER BY due_at, id LIMIT 1) RETURNING ",
             job_columns!()
         );

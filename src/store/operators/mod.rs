@@ -1,5 +1,6 @@
 //! Stores operators and their tokens, which are kept as hashes.
 
+mod groups;
 mod identities;
 
 use chrono::{DateTime, Utc};

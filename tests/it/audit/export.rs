@@ -1,64 +1,15 @@
-//! Checkpoints: when they are made, and exports that were tampered with.
+//! The export: what it holds, for whom, and how it shows that it was tampered with.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use chrono::TimeDelta;
-use weir::{
-    domain::audit::checkpoint::Checkpoint,
-    service::audit::{
-        export::ExportWalk,
-        verify::{Since, verify_export},
-    },
+use weir::service::audit::{
+    export::ExportWalk,
+    verify::{Since, verify_export},
 };
 
 use crate::support::postgres::TestDatabase;
 
 use super::trail::{Trail, first_bad};
-
-async fn sealed_through(trail: &Trail) -> i64 {
-    trail.db.find_last_checkpoint().await.unwrap().map_or(0, |checkpoint| checkpoint.seq)
-}
-
-#[tokio::test]
-async fn checkpoints_are_made_when_they_are_due_and_only_then() {
-    for db in TestDatabase::each().await {
-        let trail = Trail::on(&db);
-        trail.audit_sealer.seal_due().await.unwrap();
-        assert_eq!(sealed_through(&trail).await, 0, "there is nothing to seal");
-        trail.append(3).await;
-        trail.audit_sealer.seal_due().await.unwrap();
-        assert_eq!(sealed_through(&trail).await, 3, "the first one need not wait");
-        trail.append(3).await;
-        trail.audit_sealer.seal_due().await.unwrap();
-        assert_eq!(sealed_through(&trail).await, 3, "too early");
-        trail.pass(TimeDelta::seconds(300));
-        trail.audit_sealer.seal_due().await.unwrap();
-        assert_eq!(sealed_through(&trail).await, 6, "its time has come");
-        trail.append(25).await;
-        trail.audit_sealer.seal_due().await.unwrap();
-        assert_eq!(sealed_through(&trail).await, 26, "so many are not kept waiting");
-        trail.audit_sealer.seal().await.unwrap();
-        assert_eq!(sealed_through(&trail).await, 31, "asked for");
-        assert_eq!(trail.compare().await.unwrap().compared, 31);
-    }
-}
-
-#[tokio::test]
-async fn each_checkpoint_names_the_one_before_and_is_signed() {
-    for db in TestDatabase::each().await {
-        let trail = Trail::sealed(&db).await;
-        let keys = trail.audit_sealer.verifiers();
-        let mut before: Option<String> = None;
-        for stored in db.list_checkpoints(0, 10).await.unwrap() {
-            let checkpoint = Checkpoint::open(&stored.note, &keys).unwrap();
-            assert_eq!(checkpoint.previous, before.as_deref().map(weir::domain::audit::checkpoint::digest));
-            let exported = trail.archive.read("checkpoints", &format!("{:020}.txt", stored.seq)).await.unwrap();
-            assert_eq!(exported.unwrap(), stored.note);
-            before = Some(stored.note);
-        }
-        assert_eq!(trail.archive.list("keys").await.unwrap(), [format!("{}.txt", keys[0].name())]);
-    }
-}
 
 #[tokio::test]
 async fn nothing_personal_is_exported() {
@@ -130,20 +81,6 @@ async fn nothing_is_added_to_a_place_that_lacks_what_was_exported() {
         let refused = trail.audit_sealer.seal().await.unwrap_err().to_string();
         assert!(refused.contains("lacks checkpoint 30"), "{refused}");
         assert!(trail.archive.list("checkpoints").await.unwrap().is_empty());
-    }
-}
-
-#[tokio::test]
-async fn two_replicas_make_one_chain_of_checkpoints() {
-    for db in TestDatabase::each().await {
-        let trail = Trail::on(&db);
-        let other = trail.audit_sealer.clone();
-        for _ in 0..5 {
-            trail.append(7).await;
-            let (one, two) = tokio::join!(trail.audit_sealer.seal(), other.seal());
-            one.and(two).unwrap();
-        }
-        assert_eq!(trail.compare().await.unwrap().compared, 35);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The audit trail proves itself: hidden changes are found, and intended erasure is no fault.
 
+mod checkpoints;
 mod command;
 mod detachment;
 mod drills;

@@ -13,7 +13,10 @@ use weir::{
     store::Db,
 };
 
-use crate::support::app::TestApp;
+use crate::support::{
+    app::TestApp,
+    issuer::{OPERATORS, TestIssuer},
+};
 
 /// What a backup keeps of each table that is changed afterwards.
 const KEPT: [(&str, &[&str]); 5] = [
@@ -24,8 +27,14 @@ const KEPT: [(&str, &[&str]); 5] = [
     ("operator_tokens", &["revoked_at"]),
 ];
 
+/// What a backup keeps whole, the ones that others refer to first.
+const WHOLE: [&str; 3] = ["operator_identities", "operator_groups", "operator_group_members"];
+
 /// Keeps what [`put_back`] brings back.
 async fn back_up(app: &TestApp) -> i64 {
+    for table in WHOLE {
+        app.execute(format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+    }
     for (table, columns) in KEPT {
         app.execute(format!("CREATE TABLE kept_{table} AS SELECT id, {} FROM {table}", columns.join(", "))).await;
     }
@@ -50,6 +59,10 @@ async fn put_back(app: &TestApp, seq: i64) {
     ] {
         app.execute(sql).await;
     }
+    for table in WHOLE {
+        app.execute(format!("DELETE FROM {table}")).await;
+        app.execute(format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+    }
     for (table, columns) in KEPT {
         for column in columns {
             let kept = format!("(SELECT k.{column} FROM kept_{table} k WHERE k.id = {table}.id)");
@@ -63,15 +76,21 @@ fn lost(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
     pairs.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect()
 }
 
-#[tokio::test]
-async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
+/// A server on each database that exports its trail into a folder.
+async fn exporting(change: impl Fn(&mut weir::config::Settings)) -> Vec<(TestApp, TempDir)> {
     let folders = RefCell::new(Vec::new());
     let apps = TestApp::each(|settings| {
+        change(settings);
         let folder = TempDir::new().unwrap();
         settings.audit.export.url = Some(Url::from_directory_path(folder.path()).unwrap().to_string());
         folders.borrow_mut().push(folder);
     });
-    for app in apps.await {
+    apps.await.into_iter().zip(folders.into_inner()).collect()
+}
+
+#[tokio::test]
+async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
+    for (app, _folder) in exporting(|_| {}).await {
         let id = |answer: &Value| answer["id"].as_str().unwrap().to_owned();
         app.share_claims().await;
         let kept = json!({"source": {"table": "claims.claims"}, "history": true, "cdf": true});
@@ -166,5 +185,121 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
         let again = again.iter().filter(|event| event["actor"]["name"] == "recovery" && event["effect"].is_string());
         assert!(again.clone().all(|event| event["effect"] == "tightens"));
         assert_eq!(again.count(), recovery.revoked + 1, "and everything is frozen");
+    }
+}
+
+#[tokio::test]
+async fn groups_roles_and_those_who_sign_in_by_an_issuer_are_tightened_again() {
+    let issuer = TestIssuer::start();
+    for (app, _folder) in exporting(|settings| issuer.introduce(settings)).await {
+        let ann = app.operator("ann", "admin").await;
+        let by_ann = async |method: Method, path: &str, body: Value| {
+            app.admin_as(&ann, method, path, Some(&body).filter(|body| !body.is_null())).await
+        };
+        let binding = |role: &str, scope: &str| json!({"role": role, "scope": scope});
+        let mut tokens = Vec::new();
+        for (name, bindings) in [
+            ("bob", json!([])),
+            ("cid", json!([])),
+            ("dora", json!([binding("owner", "*"), binding("auditor", "share:s")])),
+        ] {
+            let path = format!("/operators/{name}");
+            by_ann(Method::PUT, &path, json!({ "bindings": bindings })).await.expect(201);
+            let issued = by_ann(Method::POST, &format!("{path}/tokens"), json!({})).await.expect(201);
+            tokens.push(issued["token"].as_str().unwrap().to_owned());
+        }
+        let [bob, cid, dora] = tokens.try_into().unwrap();
+        let auditor_and_owner = json!([binding("auditor", "*"), binding("owner", "share:s")]);
+        for (name, members, bindings) in [
+            ("exchanged", json!(["bob", "Cid"]), json!([binding("owner", "*")])),
+            ("lessened", json!(["bob"]), auditor_and_owner),
+            ("gone", json!(["bob"]), json!([binding("support", "*")])),
+            ("widened", json!([]), json!([binding("admin", "*")])),
+        ] {
+            let group = json!({"members": members, "bindings": bindings});
+            by_ann(Method::PUT, &format!("/groups/{name}"), group).await.expect(201);
+        }
+        let token =
+            |subject: &str| issuer.token(app.now(), json!({"aud": OPERATORS, "sub": subject, "groups": "weir-owners"}));
+        let whoami = async |token: &str| app.admin_as(token, Method::GET, "/whoami", None).await;
+        let path_of = async |token: &str| {
+            format!("/operator-identities/{}", whoami(token).await.expect(200)["id"].as_str().unwrap())
+        };
+        let [kim, lee, max] = ["kim", "lee", "max"].map(token);
+        let (path_of_kim, path_of_max) = (path_of(&kim).await, path_of(&max).await);
+        app.service.audit.sealer.seal().await.unwrap();
+        let backup = back_up(&app).await;
+
+        let patch = Method::PATCH;
+        let why = || json!({"reason": "a test"});
+        by_ann(patch.clone(), "/groups/exchanged", json!({"members": ["Cid", "dora"]})).await.expect(200);
+        let owner = json!({"bindings": [binding("owner", "share:s")]});
+        by_ann(patch.clone(), "/groups/lessened", owner.clone()).await.expect(200);
+        by_ann(Method::DELETE, "/groups/gone", Value::Null).await.expect(204);
+        by_ann(patch.clone(), "/groups/widened", json!({"members": ["bob"]})).await.expect(200);
+        by_ann(Method::PUT, "/groups/new", json!({"members": ["bob"]})).await.expect(201);
+        let auditor = json!({"bindings": [binding("auditor", "share:s")]});
+        by_ann(patch.clone(), "/operators/dora", auditor.clone()).await.expect(200);
+        // One that the backup knows, one that has never signed in by then, and one that was let in again.
+        let path_of_lee = path_of(&lee).await;
+        for path in [&path_of_kim, &path_of_lee, &path_of_max] {
+            by_ann(Method::POST, &format!("{path}/disable"), why()).await.expect(200);
+        }
+        by_ann(Method::POST, &format!("{path_of_max}/enable"), why()).await.expect(200);
+        app.service.audit.sealer.seal().await.unwrap();
+        put_back(&app, backup).await;
+        let found = app.service.core.db.list_groups_of("bob").await.unwrap();
+        let names: Vec<String> = found.iter().map(|group| group.name.to_string()).collect();
+        assert_eq!(names, ["exchanged", "gone", "lessened"], "as they were");
+
+        let recovery = app.service.recover().await.unwrap().unwrap();
+        assert!(!recovery.is_fork);
+        assert_eq!(recovery.lost, lost(&[("group.create", 1), ("group.update", 2)]));
+        assert_eq!(recovery.revoked, 6, "three groups, dora, kim and lee");
+        let group = async |name: &str| by_ann(Method::GET, &format!("/groups/{name}"), Value::Null).await;
+        assert_eq!(group("exchanged").await.expect(200)["members"], json!(["Cid"]));
+        assert_eq!(group("lessened").await.expect(200)["bindings"], owner["bindings"]);
+        assert_eq!(group("widened").await.expect(200)["members"], json!([]));
+        group("gone").await.problem(404, "not_found");
+        let operator = by_ann(Method::GET, "/operators/dora", Value::Null).await.expect(200);
+        assert_eq!(operator["bindings"], auditor["bindings"]);
+        // And so they count.
+        for (token, share, status) in
+            [(&bob, "t", 403), (&bob, "s", 201), (&cid, "t", 201), (&dora, "u", 403), (&max, "u", 201)]
+        {
+            let put = app.admin_as(token, Method::PUT, &format!("/shares/{share}"), Some(&json!({}))).await;
+            assert_eq!(put.status, status, "{share}: {}", put.text);
+        }
+        for token in [&kim, &lee] {
+            let refused = whoami(token).await.problem(401, "unauthenticated");
+            assert!(refused["detail"].as_str().unwrap().contains("disabled"), "{refused}");
+        }
+        for path in [&path_of_kim, &path_of_lee] {
+            let listed = by_ann(Method::GET, path, Value::Null).await.expect(200);
+            assert!(listed["disabled_at"].is_string(), "{listed}");
+        }
+        // Another restore would do it once more.
+        let trail = app.service.core.db.list_audit(&weir::store::AuditFilter::default(), 1_000).await.unwrap();
+        let events: Vec<Value> = trail.iter().map(|event| serde_json::from_str(&event.body).unwrap()).collect();
+        let again: Vec<(&str, &str)> = events
+            .iter()
+            .filter(|event| event["actor"]["name"] == "recovery" && event["effect"].is_string())
+            .map(|event| (event["action"].as_str().unwrap(), event["effect"].as_str().unwrap()))
+            .collect();
+        let mut expected: Vec<(&str, &str)> = [
+            "freeze.create",
+            "group.delete",
+            "group.update",
+            "group.update",
+            "operator.identity.disable",
+            "operator.identity.disable",
+            "operator.update",
+        ]
+        .map(|action| (action, "tightens"))
+        .to_vec();
+        let mut again = again;
+        again.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(again, expected);
     }
 }

@@ -1,6 +1,7 @@
 //! The catalog over HTTP: what there is to share, and how it is described. What leaves of a view is in `views`.
 
 mod disclosures;
+mod moved;
 mod objects;
 mod shares;
 mod tables;

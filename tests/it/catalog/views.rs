@@ -13,6 +13,7 @@ on_both_databases!(
     a_preview_shows_what_a_recipient_would_read_under_a_digest,
     a_preview_is_refused_where_there_is_nothing_to_see_as,
     versions_are_compared_by_columns_filter_and_rows,
+    rows_that_are_counted_as_a_recipient_are_recorded_before_they_are_told,
 );
 
 const VIEW: &str = "/views/claims.some";
@@ -117,4 +118,40 @@ async fn versions_are_compared_by_columns_filter_and_rows(app: TestApp) {
     for query in ["from=1", "from=1&to=x", "from=1&to=2&as=acme"] {
         diff(query).await.problem(400, "invalid_parameter");
     }
+}
+
+async fn rows_that_are_counted_as_a_recipient_are_recorded_before_they_are_told(app: TestApp) {
+    draft(&app).await;
+    publish(&app).await;
+    app.patch(VIEW, json!({"row_filter": null})).await.expect(200);
+    publish(&app).await;
+    let diff = format!("{VIEW}/diff?from=1&to=2");
+    app.get(&diff).await.expect(200);
+    app.get(&format!("{diff}&recipient=nobody")).await.problem(422, "invalid_input");
+    assert_eq!(app.events("view.preview").await, Vec::<Value>::new(), "no rows were counted");
+    app.put("/operators/sam", json!({"bindings": [{"role": "steward", "scope": "table:claims.claims"}]}))
+        .await
+        .expect(201);
+    let sam = app.post("/operators/sam/tokens", json!({})).await.expect(201)["token"].as_str().unwrap().to_owned();
+    let by_sam = async || app.admin_as(&sam, Method::GET, &format!("{diff}&recipient=acme"), None).await;
+    let told = by_sam().await.expect(200);
+    assert_eq!(told["rows"]["newly_visible"], 3);
+    let recorded = app.events("view.preview").await;
+    let views: Vec<&Value> = recorded.iter().map(|event| &event["view"]).collect();
+    assert_eq!(views, ["claims.some@v2", "claims.some@v1"]);
+    for event in &recorded {
+        assert_eq!((&event["recipient"], &event["actor"]["name"]), (&json!("acme"), &json!("sam")));
+        assert_eq!((&event["rows"], &event["table_version"]), (&Value::Null, &json!(1)));
+        assert_eq!((&event["registered_table"], &event["decision"]), (&json!("claims.claims"), &json!("allow")));
+    }
+    app.get(&format!("{VIEW}/diff?from=1&to=1&recipient=acme")).await.expect(200);
+    assert_eq!(app.events("view.preview").await.len(), 3, "a version that is compared with itself is seen once");
+    // What cannot be recorded is not told.
+    app.service.core.audit_writer.finish().await;
+    app.execute("ALTER TABLE audit_events RENAME TO audit_gone").await;
+    let untold = by_sam().await;
+    assert!(!untold.text.contains("newly_visible"), "{}", untold.text);
+    untold.problem(503, "unavailable");
+    app.execute("ALTER TABLE audit_gone RENAME TO audit_events").await;
+    by_sam().await.expect(200);
 }

@@ -17,6 +17,7 @@ use crate::support::app::{TestApp, on_both_databases};
 on_both_databases!(
     a_job_of_a_server_that_was_killed_is_taken_over_by_another,
     a_job_that_fails_is_tried_again_later_and_later_and_given_up,
+    asking_again_for_a_report_that_waits_is_no_attempt,
     what_cannot_be_done_is_given_up_at_once,
     what_a_newer_server_queued_is_listed_and_left_alone,
 );
@@ -129,6 +130,32 @@ async fn a_job_that_fails_is_tried_again_later_and_later_and_given_up(app: TestA
     app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
     assert_eq!(report(&app).await.0, "ready");
     app.post(&retry, json!({})).await.problem(404, "not_found");
+}
+
+async fn asking_again_for_a_report_that_waits_is_no_attempt(app: TestApp) {
+    app.append(&[Event::new(Actor::system("test"), Action::DrillRecord)]).await;
+    let over: DateTime<Utc> = "2026-11-01T00:05:00Z".parse().unwrap();
+    app.pass((over - app.now()).num_seconds());
+    app.execute("ALTER TABLE report_files RENAME TO hidden").await;
+    let ask = async || app.post("/reports", json!({"month": "2026-10"})).await;
+    // The first one is waited for, and fails.
+    ask().await.problem(500, "internal");
+    let pending = jobs(&app, "").await;
+    assert_eq!((pending.len(), &pending[0]["state"], &pending[0]["attempts"]), (1, &json!("due"), &json!(1)));
+    app.execute("ALTER TABLE hidden RENAME TO report_files").await;
+    for _ in 0..20 {
+        let asked = ask().await.expect(202);
+        assert_eq!((&asked["id"], &asked["state"]), (&pending[0]["key"], &json!("making")));
+    }
+    assert_eq!(jobs(&app, "").await, pending);
+    assert_eq!(app.events("report.create").await.len(), 1);
+    // It is made when its time has come, and answered to whoever asks then.
+    app.pass(pause(1).num_seconds());
+    assert_eq!(ask().await.expect(202)["id"], pending[0]["key"]);
+    assert_eq!(jobs(&app, "").await, pending);
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
+    let made = ask().await.expect(200);
+    assert_eq!((&made["id"], &made["state"], jobs(&app, "").await.len()), (&pending[0]["key"], &json!("ready"), 0));
 }
 
 async fn what_cannot_be_done_is_given_up_at_once(app: TestApp) {

@@ -2,6 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use weir::store::Db;
 
 use crate::support::{
     app::{TestApp, fields, on_both_databases},
@@ -14,6 +15,8 @@ on_both_databases!(
     a_member_is_there_and_stays_until_it_is_taken_out,
     a_group_that_ends_counts_for_what_waits_for_its_turn,
     an_admin_by_a_group_alone_is_not_the_last_one,
+    only_the_groups_that_somebody_is_in_are_read,
+    groups_of_before_are_found_by_their_members,
 );
 
 async fn a_group_is_put_read_changed_listed_and_deleted(app: TestApp) {
@@ -115,6 +118,58 @@ async fn an_admin_by_a_group_alone_is_not_the_last_one(app: TestApp) {
     };
     by(&ann, json!({"role": "support"})).await;
     by(&bob, json!({"role": "support"})).await;
+}
+
+async fn only_the_groups_that_somebody_is_in_are_read(app: TestApp) {
+    let mut tokens = Vec::new();
+    for path in ["/operators/ann", "/operators/bob", "/operators/%C3%9Cna"] {
+        app.put(path, json!({"bindings": []})).await.expect(201);
+        let issued = app.post(&format!("{path}/tokens"), json!({})).await.expect(201);
+        tokens.push(issued["token"].as_str().unwrap().to_owned());
+    }
+    let [ann, bob, una] = tokens.try_into().unwrap();
+    let bindings = json!([{"role": "owner", "scope": "share:s"}]);
+    for (group, members) in [("mine", ["ANN", "\u{fc}NA"]), ("other", ["bob", "bob"]), ("both", ["ann", "bob"])] {
+        app.put(&format!("/groups/{group}"), json!({"members": members, "bindings": bindings})).await.expect(201);
+    }
+    for n in 0..50 {
+        app.put(&format!("/groups/others-{n}"), json!({"members": ["bob"]})).await.expect(201);
+    }
+    app.patch("/groups/both", json!({"members": ["bob"]})).await.expect(200);
+    let found = async |member: &str| {
+        let groups = app.service.core.db.list_groups_of(member).await.unwrap();
+        groups.into_iter().map(|group| group.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((found("ann").await, found("\u{fc}na").await), (vec!["mine".to_owned()], vec!["mine".to_owned()]));
+    assert_eq!(found("bob").await.len(), 52);
+    // Whatever of the others is read fails.
+    app.execute("UPDATE operator_groups SET spec = 'unreadable' WHERE name <> 'mine'").await;
+    let put = async |token: &str| app.admin_as(token, Method::PUT, "/shares/s", Some(&json!({}))).await;
+    put(&ann).await.expect(201);
+    put(&una).await.expect(200);
+    put(&bob).await.problem(500, "internal");
+    app.delete("/operators/ann").await.problem(409, "conflict");
+}
+
+/// As the migration leaves them.
+async fn groups_of_before_are_found_by_their_members(app: TestApp) {
+    const SQLITE: &str = include_str!("../../../migrations/sqlite/0039_group_members.sql");
+    const POSTGRES: &str = include_str!("../../../migrations/postgres/0039_group_members.sql");
+    app.put("/operators/ann", json!({"bindings": []})).await.expect(201);
+    let ann = app.post("/operators/ann/tokens", json!({})).await.expect(201)["token"].as_str().unwrap().to_owned();
+    let spec = json!({"members": ["Ann", "ANN"], "bindings": [{"role": "auditor", "scope": "*"}]});
+    app.put("/groups/one", spec).await.expect(201);
+    app.put("/groups/none", json!({})).await.expect(201);
+    let get = async || app.admin_as(&ann, Method::GET, "/audit", None).await;
+    get().await.expect(200);
+    app.execute("DELETE FROM operator_group_members").await;
+    get().await.problem(403, "forbidden");
+    let migration = match &app.service.core.db {
+        Db::Sqlite { .. } => SQLITE,
+        Db::Postgres { .. } => POSTGRES,
+    };
+    app.execute(&migration[migration.find("INSERT INTO").unwrap()..]).await;
+    get().await.expect(200);
 }
 
 #[tokio::test]

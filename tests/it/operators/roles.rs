@@ -15,7 +15,7 @@ use crate::{
 
 on_both_databases!(every_role_may_what_the_documents_say_and_nothing_else);
 
-/// Every role, the one that may most first.
+/// Every role, from the highest rank to the lowest.
 pub const ROLES: [&str; 8] =
     ["admin", "owner", "steward", "compliance", "policy_author", "auditor", "support", "agent"];
 

@@ -21,6 +21,7 @@ on_both_databases!(
     a_domain_is_what_tables_and_shares_say,
     listings_show_what_a_scope_covers,
     a_refusal_out_of_scope_is_recorded_and_names_nothing,
+    a_filter_tells_nothing_of_what_is_hidden,
     bindings_are_put_compared_and_merged_like_any_field,
     what_makes_no_binding_is_refused,
     an_earlier_word_for_a_role_stays_and_means_the_same,
@@ -340,6 +341,78 @@ async fn a_refusal_out_of_scope_is_recorded_and_names_nothing(app: TestApp) {
     assert!(audit["detail"].as_str().unwrap().contains("counts elsewhere"), "{audit}");
     let operators = read("/operators").await.problem(403, "forbidden");
     assert!(operators["detail"].as_str().unwrap().contains("`eve` is `owner`"), "{operators}");
+}
+
+async fn a_filter_tells_nothing_of_what_is_hidden(app: TestApp) {
+    app.share_claims().await;
+    app.put("/shares/own", json!({})).await.expect(201);
+    let mut ids = Vec::new();
+    for name in ["acme", "rival", "lonely"] {
+        let created = app.put(&format!("/recipients/{name}"), json!({})).await.expect(201);
+        ids.push(created["id"].as_str().unwrap().to_owned());
+    }
+    let [acme, rival, lonely] = ids.try_into().unwrap();
+    for (share, recipient) in [("insurer", "acme"), ("own", "rival")] {
+        app.post("/grants", json!({"share": share, "recipient": recipient})).await.expect(201);
+    }
+    let insurer = app.get("/shares/insurer").await.expect(200)["id"].as_str().unwrap().to_owned();
+    let own = app.get("/shares/own").await.expect(200)["id"].as_str().unwrap().to_owned();
+    let eve = bound(&app, "eve", json!([{"role": "owner", "scope": "share:own"}])).await;
+    let amy = bound(&app, "amy", json!([{"role": "agent", "scope": "*"}])).await;
+    // All that is answered but what is different every time.
+    let answer = async |token: &str, method: Method, path: &str| {
+        let body = (method == Method::POST).then(|| json!({}));
+        let answer = app.admin_as(token, method, path, body.as_ref()).await;
+        let mut json = answer.json();
+        for member in ["request_id", "instance"] {
+            json.as_object_mut().unwrap().remove(member);
+        }
+        (answer.status.as_u16(), json)
+    };
+    let none = "00000000-0000-4000-8000-000000000000";
+    let pairs = [
+        ("/grants?share=insurer".to_owned(), "/grants?share=nothing".to_owned(), 400),
+        (format!("/grants?max_results=1&share={insurer}"), format!("/grants?max_results=1&share={none}"), 200),
+        ("/grants?recipient=acme".to_owned(), "/grants?recipient=nobody".to_owned(), 400),
+        ("/grants?recipient=lonely".to_owned(), "/grants?recipient=nobody".to_owned(), 400),
+        (format!("/grants?max_results=1&recipient={acme}"), format!("/grants?max_results=1&recipient={none}"), 200),
+        ("/grants?share=own&recipient=acme".to_owned(), "/grants?share=own&recipient=nobody".to_owned(), 400),
+        ("/usage?share=insurer".to_owned(), "/usage?share=nothing".to_owned(), 403),
+        ("/usage?recipient=acme".to_owned(), "/usage?recipient=nobody".to_owned(), 403),
+        ("/reports?recipient=acme".to_owned(), "/reports?recipient=nobody".to_owned(), 403),
+        ("/audit?share=insurer".to_owned(), "/audit?share=nothing".to_owned(), 403),
+        ("/audit?table=claims.claims".to_owned(), "/audit?table=no.such".to_owned(), 403),
+        (format!("/copies?view={none}"), "/copies?view=nothing".to_owned(), 403),
+        ("/recipients/acme/tokens".to_owned(), "/recipients/nobody/tokens".to_owned(), 403),
+    ];
+    for (there, not_there, status) in pairs {
+        let (there, not_there) = (answer(&eve, Method::GET, &there).await, answer(&eve, Method::GET, &not_there).await);
+        assert_eq!(there, not_there);
+        assert_eq!(there.0, status, "{}", there.1);
+    }
+    // What its own grants name is no secret to it.
+    for query in [format!("share={own}"), "share=own".into(), "recipient=rival".into(), format!("recipient={rival}")] {
+        let page = app.admin_as(&eve, Method::GET, &format!("/grants?{query}"), None).await.expect(200);
+        assert_eq!(page["items"].as_array().unwrap().len(), 1, "{query}");
+    }
+    let revoke = async |recipient: &str| {
+        let (status, json) = answer(&eve, Method::POST, &format!("/shares/own/recipients/{recipient}/revoke")).await;
+        (status, json.to_string().replace(recipient, "NAME"))
+    };
+    let refused = revoke("nobody").await;
+    assert_eq!(refused.0, 404, "{refused:?}");
+    assert_eq!((revoke("acme").await, revoke("lonely").await), (refused.clone(), refused));
+    assert_eq!(revoke("rival").await.0, 200);
+    assert_eq!(revoke("rival").await.0, 200);
+    // Who sees every grant, and no recipients, learns of none that no grant names.
+    let by_amy = async |query: &str| answer(&amy, Method::GET, &format!("/grants?{query}")).await;
+    assert_eq!(by_amy("recipient=lonely").await, by_amy("recipient=nobody").await);
+    assert_eq!(by_amy(&format!("recipient={lonely}")).await, by_amy(&format!("recipient={none}")).await);
+    let of_acme = by_amy("recipient=acme").await;
+    assert_eq!((of_acme.0, &of_acme.1["items"][0]["share"]), (200, &json!("insurer")));
+    // An admin is told what is there, as before.
+    let all = app.get("/grants?recipient=lonely").await.expect(200);
+    assert_eq!(all["items"], json!([]));
 }
 
 async fn bindings_are_put_compared_and_merged_like_any_field(app: TestApp) {

@@ -230,7 +230,7 @@ async fn a_job_is_given_back_at_a_stop_and_that_attempt_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_job_that_failed_rests_unless_it_is_asked_for_and_one_that_was_given_up_is_left_until_it_is_queued_anew() {
+async fn a_job_that_failed_rests_and_one_that_was_given_up_is_left_until_it_is_queued_anew() {
     for db in TestDatabase::each().await {
         let (server, later) = (Uuid::now_v7(), now() + TimeDelta::seconds(10));
         queue(&db, "1", now()).await;
@@ -242,8 +242,9 @@ async fn a_job_that_failed_rests_unless_it_is_asked_for_and_one_that_was_given_u
         assert_eq!((resting.state, resting.due_at, resting.failure.as_deref()), (JobState::Due, later, Some("a test")));
         assert!(take(&db, server, later - TimeDelta::seconds(1)).await.is_none());
         let mut tx = db.begin().await.unwrap();
-        assert_eq!(tx.claim_job(KIND, Some("2"), server, now()).await.unwrap(), None);
-        let asked_for = tx.claim_job(KIND, Some("1"), server, now()).await.unwrap().unwrap();
+        assert_eq!(tx.claim_job(KIND, Some("1"), server, now()).await.unwrap(), None, "asked for by its key, too");
+        assert_eq!(tx.claim_job(KIND, Some("2"), server, later).await.unwrap(), None);
+        let asked_for = tx.claim_job(KIND, Some("1"), server, later).await.unwrap().unwrap();
         tx.commit().await.unwrap();
         assert_eq!((asked_for.attempts, asked_for.id), (2, job.id));
         fail(&db, &asked_for, server, None).await;

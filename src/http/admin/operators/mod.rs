@@ -153,7 +153,7 @@ pub struct WhoamiView {
     pub id: Option<Uuid>,
     /// The operator's name.
     pub name: String,
-    /// What it is there for; of several roles, the one that may most.
+    /// Its role; of several, the highest-ranking one.
     #[schema(value_type = Option<Role>)]
     pub role: Option<AsWritten<Role>>,
     /// Its roles, and where each counts.
