@@ -26,11 +26,7 @@ use crate::{
     },
     service::{
         audit::write,
-        core::{
-            context::OperatorContext,
-            error::ServiceError,
-            rate_limiter::{self, RateLimits},
-        },
+        core::{context::OperatorContext, error::ServiceError, rate_limiter::RateLimits},
         sharing::Caller,
     },
     store::{StoreError, Tx},
@@ -231,7 +227,7 @@ impl Access {
         event.decision = Outcome::Deny;
         event.reason = Some(reason.code().into());
         let noted = self.rate_limiter.activation_failed(caller.address, &event, self.activation_limits(), now);
-        rate_limiter::record(&self.core.audit_writer, noted.summaries);
+        self.core.audit_writer.record_all_later(noted.summaries);
         if noted.is_recorded
             && let Err(unavailable) = self.core.audit_writer.record(event).await
         {

@@ -26,10 +26,7 @@ use crate::{
     },
     service::{
         audit::write,
-        catalog::{
-            disclosures::{Disclosure, Reached},
-            objects::check_properties,
-        },
+        catalog::disclosures::{Disclosure, Reached},
         core::{
             context::{OperatorContext, Run},
             declared,
@@ -270,7 +267,7 @@ impl Access {
         }
         for ShownView { view, .. } in tx.list_shown_views(ShownIn::Share(share.id), MAX_VIEWS).await? {
             let Some(published) = published.get(&(view.id, view.version)) else { return Ok(None) };
-            check_properties(published, &recipient, "recipient")?;
+            published.check_properties(&recipient, "recipient")?;
         }
         let others = tx.list_grants_of(share.id, recipient.id).await?;
         let id = Uuid::now_v7();

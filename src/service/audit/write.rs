@@ -313,6 +313,11 @@ impl AuditWriter {
         });
     }
 
+    /// Writes events that sum up what was counted, without a caller waiting.
+    pub(in crate::service) fn record_all_later(&self, events: Vec<Event>) {
+        events.into_iter().for_each(|event| self.record_later(event));
+    }
+
     /// Waits until all events passed to [`Self::record_later`] are written or lost.
     pub async fn finish(&self) {
         self.later.close();

@@ -8,10 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        access::{
-            delivery::{Delivery, DeliveryFacts, effective},
-            recipient::Recipient,
-        },
+        access::delivery::{Delivery, DeliveryFacts, effective},
         audit::{
             Event, Object,
             action::{Action, Kind},
@@ -770,30 +767,9 @@ async fn check_readers(
 ) -> Result<(), ServiceError> {
     let Some(published) = published.filter(|published| published.plan.filter.is_some()) else { return Ok(()) };
     for recipient in tx.list_readers(object.share_id, now, MAX_READERS).await? {
-        check_properties(published, &recipient, "source.view")?;
+        published.check_properties(&recipient, "source.view")?;
     }
     Ok(())
-}
-
-/// Refuses a view that would show `recipient` no rows because a property is missing; the error is about `field`.
-pub(in crate::service) fn check_properties(
-    published: &PublishedView,
-    recipient: &Recipient,
-    field: &'static str,
-) -> Result<(), ServiceError> {
-    let Some(filter) = &published.plan.filter else { return Ok(()) };
-    let view = &published.view;
-    let missing = filter.missing(&recipient.spec.properties);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "recipient `{}` would see no row of view `{view}`: {}; PATCH /recipients/{} sets its properties",
-        recipient.name,
-        missing.join("; "),
-        recipient.name
-    );
-    Err(ServiceError::invalid(field, message))
 }
 
 fn parse_names(path: ObjectPath<'_>) -> Result<(Name, Name), ServiceError> {

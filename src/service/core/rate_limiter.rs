@@ -24,7 +24,6 @@ use crate::{
         },
         audit::{Actor, Event, Outcome, action::Action, timestamp},
     },
-    service::audit::write::AuditWriter,
 };
 
 /// How many addresses, tokens and recipients are counted separately in one minute.
@@ -324,13 +323,6 @@ impl RateLimits {
     /// How many failed authentications of one address in a minute are recorded, and answered with their reason.
     pub fn of_failures(settings: &SharingSettings) -> Self {
         Self { recorded: settings.failures_recorded_per_minute, answered: settings.failures_per_minute }
-    }
-}
-
-/// Writes summary events in the background.
-pub(in crate::service) fn record(audit_writer: &AuditWriter, summaries: Vec<Event>) {
-    for summary in summaries {
-        audit_writer.record_later(summary);
     }
 }
 

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
+    domain::access::recipient::Recipient,
     domain::catalog::{
         delta::{Metadata, Protocol, required_features},
         schema::{DataType, Field, Primitive, Schema},
@@ -42,6 +43,27 @@ pub(in crate::service) struct PublishedView {
 }
 
 impl PublishedView {
+    /// Refuses a view that would show `recipient` no rows because a property is missing; the error is about `field`.
+    pub(in crate::service) fn check_properties(
+        &self,
+        recipient: &Recipient,
+        field: &'static str,
+    ) -> Result<(), ServiceError> {
+        let Some(filter) = &self.plan.filter else { return Ok(()) };
+        let view = &self.view;
+        let missing = filter.missing(&recipient.spec.properties);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "recipient `{}` would see no row of view `{view}`: {}; PATCH /recipients/{} sets its properties",
+            recipient.name,
+            missing.join("; "),
+            recipient.name
+        );
+        Err(ServiceError::invalid(field, message))
+    }
+
     fn new(view: SharedView, version: &ViewVersion) -> Result<Self, ServiceError> {
         let plan = plan_of(version)?;
         Ok(Self {

@@ -1,12 +1,9 @@
-//! Groups of principals: who is in them, and what that makes somebody.
+//! Groups of principals: what one must be like.
 
 use crate::{
     domain::{
         core::name::NameKind,
-        operators::{
-            group::{Group, GroupSpec, Member, identity_in},
-            principal::Binding,
-        },
+        operators::group::{Group, GroupSpec, identity_in},
     },
     service::core::{
         context::OperatorContext,
@@ -14,7 +11,7 @@ use crate::{
         error::{FieldError, ServiceError},
         lookup,
     },
-    store::{Db, StoreError, Tx},
+    store::{StoreError, Tx},
 };
 
 /// How many groups there are at most.
@@ -49,25 +46,4 @@ impl InUse for GroupSpec {
         }
         if errors.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(errors)) }
     }
-}
-
-/// The groups that somebody is in.
-pub(super) async fn of(db: &Db, member: Member<'_>) -> Result<Vec<Group>, StoreError> {
-    Ok(having(db.list_groups_of(&member.key()).await?, member))
-}
-
-/// The groups that somebody is in, within a transaction.
-pub(super) async fn of_in(tx: &mut Tx, member: Member<'_>) -> Result<Vec<Group>, StoreError> {
-    Ok(having(tx.list_groups_of(&member.key()).await?, member))
-}
-
-/// Those of the groups found that have the member: what a group is found by only leads to it, its spec says who is in it.
-fn having(mut found: Vec<Group>, member: Member<'_>) -> Vec<Group> {
-    found.retain(|group| group.spec.has(member));
-    found
-}
-
-/// What these groups make of their members.
-pub(super) fn bindings_of(groups: &[Group]) -> impl Iterator<Item = Binding> {
-    groups.iter().flat_map(|group| group.spec.bindings.iter().cloned())
 }

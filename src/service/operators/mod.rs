@@ -1,8 +1,10 @@
 //! Manages operators, who may use the admin API, and their tokens. A token's text leaves the server once, in the answer
 //! that created it.
 
+mod admission;
 mod groups;
 pub mod identities;
+mod membership;
 pub(super) mod refusals;
 pub mod sign_in;
 
@@ -366,7 +368,7 @@ impl Operators {
         let operator = find(tx, name).await?;
         Precondition::check(condition, operator.id, operator.revision)?;
         keep_an_admin(tx, &operator, ctx.now).await?;
-        let groups = groups::of_in(tx, Member::Operator(operator.name.key())).await?;
+        let groups = membership::of_in(tx, Member::Operator(operator.name.key())).await?;
         let groups: Vec<String> = groups.iter().take(NAMED).map(|group| group.name.to_string()).collect();
         if !groups.is_empty() {
             // Whoever is given the name next would be a member.

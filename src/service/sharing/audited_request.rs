@@ -34,7 +34,7 @@ use crate::{
         core::{
             error::ServiceError,
             places::Charged,
-            rate_limiter::{self, CountedRefusal, RateLimits, Stream},
+            rate_limiter::{CountedRefusal, RateLimits, Stream},
         },
     },
     store::StoreError,
@@ -209,7 +209,7 @@ impl<'a> AuditedRequest<'a> {
     fn is_within_limit(&self, recipient: &Recipient) -> bool {
         let limit = recipient.spec.limits.requests_per_minute.unwrap_or(self.service.settings.requests_per_minute);
         let (is_within, summaries) = self.service.rate_limiter.request(recipient.id, limit, self.now);
-        rate_limiter::record(&self.service.core.audit_writer, summaries);
+        self.service.core.audit_writer.record_all_later(summaries);
         is_within
     }
 
@@ -386,7 +386,7 @@ impl<'a> AuditedRequest<'a> {
     }
 
     async fn record_noted(&mut self, noted: CountedRefusal, error: ServiceError) -> ServiceError {
-        rate_limiter::record(&self.service.core.audit_writer, noted.summaries);
+        self.service.core.audit_writer.record_all_later(noted.summaries);
         if !noted.is_recorded {
             return error;
         }

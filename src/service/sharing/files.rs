@@ -17,10 +17,7 @@ use crate::{
         catalog::{share::SharedObject, table::Table},
         core::seal::NotSealed,
     },
-    service::core::{
-        error::ServiceError,
-        rate_limiter::{self, Stream},
-    },
+    service::core::{error::ServiceError, rate_limiter::Stream},
     storage::{Object, StorageError, TableLocation},
     store::{Seeker, Sought},
 };
@@ -292,7 +289,7 @@ impl Sharing {
         let is_counted = bytes > 0 && granted.bearer.recipient.spec.limits.bytes_per_day.is_some();
         let event = if is_counted { attempt.count(&granted).await? } else { attempt.event };
         let due = self.first_reads.add(&reading, &event, bytes, self.core.clock.now());
-        rate_limiter::record(&self.core.audit_writer, due);
+        self.core.audit_writer.record_all_later(due);
         Ok((object, Running { service: self.clone(), recheck, _stream: stream }))
     }
 

@@ -50,13 +50,7 @@ use self::{first_reads::FirstReads, preparers::Preparers};
 
 use super::{
     catalog::Catalog,
-    core::{
-        Core,
-        error::ServiceError,
-        lookup_batcher::LookupBatcher,
-        places::Place,
-        rate_limiter::{RateLimiter, record},
-    },
+    core::{Core, error::ServiceError, lookup_batcher::LookupBatcher, places::Place, rate_limiter::RateLimiter},
     materialize::Materializer,
 };
 
@@ -99,8 +93,8 @@ impl Sharing {
     /// server stops.
     pub fn record_summaries(&self, all: bool) {
         let now = self.core.clock.now();
-        record(&self.core.audit_writer, self.rate_limiter.summaries(now, all));
-        record(&self.core.audit_writer, self.first_reads.summaries(now, all));
+        self.core.audit_writer.record_all_later(self.rate_limiter.summaries(now, all));
+        self.core.audit_writer.record_all_later(self.first_reads.summaries(now, all));
     }
 
     /// Deletes the delivered bytes of expired URLs.
