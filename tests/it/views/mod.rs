@@ -14,6 +14,7 @@ mod parquet_parts;
 mod plain;
 mod properties;
 mod source;
+mod surrogates;
 mod urls;
 mod value;
 mod weir_server;
