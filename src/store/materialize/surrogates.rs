@@ -155,6 +155,9 @@ impl SurrogateStore {
     pub async fn draw(&self, request: SurrogateRequest<'_>, now: DateTime<Utc>, random: fn() -> Uuid) -> Result<Drawn> {
         let SurrogateRequest { set_id, view_id, digests, most } = request;
         let db = self.open().await?;
+        if !db.has_surrogate_set(set_id).await? {
+            return Ok(Drawn::Ended);
+        }
         let mut known: HashMap<Uuid, Uuid> = HashMap::with_capacity(digests.len());
         for digests in digests.chunks(SURROGATE_BATCH) {
             known.extend(db.find_surrogates(set_id, digests).await?);
@@ -252,6 +255,12 @@ reads! {
     pub async fn find_surrogate_set(self, db, recipient_id: Uuid) -> Result<Option<Uuid>> {
         let sql = "SELECT id FROM surrogate_sets WHERE recipient_id = $1 AND ended_at IS NULL";
         Ok(sqlx::query_scalar(sql).bind(recipient_id).fetch_optional(db).await?)
+    }
+
+    /// Whether a set has not ended.
+    pub async fn has_surrogate_set(self, db, id: Uuid) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM surrogate_sets WHERE id = $1 AND ended_at IS NULL)";
+        Ok(sqlx::query_scalar(sql).bind(id).fetch_one(db).await?)
     }
 
     /// Lists the sets that have not ended; at most `limit`.
