@@ -166,7 +166,14 @@ fn rules(definition: &serde_json::Value) -> Result<Arc<Rules>, Box<dyn Error>> {
     let today = NaiveDate::default();
     let condition = plan.filter.as_ref().map(|filter| filter.bind(&Default::default(), today));
     let keys = PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, Uuid::nil(), Uuid::nil());
-    Ok(Arc::new(Rules { plan: Arc::new(plan), condition, keys, today, zips: Default::default() }))
+    Ok(Arc::new(Rules {
+        plan: Arc::new(plan),
+        condition,
+        keys,
+        today,
+        zips: Default::default(),
+        surrogates: Default::default(),
+    }))
 }
 
 fn schema() -> Schema {

@@ -23,6 +23,8 @@ REVOKE INSERT, DELETE ON audit_head FROM weir_server;
 REVOKE UPDATE ON view_versions FROM weir_server;
 -- A file is put into the group that it is mixed in once; that goes when nobody can be served the file any more.
 REVOKE UPDATE ON mixed_files FROM weir_server;
+-- Random bytes stand for the same value for as long as their recipient lasts.
+REVOKE UPDATE ON surrogates FROM weir_server;
 -- A checkpoint is made once; only that it was exported is remembered later.
 REVOKE UPDATE, DELETE ON audit_checkpoints FROM weir_server;
 GRANT UPDATE (exported_at) ON audit_checkpoints TO weir_server;

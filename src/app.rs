@@ -46,7 +46,7 @@ use crate::{
         sharing::{first_reads::FirstReads, preparers::Preparers},
     },
     storage::{Archive, CopyRoot, StorageError, Storages},
-    store::{Db, ServerLock, StoreError},
+    store::{Db, ServerLock, StoreError, SurrogateStore},
     telemetry::Metrics,
     worker::{Tasks, Worker},
 };
@@ -140,7 +140,11 @@ impl App {
         let outcome = self.listeners.serve(stop, self.grace).await;
         // The last answers' events are written and sealed before the database closes.
         worker.finish().await;
-        if timeout(CLOSE_WITHIN, self.service.core.db.close()).await.is_err() {
+        let close = async {
+            self.service.materializer.close().await;
+            self.service.core.db.close().await;
+        };
+        if timeout(CLOSE_WITHIN, close).await.is_err() {
             tracing::warn!("the database does not answer; its connections are left to it");
         }
         Ok(outcome?)
@@ -387,6 +391,7 @@ async fn materializer(
         key_version,
         settings: settings.views.clone(),
         cache_bytes: settings.lake.cache_bytes / 4,
+        surrogates: SurrogateStore::beside(db),
     })
 }
 
@@ -446,6 +451,8 @@ pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
 pub fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf> {
     let tls = settings.server.tls().map(|tls| tls.key_file);
     let database = settings.database.sqlite_file();
+    let surrogates = database.as_deref().map(SurrogateStore::file_of);
+    let database = database.into_iter().chain(surrogates);
     let export = settings.audit.export.target().and_then(|target| target.local_root());
     settings.secrets.key_files.iter().cloned().chain(config_file).chain(database).chain(tls).chain(export).collect()
 }

@@ -45,6 +45,8 @@ pub struct ViewSettings {
     pub concurrent_files_per_recipient: u64,
     /// The memory for making one file, in bytes.
     pub file_memory_bytes: u64,
+    /// The most surrogates that are drawn for one view, for all recipients together.
+    pub max_surrogates: u64,
     /// ZIP prefixes that the mask `zip3` does not show, in addition to the published ones.
     pub zip3_low_population: Vec<String>,
     /// Whether these prefixes replace the published ones.
@@ -93,6 +95,8 @@ impl ViewSettings {
         problems.bound("views.concurrent_files_per_recipient", self.concurrent_files_per_recipient, 1..=256, reason);
         let reason = "a batch of rows and what is written of it must fit";
         problems.bound("views.file_memory_bytes", self.file_memory_bytes, 16 * MIB..=64 << 30, reason);
+        let reason = "each takes about 150 bytes in the database for as long as its recipient lasts";
+        problems.bound("views.max_surrogates", self.max_surrogates, 1..=1_000_000_000, reason);
         let is_prefix = |text: &String| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
         if self.zip3_low_population.len() > 1_000 || !self.zip3_low_population.iter().all(is_prefix) {
             problems.add("views.zip3_low_population", "is a list of ZIP prefixes, three digits each, as texts");

@@ -13,12 +13,53 @@ use arrow::{
     },
 };
 
+use uuid::Uuid;
+
 use crate::domain::catalog::{
     schema::Primitive,
-    view::mask::{BoundMask, Cell, Overflow},
+    view::mask::{BoundMask, BoundShift, Cell, Overflow, SurrogateDigests},
 };
 
 use super::{EngineError, types, wanted::misfit};
+
+/// Runs `$body` with `$cell_of`, which gives the cell of a row of `$column` that is not null.
+macro_rules! with_cells {
+    ($column:expr, $primitive:expr, $cell_of:ident => $body:expr) => {{
+        macro_rules! numbers {
+            ($type:ty, $cell:expr) => {{
+                let numbers: &PrimitiveArray<$type> = $column.as_primitive_opt().ok_or_else(misfit)?;
+                let $cell_of = |at: usize| $cell(numbers.value(at));
+                $body
+            }};
+        }
+        match $primitive {
+            Primitive::Boolean => {
+                let values = $column.as_boolean_opt().ok_or_else(misfit)?;
+                let $cell_of = |at: usize| Cell::Boolean(values.value(at));
+                $body
+            }
+            Primitive::Byte => numbers!(Int8Type, |value| Cell::Integer(i64::from(value))),
+            Primitive::Short => numbers!(Int16Type, |value| Cell::Integer(i64::from(value))),
+            Primitive::Integer => numbers!(Int32Type, |value| Cell::Integer(i64::from(value))),
+            Primitive::Long => numbers!(Int64Type, Cell::Integer),
+            Primitive::Float => numbers!(Float32Type, |value| Cell::Float(f64::from(value))),
+            Primitive::Double => numbers!(Float64Type, Cell::Float),
+            Primitive::Decimal { .. } => numbers!(Decimal128Type, Cell::Decimal),
+            Primitive::Date => numbers!(Date32Type, Cell::Date),
+            Primitive::Timestamp | Primitive::TimestampNtz => numbers!(TimestampMicrosecondType, Cell::Timestamp),
+            Primitive::String => {
+                let texts = $column.as_string_view_opt().ok_or_else(misfit)?;
+                let $cell_of = |at: usize| Cell::Text(Cow::Borrowed(texts.value(at)));
+                $body
+            }
+            Primitive::Binary => {
+                let bytes = $column.as_binary_view_opt().ok_or_else(misfit)?;
+                let $cell_of = |at: usize| Cell::Binary(bytes.value(at));
+                $body
+            }
+        }
+    }};
+}
 
 /// Applies `mask` to a column of type `primitive`. The result has the type `shown`.
 pub(super) fn masked(
@@ -27,51 +68,51 @@ pub(super) fn masked(
     primitive: Primitive,
     shown: Primitive,
 ) -> Result<ArrayRef, EngineError> {
-    macro_rules! through {
-        ($cell_of:expr) => {
-            write(mask, column, $cell_of, shown)
-        };
-    }
-    macro_rules! numbers {
-        ($type:ty, $cell:expr) => {{
-            let numbers: &PrimitiveArray<$type> = column.as_primitive_opt().ok_or_else(misfit)?;
-            through!(|at| $cell(numbers.value(at)))
-        }};
-    }
-    match primitive {
-        Primitive::Boolean => {
-            let values = column.as_boolean_opt().ok_or_else(misfit)?;
-            through!(|at| Cell::Boolean(values.value(at)))
-        }
-        Primitive::Byte => numbers!(Int8Type, |value| Cell::Integer(i64::from(value))),
-        Primitive::Short => numbers!(Int16Type, |value| Cell::Integer(i64::from(value))),
-        Primitive::Integer => numbers!(Int32Type, |value| Cell::Integer(i64::from(value))),
-        Primitive::Long => numbers!(Int64Type, Cell::Integer),
-        Primitive::Float => numbers!(Float32Type, |value| Cell::Float(f64::from(value))),
-        Primitive::Double => numbers!(Float64Type, Cell::Float),
-        Primitive::Decimal { .. } => numbers!(Decimal128Type, Cell::Decimal),
-        Primitive::Date => numbers!(Date32Type, Cell::Date),
-        Primitive::Timestamp | Primitive::TimestampNtz => numbers!(TimestampMicrosecondType, Cell::Timestamp),
-        Primitive::String => {
-            let texts = column.as_string_view_opt().ok_or_else(misfit)?;
-            through!(|at| Cell::Text(Cow::Borrowed(texts.value(at))))
-        }
-        Primitive::Binary => {
-            let bytes = column.as_binary_view_opt().ok_or_else(misfit)?;
-            through!(|at| Cell::Binary(bytes.value(at)))
-        }
-    }
+    with_cells!(column, primitive, cell_of => {
+        let cells = cells(column, cell_of).map(|cell| mask.apply(cell));
+        write(cells, column.len(), shown)
+    })
 }
 
-/// Writes the masked cells as a column of type `shown`; a cell of another type is an overflow.
+/// Moves the dates of a column of type `primitive` by the days of each row's subject, which `subjects` names.
+pub(super) fn shifted(
+    shift: &BoundShift,
+    column: &ArrayRef,
+    primitive: Primitive,
+    subjects: &ArrayRef,
+    subject: Primitive,
+) -> Result<ArrayRef, EngineError> {
+    let days: Vec<Option<i64>> = with_cells!(subjects, subject, cell_of => {
+        cells(subjects, cell_of).map(|cell| shift.days_of(&cell)).collect::<Result<_, _>>().map_err(overflow)?
+    });
+    with_cells!(column, primitive, cell_of => {
+        let moved = cells(column, cell_of).zip(days).map(|(cell, days)| shift.apply(&cell, days));
+        write(moved, column.len(), primitive)
+    })
+}
+
+/// The digests of the values of a column of type `primitive`; `None` where it is null.
+pub(super) fn digests(
+    digests: &SurrogateDigests,
+    column: &ArrayRef,
+    primitive: Primitive,
+) -> Result<Vec<Option<Uuid>>, EngineError> {
+    with_cells!(column, primitive, cell_of => {
+        cells(column, cell_of).map(|cell| digests.of(&cell)).collect::<Result<_, _>>().map_err(overflow)
+    })
+}
+
+/// The cells of a column.
+fn cells<'a>(column: &'a ArrayRef, cell_of: impl Fn(usize) -> Cell<'a>) -> impl Iterator<Item = Cell<'a>> {
+    (0..column.len()).map(move |at| if column.is_null(at) { Cell::Null } else { cell_of(at) })
+}
+
+/// Writes masked cells as a column of type `shown`; a cell of another type is an overflow.
 fn write<'a>(
-    mask: &'a BoundMask,
-    column: &'a ArrayRef,
-    cell: impl Fn(usize) -> Cell<'a>,
+    cells: impl Iterator<Item = Result<Cell<'a>, Overflow>>,
+    rows: usize,
     shown: Primitive,
 ) -> Result<ArrayRef, EngineError> {
-    let cells = (0..column.len()).map(|at| mask.apply(if column.is_null(at) { Cell::Null } else { cell(at) }));
-    let rows = column.len();
     match shown {
         Primitive::Boolean => {
             let mut built = BooleanBuilder::with_capacity(rows);

@@ -3,7 +3,7 @@
 //!
 //! Start at [`Engine::make`]. A source file is read ([`scan`]) and mapped to the table's columns ([`columns`]); deleted
 //! rows and rows hidden by a condition ([`condition`]) are left out; the view's columns are computed from the rest
-//! ([`output`], [`masking`]), cut into batches that reveal nothing of the removed rows ([`cut`]), and written
+//! ([`output`], [`masking`], [`surrogates`]), cut into batches that reveal nothing of the removed rows ([`cut`]), and written
 //! ([`writer`]). The home of DataFusion. Never here: the choice of the view, its recipients, and the place of its
 //! files.
 
@@ -21,6 +21,7 @@ mod output;
 mod partition;
 mod scan;
 mod statistics;
+mod surrogates;
 mod types;
 mod wanted;
 mod writer;
@@ -35,6 +36,7 @@ use chrono::NaiveDate;
 use object_store::{ObjectStore, path::Path};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::{
     domain::{
@@ -42,8 +44,8 @@ use crate::{
             delta::Metadata,
             schema::{ColumnPath, Field, Schema},
             view::{
-                mask::{LowZips, PseudonymKeys},
-                plan::ViewPlan,
+                mask::{LowZips, Mask, PseudonymKeys},
+                plan::{Output, ViewPlan},
                 row_filter::Condition,
             },
         },
@@ -55,6 +57,7 @@ use crate::{
 
 pub use error::EngineError;
 pub use footer::Footer;
+pub use surrogates::Surrogates;
 pub use wanted::ColumnMapping;
 
 use condition::Filter;
@@ -132,6 +135,8 @@ pub struct Rules {
     pub today: NaiveDate,
     /// The ZIP prefixes that must not be shown.
     pub zips: LowZips,
+    /// The surrogates of the file's values, if the view shows surrogates.
+    pub surrogates: Surrogates,
 }
 
 /// The result of making a governed file.
@@ -221,6 +226,16 @@ impl Rules {
         let filter = self.condition.as_ref().map(|condition| Filter::new(condition, &wanted)).transpose()?;
         let scan = Scan::open(job, source, &wanted, filter)?;
         Ok((scan, Outputs::new(self, wanted, is_made)?))
+    }
+}
+
+/// Whether a shown column has surrogates in it.
+fn shows_surrogates(output: &Output) -> bool {
+    match output {
+        Output::Value { mask, .. } => matches!(mask, Some(Mask::Surrogate { .. })),
+        Output::Struct { fields, .. } => fields.iter().any(|field| shows_surrogates(&field.output)),
+        Output::List { element, .. } => shows_surrogates(element),
+        Output::Map { value, .. } => shows_surrogates(value),
     }
 }
 
@@ -317,6 +332,46 @@ impl Engine {
             Ok(made.map_err(|error| MixFault { file: at, error }))
         });
         made.await?
+    }
+
+    /// Lists the digests of the values that the first `limit` shown rows of each source file show as surrogates, each
+    /// once and in no order. Nothing is read if the view shows none.
+    pub async fn surrogate_digests(
+        &self,
+        sources: Vec<SourceFile>,
+        rules: Arc<Rules>,
+        limit: usize,
+    ) -> Result<Vec<Uuid>, MixFault> {
+        let shown = rules.plan.schema.fields.iter().zip(&rules.plan.outputs);
+        let shown = shown.filter(|(_, output)| shows_surrogates(&output.output)).map(|(field, _)| field.name.clone());
+        let names: Vec<String> = shown.collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let listed = Job::run(Arc::clone(&self.looks), self.memory, move |job| {
+            let surrogates = Surrogates::listing(job.memory);
+            let rules = Rules { surrogates: surrogates.clone(), ..(*rules).clone() };
+            let list = |source: &SourceFile| -> Result<(), EngineError> {
+                let (mut scan, outputs) = rules.open(&job, source, |field| names.contains(&field.name))?;
+                let mut left = limit;
+                while left > 0
+                    && let Some(rows) = scan.next()?
+                {
+                    let rows = rows.slice(0, rows.len().min(left));
+                    left -= rows.len();
+                    outputs.of(rows)?;
+                }
+                Ok(())
+            };
+            for (at, source) in sources.iter().enumerate() {
+                let listed = catch_unwind(AssertUnwindSafe(|| list(source))).unwrap_or_else(|_| Err(undecodable()));
+                if let Err(error) = listed {
+                    return Ok(Err(MixFault { file: Some(at), error }));
+                }
+            }
+            Ok(Ok(surrogates.listed()))
+        });
+        listed.await?
     }
 
     /// Returns the first `limit` rows of `source` as the view shows them, including partition values.

@@ -11,7 +11,7 @@ use arrow::{
 use crate::domain::catalog::{
     schema::{DataType as DeltaType, Field, Primitive},
     view::{
-        mask::{BoundMask, Mask},
+        mask::{BoundMask, BoundShift, Mask, SurrogateDigests},
         plan::{Output, OutputField},
     },
 };
@@ -19,7 +19,8 @@ use crate::domain::catalog::{
 use super::{
     EngineError, Rules,
     columns::below,
-    masking::masked,
+    masking::{masked, shifted},
+    surrogates::Surrogates,
     types,
     wanted::{Kind, Wanted, misfit},
 };
@@ -37,6 +38,8 @@ enum Maker {
     Nulls(DataType),
     Same(Vec<usize>),
     Masked { from: Vec<usize>, mask: Box<BoundMask>, primitive: Primitive, shown: Primitive },
+    Shifted { from: Vec<usize>, shift: Box<BoundShift>, primitive: Primitive, subjects: Vec<usize>, subject: Primitive },
+    Surrogate { from: Vec<usize>, digests: Box<SurrogateDigests>, primitive: Primitive, surrogates: Surrogates },
     Struct { fields: Fields, makers: Vec<Maker>, nulls_from: Option<Vec<usize>> },
     List { from: Vec<usize>, field: FieldRef, element: Box<Maker> },
     Map { from: Vec<usize>, field: FieldRef, parts: Box<(Maker, Maker)> },
@@ -89,6 +92,18 @@ impl Maker {
                     return Err(misfit());
                 }
                 match mask {
+                    Some(Mask::Shift(shift)) if primitive == *shown => {
+                        // Shifted dates are never inside a list or map, so this is the row.
+                        let (subjects, kind) = here.find(&shift.key.0)?;
+                        let Kind::Leaf(subject) = *kind else { return Err(misfit()) };
+                        let shift = Box::new(shift.bind(subject, &rules.keys));
+                        Self::Shifted { from, shift, primitive, subjects, subject }
+                    }
+                    Some(mask @ Mask::Surrogate { .. }) if *shown == Primitive::String => {
+                        let digests = mask.surrogate_digests(data_type, &rules.keys).ok_or_else(misfit)?;
+                        let surrogates = rules.surrogates.clone();
+                        Self::Surrogate { from, digests: Box::new(digests), primitive, surrogates }
+                    }
                     Some(mask) => {
                         let mask = mask.bind(data_type, &rules.keys, rules.today).map_err(|_| misfit())?;
                         let mask = mask.with_zips(&rules.zips);
@@ -134,6 +149,12 @@ impl Maker {
             Self::Nulls(data_type) => new_null_array(data_type, here.len()),
             Self::Same(from) => Arc::clone(at(here, from)),
             Self::Masked { from, mask, primitive, shown } => masked(mask, at(here, from), *primitive, *shown)?,
+            Self::Shifted { from, shift, primitive, subjects, subject } => {
+                shifted(shift, at(here, from), *primitive, at(here, subjects), *subject)?
+            }
+            Self::Surrogate { from, digests, primitive, surrogates } => {
+                surrogates.of(digests, at(here, from), *primitive)?
+            }
             Self::Struct { fields, makers, nulls_from } => {
                 let nulls = nulls_from.as_ref().and_then(|from| at(here, from).nulls()).cloned();
                 let make = |maker: &Self| below(maker.make(here)?, nulls.as_ref());

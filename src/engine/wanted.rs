@@ -87,7 +87,12 @@ impl Marks {
         match output {
             // A column of NULLs needs no source.
             Output::Value { mask: Some(Mask::Null), .. } => {}
-            Output::Value { from, mask, .. } => self.at(from).decides |= mask.is_some(),
+            Output::Value { from, mask, .. } => {
+                self.at(from).decides |= mask.is_some();
+                if let Some(subject) = mask.as_ref().and_then(Mask::subject) {
+                    self.column(subject);
+                }
+            }
             Output::Struct { fields, nulls_from } => {
                 if let Some(path) = nulls_from {
                     self.at(path);
@@ -103,7 +108,7 @@ impl Marks {
         }
     }
 
-    /// Marks a column that a condition reads.
+    /// Marks a column that a condition reads, or a mask besides its own.
     pub(super) fn column(&mut self, path: &ColumnPath) {
         self.at(&path.0).decides = true;
     }

@@ -43,7 +43,10 @@ pub use self::{
         reports::{ReportFilter, ReportState, StoredFile, StoredReport},
         usage::{UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageProgress, UsageSums},
     },
-    materialize::{CopyFilter, CopySet, EntitlementRow, MadeCopy, MixedFile, MixedScope, Serving, is_held},
+    materialize::{
+        CopyFilter, CopySet, EntitlementRow, MadeCopy, MixedFile, MixedScope, Serving, is_held,
+        surrogates::{Drawn, SURROGATE_BATCH, SurrogateRequest, SurrogateSet, SurrogateStore},
+    },
 };
 
 /// How far the clocks of servers may differ. A claim that ends later than a claim made now could, by more than this,

@@ -110,6 +110,7 @@ pub struct Metrics {
     copies_deleted: Counter,
     copies_deleted_bytes: Counter,
     copies_failed: Counter,
+    surrogates_drawn: Counter,
     copies_orphaned: Gauge,
     copies_missing: Gauge,
     queries_without_rows: Counter,
@@ -169,6 +170,7 @@ impl Metrics {
             copies_deleted: Counter::default(),
             copies_deleted_bytes: Counter::default(),
             copies_failed: Counter::default(),
+            surrogates_drawn: Counter::default(),
             copies_orphaned: Gauge::default(),
             copies_missing: Gauge::default(),
             queries_without_rows: Counter::default(),
@@ -251,6 +253,7 @@ impl Metrics {
         let help = "Size of the governed files that this server deleted";
         r.register_with_unit("copies_freed", help, Unit::Bytes, self.copies_deleted_bytes.clone());
         r.register("copies_failed", "Governed files that could not be made", self.copies_failed.clone());
+        r.register("surrogates_drawn", "Surrogates that this server has drawn", self.surrogates_drawn.clone());
         let help = "Objects among the copies that no row of the register names";
         r.register("copies_orphaned", help, self.copies_orphaned.clone());
         let help = "Copies of the register whose object is gone";
@@ -415,6 +418,11 @@ impl Metrics {
     /// Counts a copy that could not be made.
     pub fn copy_failed(&self) {
         self.copies_failed.inc();
+    }
+
+    /// Counts surrogates that were drawn.
+    pub fn surrogates_drawn(&self, drawn: u64) {
+        self.surrogates_drawn.inc_by(drawn);
     }
 
     /// Sets the result of comparing the register of copies with their store: objects without a row, and rows without an

@@ -36,6 +36,8 @@ const TIDYING: Duration = Duration::from_secs(10);
 const WATCHING: Duration = Duration::from_secs(60);
 /// How often copies that nobody may read, or nobody does read, are searched for.
 const KEEPING: Duration = Duration::from_secs(10);
+/// How often recipients that have ended and still have surrogates are searched for.
+const FORGETTING: Duration = Duration::from_secs(60);
 /// How often groups of mixed files that can no longer be served are searched for.
 const GROUPING: Duration = Duration::from_secs(3_600);
 /// How often the register of copies is compared with their store.
@@ -197,6 +199,7 @@ impl Tasks {
             Task::new("usage", COUNTING, |service| async move { service.insight.count_usage().await }),
             Task::new("schemas", WATCHING, |service| async move { service.catalog.watch_schemas().await }),
             Task::new("copies", KEEPING, |service| async move { service.materializer.keep_copies().await }),
+            Task::new("surrogates", FORGETTING, |service| async move { service.materializer.keep_surrogates().await }),
             Task::new("groups", GROUPING, |service| async move { service.materializer.forget_groups().await }),
             Task::new("refresh", refreshing, |service| async move { service.materializer.refresh_copies().await }),
             Task::new("reconcile", COMPARING, |service| async move { compare(&service).await }),

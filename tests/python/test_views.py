@@ -1,10 +1,13 @@
 """Governed views, read with the real clients: exactly the columns, masks and rows that the view says, and nothing else."""
 
+import datetime
+
 import delta_sharing
 import pyarrow
 import pytest
 import rows
 from deltalake import DeltaTable, write_deltalake
+from mask_model import shifted
 
 FORMATS = {"delta": True, "parquet": False}
 COLUMNS = [
@@ -27,6 +30,7 @@ def claims(start, end):
             "zip": [f"{60600 + i % 40}" for i in ids],
             "note": [f"secret note {i}" for i in ids],
             "amount": [i % 25 for i in ids],
+            "seen": [datetime.date(2024, 1, 1) + datetime.timedelta(i) if i % 9 else None for i in ids],
         }
     )
 
@@ -67,6 +71,32 @@ def test_pandas_reads_what_the_view_shows(server, governed, response_format):
     older = delta_sharing.load_as_pandas(server.table_url(table), version=0, use_delta_format=use_delta_format)
     check(older, location, 0)
     assert len(delta_sharing.load_as_pandas(server.table_url(table), limit=7, use_delta_format=use_delta_format)) == 7
+
+
+def test_shifted_dates_and_surrogates_are_what_the_documents_say(server, governed):
+    location, _ = governed
+    shift, surrogate = {"key": "member", "domain": "member"}, {"surrogate": {"domain": "member"}}
+    columns = [{"name": "claim", "from": "id"}, {"name": "seen", "mask": {"shift": shift}}, {"name": "code", "from": "member", "mask": surrogate}]
+    table = server.share_view(f"file://{location}", f"{location.name}_kept", columns, "seen >= DATE '2024-03-01' OR seen IS NULL")
+    keys = {
+        "root_key": (server.directory / "weir.key").read_bytes().hex(),
+        "key_version": 1,
+        "recipient": server.admin("GET", "/recipients/partner")["id"],
+        "share": server.admin("GET", "/shares/lake")["id"],
+    }
+    raw = DeltaTable(location).to_pyarrow_table().to_pylist()
+    raw = {row["id"]: row for row in raw if row["seen"] is None or row["seen"] >= datetime.date(2024, 3, 1)}
+    frames = [delta_sharing.load_as_pandas(server.table_url(table), use_delta_format=use) for use in FORMATS.values()]
+    for frame in frames:
+        assert sorted(frame["claim"]) == sorted(raw)
+        codes = {}
+        for claim, seen, code in zip(frame["claim"], frame["seen"], frame["code"], strict=True):
+            row = raw[claim]
+            wanted = row["seen"] and shifted(keys, shift, "date", row["seen"].isoformat(), "string", row["member"])
+            assert (str(seen)[:10] if wanted else None) == wanted and (wanted or str(seen) in ("None", "NaT", "nan")), claim
+            assert codes.setdefault(row["member"], code) == code and code.startswith("s_") and len(code) == 28
+        assert len(set(codes.values())) == len(codes) == 7
+    assert dict(zip(frames[0]["claim"], frames[0]["code"])) == dict(zip(frames[1]["claim"], frames[1]["code"]))
 
 
 def test_rows_that_are_added_and_deleted_show_at_once_or_not_at_all(server, governed):

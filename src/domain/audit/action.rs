@@ -180,6 +180,8 @@ words! {
         CopiesDelete = "copies.delete",
         /// The register of governed files was compared with what lies in their place.
         CopiesReconcile = "copies.reconcile",
+        /// The surrogates of a recipient that has ended were deleted.
+        SurrogatesDelete = "surrogates.delete",
         /// A purpose was declared.
         PurposeCreate = "purpose.create",
         /// A purpose was changed.
@@ -404,6 +406,7 @@ impl Action {
             | Self::CopiesMake
             | Self::CopiesDelete
             | Self::CopiesReconcile
+            | Self::SurrogatesDelete
             | Self::AdminRead
             | Self::AdminChange
             | Self::AuthFailed

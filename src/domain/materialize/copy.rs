@@ -50,6 +50,9 @@ pub struct Entitlement<'a> {
     pub year: Option<i32>,
     /// The hidden ZIP prefixes, if a mask depends on them.
     pub zips: Option<String>,
+    /// The recipient's set of surrogates, if a mask shows some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surrogates: Option<Uuid>,
 }
 
 impl Entitlement<'_> {
@@ -387,6 +390,7 @@ mod tests {
             day: None,
             year: None,
             zips: None,
+            surrogates: None,
         }
     }
 

@@ -54,7 +54,7 @@ use crate::{
             precondition::Precondition,
             unit::{ATTEMPTS, unsettled},
         },
-        materialize::{Entitled, Preparation, PublishedView, Source, plan_of},
+        materialize::{Entitled, Preparation, PublishedView, Source, SurrogateFault, plan_of},
     },
     store::Tx,
 };
@@ -486,7 +486,7 @@ impl Catalog {
         if !published.fits(source.snapshot.metadata()) {
             return Err(misfit(&published, &source));
         }
-        let entitled = self.materializer.entitle_to(published, &recipient, share_id, ctx.now);
+        let entitled = self.materializer.entitle_to(published, &recipient, share_id, ctx.now).await?;
         let rows = self.preview_rows(&entitled, &source, limit).await?;
         let counted = self.count_rows(&entitled, &source, std::slice::from_ref(&entitled.rules.condition)).await?;
         let evidence = evidence(&entitled, &table, &source, &recipient, &rows, counted.as_ref(), ctx.now)?;
@@ -543,13 +543,11 @@ impl Catalog {
                 return Err(misfit(published, source));
             }
         }
-        let condition = |published: &Arc<PublishedView>| {
-            let entitled = self.materializer.entitle_to(Arc::clone(published), recipient, Uuid::nil(), now);
-            entitled.rules.condition.clone().unwrap_or(Condition::Known(true))
-        };
-        let (old, new) = (condition(before), condition(after));
+        let condition = |entitled: &Entitled| entitled.rules.condition.clone().unwrap_or(Condition::Known(true));
+        let earlier = self.materializer.entitle_to(Arc::clone(before), recipient, Uuid::nil(), now).await?;
+        let entitled = self.materializer.entitle_to(Arc::clone(after), recipient, Uuid::nil(), now).await?;
+        let (old, new) = (condition(&earlier), condition(&entitled));
         let both = Condition::All(vec![old.clone(), new.clone()]);
-        let entitled = self.materializer.entitle_to(Arc::clone(after), recipient, Uuid::nil(), now);
         let counted = self.count_rows(&entitled, source, &[Some(old), Some(new), Some(both)]).await?;
         Ok(counted.map(|Counts { live, shown }| {
             let [before, after, both] = [0, 1, 2].map(|index: usize| shown.get(index).copied().unwrap_or_default());
@@ -575,7 +573,10 @@ impl Catalog {
         let mut rows = Vec::new();
         for need in self.materializer.needs(view, &source.snapshot, CopyKind::File)?.all {
             let left = limit - rows.len();
-            let preview = |file| self.materializer.engine().preview(file, Arc::clone(&view.rules), left);
+            let engine = self.materializer.engine();
+            let rules = self.materializer.rules_for_file(view, source, &schema, need.index, left).await;
+            let rules = rules.map_err(undrawn)?;
+            let preview = |file| engine.preview(file, Arc::clone(&rules), left);
             let more = self.materializer.with_file(source, &schema, need.index, preview).await;
             rows.extend(more.map_err(failed)?);
             if rows.len() >= limit {
@@ -741,6 +742,16 @@ fn failed(error: EngineError) -> ServiceError {
             ServiceError::Unavailable { what: "the table's storage", source: error.into() }
         }
         error => ServiceError::Unreadable { message: error.to_string(), source: error.into() },
+    }
+}
+
+/// Explains to operators why the surrogates of a preview could not be drawn.
+fn undrawn(fault: SurrogateFault) -> ServiceError {
+    match fault {
+        SurrogateFault::File(error) => failed(error),
+        SurrogateFault::Store(error) => error.into(),
+        SurrogateFault::Ended => ServiceError::NotReady(format!("{fault}; try again")),
+        SurrogateFault::TooMany { .. } => ServiceError::conflict(fault.to_string()),
     }
 }
 

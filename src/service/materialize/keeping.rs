@@ -135,10 +135,12 @@ impl Materializer {
         let mut rules = HashSet::new();
         for (recipient, view, share_id) in self.readers_of(set.view_id, set.view_version, now).await? {
             let published = self.published_view(&view).await?;
+            // What another server has begun for a recipient must not be ended here.
+            self.forget_surrogate_set(recipient.id).await;
             // Materializations handed out yesterday stay valid for a while.
             let yesterday = (published.references.today != Today::Unused).then_some(now - TimeDelta::days(1));
             for at in [Some(now), yesterday].into_iter().flatten() {
-                rules.insert(self.entitle_to(published.clone(), &recipient, share_id, at).set.rules);
+                rules.insert(self.entitle_to(published.clone(), &recipient, share_id, at).await?.set.rules);
             }
         }
         Ok(rules)

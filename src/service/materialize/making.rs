@@ -34,6 +34,7 @@ use crate::{
 use super::{
     Entitled, Materializer,
     served::{MaterializationState, Need, Served, Source},
+    surrogates::SurrogateFault,
 };
 
 /// How long servers of an older release, which do not check whether a maker is alive, leave a claimed materialization
@@ -132,6 +133,9 @@ enum Fault {
     /// The file could not be made or inspected.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Its surrogates could not be drawn.
+    #[error(transparent)]
+    Surrogates(SurrogateFault),
     /// One of the files to be mixed could not be read.
     #[error("`{path}`: {error}")]
     Member {
@@ -146,7 +150,11 @@ enum Fault {
 impl Fault {
     /// Whether a new attempt may succeed without anybody repairing anything.
     fn is_temporary(&self) -> bool {
-        let (Self::Engine(error) | Self::Member { error, .. }) = self else { return false };
+        let error = match self {
+            Self::Engine(error) | Self::Member { error, .. } => error,
+            Self::Surrogates(fault) => return fault.is_temporary(),
+            Self::HoldsMore | Self::HoldsLess => return false,
+        };
         matches!(error, EngineError::Unavailable(_) | EngineError::Full(_) | EngineError::Stopped)
     }
 
@@ -165,7 +173,17 @@ impl Fault {
             Self::Engine(error) | Self::Member { error, .. } if self.is_temporary() => {
                 Failure::Unavailable(error.to_string())
             }
+            Self::Surrogates(fault) if self.is_temporary() => Failure::Unavailable(fault.to_string()),
             _ => Failure::Unreadable(UNREADABLE),
+        }
+    }
+}
+
+impl From<SurrogateFault> for Fault {
+    fn from(fault: SurrogateFault) -> Self {
+        match fault {
+            SurrogateFault::File(error) => Self::Engine(error),
+            fault => Self::Surrogates(fault),
         }
     }
 }
@@ -526,7 +544,7 @@ impl Materializer {
         copy: &Copy,
     ) -> Result<MadeCopy, Fault> {
         let root = self.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
-        let (engine, rules) = (self.engine(), &view.rules);
+        let engine = self.engine();
         let (writer, path) = (|| Arc::clone(root.writer()), || root.path(&copy.object_key));
         let made = if need.grouped_as_of.is_some() {
             let indices: Vec<usize> = std::iter::once(need.index).chain(need.more.iter().copied()).collect();
@@ -534,7 +552,14 @@ impl Materializer {
             let mut files = files.collect::<Result<Vec<_>, _>>()?;
             let key = || self.inner.unit_key.shuffle(need.unit);
             loop {
-                let mixed = engine.mix(files.clone(), Arc::clone(rules), key(), writer(), path()).await;
+                let listed = engine.surrogate_digests(files.clone(), Arc::clone(&view.rules), usize::MAX).await;
+                let mixed = match listed {
+                    Ok(digests) => {
+                        let rules = self.with_surrogates(view, digests).await?;
+                        engine.mix(files.clone(), rules, key(), writer(), path()).await
+                    }
+                    Err(fault) => Err(fault),
+                };
                 let MixFault { file, error } = match mixed {
                     Ok(made) => break made,
                     Err(fault) => fault,
@@ -552,7 +577,8 @@ impl Materializer {
                 });
             }
         } else {
-            let make = |file| engine.make(file, Arc::clone(rules), writer(), path());
+            let rules = self.rules_for_file(view, source, &schema, need.index, usize::MAX).await?;
+            let make = |file| engine.make(file, Arc::clone(&rules), writer(), path());
             self.with_file(source, &schema, need.index, make).await?
         };
         if made.rows > 0 {

@@ -1,9 +1,9 @@
 //! Materializations (copies): the governed files that recipients of views read instead of source files.
 //!
 //! Lives here: who shares which materializations ([`Entitled`]), which files are mixed ([`mixing`]), making
-//! ([`making`]), assembling a table from them ([`served`]), deleting them ([`keeping`]), and the register for
-//! operators. Never here: the content of a materialization, which the engine makes, or who may read it, which the
-//! decision says.
+//! ([`making`]), the surrogates in them ([`surrogates`]), assembling a table from them ([`served`]), deleting them
+//! ([`keeping`]), and the register for operators. Never here: the content of a materialization, which the engine makes,
+//! or who may read it, which the decision says.
 
 mod keeping;
 mod making;
@@ -12,6 +12,7 @@ mod older;
 mod published;
 mod register;
 mod served;
+mod surrogates;
 
 use std::{
     collections::HashMap,
@@ -38,10 +39,10 @@ use crate::{
         core::seal::RootKey,
         materialize::copy::{Entitlement, FileKey, UnitKey},
     },
-    engine::{Engine, Rules},
+    engine::{Engine, Rules, Surrogates},
     lake::Lake,
     storage::{CopyRoot, Storages, TableLocation},
-    store::{CopySet, EntitlementRow},
+    store::{CopySet, EntitlementRow, StoreError, SurrogateStore},
 };
 
 use self::making::{Job, JobKey, KeptBytes};
@@ -53,6 +54,7 @@ pub use self::{
 pub(super) use self::{
     published::{PublishedView, PublishedViews, plan_of},
     served::{Served, Source},
+    surrogates::SurrogateFault,
 };
 use super::core::{Core, error::ServiceError};
 
@@ -60,6 +62,9 @@ use super::core::{Core, error::ServiceError};
 const KEPT_VERSIONS: u64 = 10_000;
 /// How often a recipient's request is recorded again, so that not every query causes a write.
 const ASKING_NOTED_EVERY: Duration = Duration::from_secs(600);
+
+/// How long a server remembers which set of surrogates is a recipient's.
+const SET_REMEMBERED: Duration = Duration::from_secs(10);
 
 /// The memory in bytes for the groups of mixed files; evicted groups are read again.
 const GROUPS_BYTES: u64 = 64 << 20;
@@ -104,6 +109,9 @@ struct Inner {
     room: tokio::sync::Mutex<Option<KeptBytes>>,
     recipients: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
     noted: Cache<(CopySet, Uuid, Uuid), ()>,
+    surrogates: SurrogateStore,
+    /// The sets of surrogates of recipients that asked in the last seconds.
+    surrogate_sets: Cache<Uuid, Uuid>,
 }
 
 /// What materializations are made with.
@@ -121,6 +129,8 @@ pub struct MaterializerParts {
     pub settings: ViewSettings,
     /// The memory in bytes for tables assembled from materializations.
     pub cache_bytes: u64,
+    /// The place of surrogates.
+    pub surrogates: SurrogateStore,
 }
 
 impl Materializer {
@@ -153,6 +163,8 @@ impl Materializer {
             scopes: Cache::new(KEPT_VERSIONS),
             recipients: Mutex::default(),
             noted: Cache::builder().max_capacity(100_000).time_to_live(ASKING_NOTED_EVERY).build(),
+            surrogates: parts.surrogates,
+            surrogate_sets: Cache::builder().max_capacity(100_000).time_to_live(SET_REMEMBERED).build(),
         };
         Self { core: core.clone(), lake: lake.clone(), storages: Arc::clone(storages), inner: Arc::new(inner) }
     }
@@ -244,6 +256,8 @@ pub(super) struct Entitled {
     pub(super) rules: Arc<Rules>,
     pub(super) recipient_id: Uuid,
     pub(super) share_id: Uuid,
+    /// The recipient's surrogates, if the view shows any.
+    pub(super) surrogates: Option<Uuid>,
 }
 
 impl Entitled {
@@ -268,17 +282,18 @@ impl Materializer {
         now: DateTime<Utc>,
     ) -> Result<Entitled, ServiceError> {
         let published = self.published_view(view).await?;
-        Ok(self.entitle_to(published, recipient, share_id, now))
+        Ok(self.entitle_to(published, recipient, share_id, now).await?)
     }
 
     /// Like [`Self::entitle`], for a version that is already loaded.
-    pub(super) fn entitle_to(
+    pub(super) async fn entitle_to(
         &self,
         published: Arc<PublishedView>,
         recipient: &Recipient,
         share_id: Uuid,
         now: DateTime<Utc>,
-    ) -> Entitled {
+    ) -> Result<Entitled, StoreError> {
+        let surrogates = self.surrogate_set(&published, recipient.id, now).await?;
         let inner = &self.inner;
         let references = &published.references;
         let today = now.date_naive();
@@ -295,6 +310,7 @@ impl Materializer {
             day: (references.today == Today::Day).then_some(today),
             year: (references.today >= Today::Year).then_some(today.year()),
             zips: references.zips.then(|| inner.zips.text()),
+            surrogates,
         };
         let set =
             CopySet { view_id: published.view.id, view_version: published.view.version, rules: entitlement.rules() };
@@ -304,8 +320,9 @@ impl Materializer {
             keys: PseudonymKeys::new(&inner.root_key, inner.key_version, recipient.id, share_id),
             today,
             zips: inner.zips.clone(),
+            surrogates: Surrogates::default(),
         };
-        Entitled { published, set, rules: Arc::new(rules), recipient_id: recipient.id, share_id }
+        Ok(Entitled { published, set, rules: Arc::new(rules), recipient_id: recipient.id, share_id, surrogates })
     }
 
     /// Records that a recipient asked for its materializations, so that they are made in advance from now on.

@@ -358,7 +358,7 @@ impl Materializer {
         let root = self.root()?;
         let yesterday = (published.references.today != Today::Unused).then_some(now - TimeDelta::days(1));
         for at in [Some(now), yesterday].into_iter().flatten() {
-            let set = self.entitle_to(Arc::clone(&published), recipient, share_id, at).set;
+            let set = self.entitle_to(Arc::clone(&published), recipient, share_id, at).await?.set;
             let key = path.prefix_match(root.location().path()).map(|parts| Path::from_iter(parts).to_string());
             if let Some(key) = key
                 && let Some(copy) = self.core.db.find_copy_at(set, &key).await?

@@ -4,7 +4,7 @@ use std::{fs::File, io::ErrorKind, os::unix::fs::OpenOptionsExt, path::Path, str
 
 use sqlx::{
     Connection, Executor,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -17,6 +17,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The number of connections of each [`crate::store::PoolRole`]: one in use, and one that is being returned.
 const APART: u32 = 2;
+
+/// The number of connections for surrogates: some look up while others draw.
+const SURROGATES: u32 = 4;
 
 /// How long a connection may be idle and still be handed out untested; no database comes back so soon after failing.
 const TRUSTED_IDLE: Duration = Duration::from_millis(100);
@@ -81,6 +84,12 @@ async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
     if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
         return Err(StoreError::Url);
     }
+    open_sqlite(options, max_connections).await
+}
+
+/// Opens a SQLite file, with `readers` connections that read and one that writes.
+pub(in crate::store) async fn open_sqlite(options: SqliteConnectOptions, readers: u32) -> Result<Db> {
+    let path = options.get_filename().to_owned();
     create_private(&path)?;
     let options = options
         .journal_mode(SqliteJournalMode::Wal)
@@ -90,7 +99,7 @@ async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
     let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);
     let writer = pool().max_connections(1).connect_with(options.clone()).await;
     let writer = writer.map_err(|error| unopened(&path, error))?;
-    let reader = pool().max_connections(max_connections).connect_with(options.pragma("query_only", "ON")).await?;
+    let reader = pool().max_connections(readers).connect_with(options.pragma("query_only", "ON")).await?;
     Ok(Db::Sqlite { reader, writer })
 }
 
@@ -113,18 +122,25 @@ async fn connect_postgres(
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     let options = options.application_name("weir");
     reach(&options).await?;
-    let pool = |session: &'static str| {
-        PgPoolOptions::new()
-            .max_connections(max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A round trip before every query would double the cost of short ones.
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
-            })
-            .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(|_| ()) }))
-    };
-    let apart = |session| pool(session).max_connections(APART).connect_lazy_with(options.clone());
+    let apart = |session| postgres_pool(APART, session).connect_lazy_with(options.clone());
     let (look_ups, audit_writer) = (apart(session), apart(trail_session));
-    Ok(Db::Postgres { pool: pool(session).connect_with(options).await?, look_ups, audit_writer })
+    let pool = postgres_pool(max_connections, session).connect_with(options).await?;
+    Ok(Db::Postgres { pool, look_ups, audit_writer })
+}
+
+/// The connections for surrogates, to the database of `pool`; none is made before it is needed.
+pub(in crate::store) fn surrogate_pool(pool: &PgPool) -> PgPool {
+    postgres_pool(SURROGATES, POSTGRES_SESSION).connect_lazy_with(pool.connect_options().as_ref().clone())
+}
+
+fn postgres_pool(max_connections: u32, session: &'static str) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A round trip before every query would double the cost of short ones.
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
+        })
+        .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(|_| ()) }))
 }

@@ -1,6 +1,8 @@
 //! Stores the register of materializations: what was made for whom, which server is making what, and until when it is
 //! needed.
 
+pub(super) mod surrogates;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;

@@ -50,6 +50,7 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
         "UPDATE audit_checkpoints SET note = ''",
         "DELETE FROM audit_checkpoints",
         "UPDATE mixed_files SET group_id = file",
+        "UPDATE surrogates SET random = digest",
         "UPDATE notifications SET body = '{}'",
         "INSERT INTO audit_detachments VALUES (30, now())",
     ] {

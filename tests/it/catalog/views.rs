@@ -14,6 +14,7 @@ on_both_databases!(
     a_preview_is_refused_where_there_is_nothing_to_see_as,
     versions_are_compared_by_columns_filter_and_rows,
     rows_that_are_counted_as_a_recipient_are_recorded_before_they_are_told,
+    what_a_view_shows_besides_what_it_seems_to_is_warned_of,
 );
 
 const VIEW: &str = "/views/claims.some";
@@ -154,4 +155,27 @@ async fn rows_that_are_counted_as_a_recipient_are_recorded_before_they_are_told(
     untold.problem(503, "unavailable");
     app.execute("ALTER TABLE audit_gone RENAME TO audit_events").await;
     by_sam().await.expect(200);
+}
+
+async fn what_a_view_shows_besides_what_it_seems_to_is_warned_of(app: TestApp) {
+    draft(&app).await;
+    let codes = |view: &Value| {
+        let warnings = view["warnings"].as_array().cloned().unwrap_or_default();
+        let code = |warning: &Value| {
+            assert!(!warning["message"].as_str().unwrap().is_empty());
+            [&warning["code"], &warning["field"]].map(|text| text.as_str().unwrap().to_owned())
+        };
+        warnings.iter().map(code).collect::<Vec<_>>()
+    };
+    assert!(codes(&app.get(VIEW).await.expect(200)).is_empty());
+    let columns = json!([{"name": "id"}, {"name": "name", "mask": {"partial": {"first": 1}}}]);
+    let filtered = [["W_FILTER_ON_MASKED".to_owned(), "row_filter".to_owned()]];
+    let changed = app.patch(VIEW, json!({"columns": columns})).await.expect(200);
+    assert_eq!(codes(&changed), filtered);
+    assert_eq!(codes(&app.get(VIEW).await.expect(200)), filtered);
+    // It is a warning, and no more.
+    publish(&app).await;
+    let columns = json!([{"name": "id"}, {"name": "email", "from": "name", "mask": {"surrogate": {"domain": "d"}}}]);
+    let changed = app.patch(VIEW, json!({"columns": columns, "row_filter": "id > 1"})).await.expect(200);
+    assert!(codes(&changed).is_empty(), "{changed}");
 }

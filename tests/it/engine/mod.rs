@@ -9,4 +9,5 @@ mod mixing;
 mod naming;
 mod sample;
 mod statistics;
+mod subjects;
 mod types;

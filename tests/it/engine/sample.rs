@@ -63,7 +63,14 @@ pub fn rules(schema: &Schema, partition_columns: &[&str], definition: Value, pro
     let properties: BTreeMap<String, Value> = serde_json::from_value(properties).unwrap();
     let condition = plan.filter.as_ref().map(|filter| filter.bind(&properties, TODAY));
     let keys = PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, Uuid::nil(), Uuid::max());
-    Arc::new(Rules { plan: Arc::new(plan), condition, keys, today: TODAY, zips: LowZips::default() })
+    Arc::new(Rules {
+        plan: Arc::new(plan),
+        condition,
+        keys,
+        today: TODAY,
+        zips: LowZips::default(),
+        surrogates: Default::default(),
+    })
 }
 
 /// Rules that show these columns unmasked, and all rows.

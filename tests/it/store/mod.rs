@@ -13,6 +13,7 @@ mod opening;
 mod operators;
 mod reports;
 mod samples;
+mod surrogates;
 mod tokens;
 mod usage;
 mod values;

@@ -48,7 +48,7 @@ use weir::{
         sharing::{first_reads::FirstReads, preparers::Preparers},
     },
     storage::{Archive, CopyRoot, Storages},
-    store::Db,
+    store::{Db, SurrogateStore},
     telemetry::Metrics,
 };
 use zeroize::Zeroizing;
@@ -244,6 +244,7 @@ impl Ground {
             key_version: 1,
             settings: settings.views,
             cache_bytes: 64 << 20,
+            surrogates: SurrogateStore::beside(&self.database),
         };
         let archive = settings.audit.export.target().map(|target| Archive::open(&target).unwrap());
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());

@@ -158,6 +158,7 @@ pub async fn reader(server: &WeirServer, connector: &Connector<'_>) -> Reader {
         properties: serde_json::from_value(recipient["properties"].clone()).unwrap(),
         keys: keys(connector.id, server.share_id().await),
         today: server.app.now().date_naive(),
+        surrogates: BTreeMap::new(),
     }
 }
 

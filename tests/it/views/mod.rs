@@ -12,6 +12,7 @@ mod parquet_parts;
 mod plain;
 mod properties;
 pub mod source;
+mod surrogates;
 mod urls;
 pub mod value;
 pub mod weir_server;

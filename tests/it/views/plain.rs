@@ -49,6 +49,8 @@ pub struct Reader {
     pub properties: BTreeMap<String, Json>,
     pub keys: PseudonymKeys,
     pub today: NaiveDate,
+    /// The surrogate of each value, by its `Debug` text.
+    pub surrogates: BTreeMap<String, String>,
 }
 
 /// What a reader should see of a table.
@@ -160,10 +162,16 @@ impl Pick {
     fn show(&self, here: &Value, data_type: &DataType, reader: &Reader) -> Value {
         match self {
             Self::Value { from, mask } => {
-                let (value, data_type) = (value_at(here, data_type, from), type_at(data_type, from));
-                match mask {
+                let at = |path: &[String]| (value_at(here, data_type, path), type_at(data_type, path));
+                let (value, data_type) = at(from);
+                match mask.as_ref().map(|mask| Mask::from_json(mask).unwrap()) {
                     None => value,
-                    Some(mask) => masked(value, data_type, mask, reader),
+                    Some(Mask::Shift(shift)) => {
+                        let (subject, of) = at(&shift.key.0);
+                        let bound = shift.bind(of.primitive().unwrap(), &reader.keys);
+                        bound.apply(&value.cell(), bound.days_of(&subject.cell()).unwrap()).unwrap().into()
+                    }
+                    Some(mask) => masked(value, data_type, &mask.to_json(), reader),
                 }
             }
             Self::Struct { from, fields } => match value_at(here, data_type, from) {
@@ -301,7 +309,16 @@ fn masked(value: Value, data_type: &DataType, mask: &Json, reader: &Reader) -> V
             _ => Value::Null,
         };
     }
-    let bound = Mask::from_json(mask).unwrap().bind(data_type, &reader.keys, reader.today).unwrap();
+    let mask = Mask::from_json(mask).unwrap();
+    if matches!(mask, Mask::Surrogate { .. }) {
+        let surrogate = |value: &Value| reader.surrogates.get(&format!("{value:?}")).map(Value::text);
+        return if value.is_null() {
+            value
+        } else {
+            surrogate(&value).expect("the surrogate of a shown value is known")
+        };
+    }
+    let bound = mask.bind(data_type, &reader.keys, reader.today).unwrap();
     bound.apply(value.cell()).unwrap().into()
 }
 

@@ -26,6 +26,8 @@ use crate::domain::{
 
 use self::mask::Mask;
 
+pub use self::warnings::Warning;
+
 use super::schema::ColumnPath;
 
 /// How a view's rows are laid out in files: `source`, one file per source file, or `mixed`, rows of several source

@@ -65,7 +65,7 @@ pub struct ViewResponse {
     /// How many of the copies that recipients read are ready; only when one view is requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preparation: Vec<PreparationView>,
-    /// Masks that are valid but show more of an age than HIPAA's safe harbor allows.
+    /// What is valid but shows more than it seems to: of ages, of direct identifiers, or through the row filter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<ViewWarning>,
     /// When the view was created.
@@ -79,6 +79,11 @@ pub struct ViewResponse {
 /// A warning about a view.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ViewWarning {
+    /// What the warning is about: `W_AGE` (a mask shows more of an age than HIPAA's safe harbor allows), `W_DIRECT_ID`
+    /// (a column that seems to identify a person directly is shown as it is, or under a weak mask) or
+    /// `W_FILTER_ON_MASKED` (the row filter reads a column that is shown masked).
+    #[schema(example = "W_AGE")]
+    pub code: &'static str,
     /// The place in the view, as a path.
     #[schema(example = "columns[2].mask")]
     pub field: String,
@@ -86,9 +91,9 @@ pub struct ViewWarning {
     pub message: String,
 }
 
-impl From<view::Problem> for ViewWarning {
-    fn from(problem: view::Problem) -> Self {
-        Self { field: problem.field, message: problem.message }
+impl From<view::Warning> for ViewWarning {
+    fn from(view::Warning { code, field, message }: view::Warning) -> Self {
+        Self { code: code.as_str(), field, message }
     }
 }
 

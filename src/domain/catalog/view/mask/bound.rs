@@ -76,10 +76,7 @@ impl BoundMask {
             Mask::Constant { value, keep_nulls } => {
                 Bound::Fixed { value: cell(constant(value, primitive)?), keep_nulls: *keep_nulls }
             }
-            Mask::Hash { domain, per } => {
-                let pseudonyms = Pseudonyms::new(keys, *per, domain, primitive);
-                Bound::Pseudonym(Box::new(pseudonyms.ok_or("no key for pseudonyms")?))
-            }
+            Mask::Hash { domain, per } => Bound::Pseudonym(Box::new(Pseudonyms::new(keys, *per, domain, primitive))),
             Mask::Partial { first, last } => Bound::Partial { first: (*first).into(), last: (*last).into() },
             Mask::DateTrunc { unit, .. } => {
                 Bound::DateTrunc { unit: *unit, earliest: earliest_year.map_or(i64::MIN, |year| days(year, 1, 1)) }
@@ -90,6 +87,9 @@ impl BoundMask {
             Mask::Bucket { bounds: given } => {
                 let bounds = bounds(given, primitive)?;
                 Bound::Bucket { labels: labels(&bounds, primitive), bounds }
+            }
+            Mask::Shift(_) | Mask::Surrogate { .. } => {
+                return Err(format!("`{}` needs more than the value", mask.name()));
             }
         }))
     }

@@ -1,11 +1,15 @@
 //! Masks: pure, typed, deterministic functions that change a column's values before a recipient sees them.
 //!
 //! This module says which masks there are, which types they fit, and how JSON writes them; [`bound`] applies them,
-//! [`pseudonym`] derives the keys. The expected result of every mask is in `docs/mask-vectors.json`, which the tests
+//! [`pseudonym`] derives the keys, [`shift`] and [`surrogate`] are the masks that need more than the value, and
+//! [`strength`] orders all of them. The expected result of every mask is in `docs/mask-vectors.json`, which the tests
 //! read.
 
 mod bound;
 mod pseudonym;
+mod shift;
+mod strength;
+mod surrogate;
 mod zips;
 
 use std::borrow::Cow;
@@ -16,9 +20,12 @@ use serde_json::{Map, Value as Json, json};
 
 pub use bound::BoundMask;
 pub use pseudonym::PseudonymKeys;
+pub use shift::{BoundShift, Shift};
+pub use strength::stricter;
+pub use surrogate::{SurrogateDigests, surrogate_text};
 pub use zips::LowZips;
 
-use crate::domain::catalog::schema::{DataType, Primitive};
+use crate::domain::catalog::schema::{ColumnPath, DataType, Primitive};
 
 use super::value::{Value, integer_range};
 
@@ -68,6 +75,15 @@ pub enum Mask {
         #[serde(default)]
         per: Scope,
     },
+    /// Shows a random text: the same value of a recipient and domain always gives the same one, which is kept and
+    /// derived from nothing (`surrogate.rs`).
+    Surrogate {
+        /// The kind of thing that the values name; columns of the same domain share their surrogates.
+        domain: String,
+    },
+    /// Shows a date or timestamp moved by as many days as all dates of its subject (`shift.rs`). A date without a
+    /// subject becomes NULL, and so does one that would leave the years 1 to 9999.
+    Shift(Shift),
     /// Shows the first and last characters (Unicode scalar values) of a text, and one `*` for each of the others. A
     /// text of at most `first + last + 2` characters is redacted entirely.
     Partial {
@@ -212,6 +228,19 @@ impl Mask {
                 check_domain(domain)?;
                 Primitive::String
             }
+            Self::Surrogate { domain } => {
+                check_domain(domain)?;
+                Primitive::String
+            }
+            Self::Shift(shift) => {
+                self.takes(primitive, is_time(primitive), "dates and timestamps")?;
+                check_domain(&shift.domain)?;
+                if !shift::MAX_DAYS.contains(&shift.max_days) {
+                    let (least, most) = (shift::MAX_DAYS.start(), shift::MAX_DAYS.end());
+                    return Err(format!("`max_days` is {least} to {most}"));
+                }
+                primitive
+            }
             Self::Partial { first, last } => {
                 self.takes(primitive, primitive == Primitive::String, "texts")?;
                 if *first == 0 && *last == 0 {
@@ -262,9 +291,10 @@ impl Mask {
     /// Whether the masked values may be NULL, given whether the column may.
     pub fn output_nullable(&self, input_nullable: bool) -> bool {
         match self {
-            Self::Null => true,
+            Self::Null | Self::Shift(_) => true,
             Self::Redact { keep_nulls } | Self::Constant { keep_nulls, .. } => *keep_nulls && input_nullable,
             Self::Hash { .. }
+            | Self::Surrogate { .. }
             | Self::Partial { .. }
             | Self::DateTrunc { .. }
             | Self::YearOnly { .. }
@@ -275,7 +305,8 @@ impl Mask {
     }
 
     /// Prepares the mask for a column of type `input`, with these keys and this day (UTC); the error is that of
-    /// [`Self::output_type`].
+    /// [`Self::output_type`]. `shift` needs a subject as well ([`Shift::bind`]), `surrogate` what was drawn
+    /// ([`Self::surrogate_digests`]).
     pub fn bind(&self, input: &DataType, keys: &PseudonymKeys, today: NaiveDate) -> Result<BoundMask, String> {
         self.output_type(input)?;
         BoundMask::new(self, input, keys, today)
@@ -284,7 +315,16 @@ impl Mask {
     /// The scope of its results, if equal values do not give everybody equal results.
     pub fn scope(&self) -> Option<Scope> {
         match self {
-            Self::Hash { per, .. } => Some(*per),
+            Self::Hash { per, .. } | Self::Shift(Shift { per, .. }) => Some(*per),
+            Self::Surrogate { .. } => Some(Scope::Recipient),
+            _ => None,
+        }
+    }
+
+    /// The column, besides its own, from which the mask makes its results.
+    pub fn subject(&self) -> Option<&ColumnPath> {
+        match self {
+            Self::Shift(shift) => Some(&shift.key),
             _ => None,
         }
     }
@@ -311,6 +351,8 @@ impl Mask {
             Self::Redact { .. } => "redact",
             Self::Constant { .. } => "constant",
             Self::Hash { .. } => "hash",
+            Self::Surrogate { .. } => "surrogate",
+            Self::Shift(_) => "shift",
             Self::Partial { .. } => "partial",
             Self::DateTrunc { .. } => "date_trunc",
             Self::YearOnly { .. } => "year_only",

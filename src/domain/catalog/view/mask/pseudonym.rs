@@ -1,13 +1,14 @@
-//! Makes the pseudonyms of the mask `hash`.
+//! Keyed digests of values, and the pseudonyms of the mask `hash` made from them.
 //!
 //! ```text
-//! pseudonym = "h" version "_" base32(HMAC-SHA256(key, domain 0x1F family 0x1F value))[0..26]
-//! key       = HKDF-SHA256(root key, info = "weir/pseudonym/v1" 0x1F scope 0x1F id 0x1F version 0x1F domain), 32 bytes
+//! pseudonym = "h" version "_" base32(digest)[0..26]
+//! digest    = HMAC-SHA256(key, domain 0x1F family 0x1F value)
+//! key       = HKDF-SHA256(root key, info = "weir/" use "/v1" 0x1F scope 0x1F id 0x1F version 0x1F domain), 32 bytes
 //! ```
 //!
-//! Base32 is the one of RFC 4648, in lower case. `scope` is `recipient`, `share` or `global`; `id` is the UUID of the
-//! recipient or share with hyphens, and empty for `global`; `version` is written in decimal. Only the family of a
-//! value's type counts, so that ids of different widths still join:
+//! Base32 is the one of RFC 4648, in lower case. `use` is `pseudonym`, `shift` or `surrogate`; `scope` is `recipient`,
+//! `share` or `global`; `id` is the UUID of the recipient or share with hyphens, and empty for `global`; `version` is
+//! written in decimal. Only the family of a value's type counts, so that ids of different widths still join:
 //!
 //! | family | types | value |
 //! |---|---|---|
@@ -32,7 +33,7 @@ use crate::domain::{
         schema::Primitive,
         view::value::{decimal_text, scale_of},
     },
-    core::seal::{RootKey, hex},
+    core::seal::{RootKey, hex, hmac},
 };
 
 use super::{Cell, Overflow, Scope};
@@ -40,7 +41,28 @@ use super::{Cell, Overflow, Scope};
 /// Characters of a pseudonym after its version: 130 bits.
 const CHARACTERS: usize = 26;
 
-/// The keys for pseudonyms, derived from one root key for a recipient, a share, or everybody. Cannot be printed.
+/// The use of a key. A value has another digest for each.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KeyUse {
+    /// The mask `hash`.
+    Pseudonym,
+    /// The mask `shift`: its subjects.
+    Shift,
+    /// The mask `surrogate`.
+    Surrogate,
+}
+
+impl KeyUse {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Pseudonym => "pseudonym",
+            Self::Shift => "shift",
+            Self::Surrogate => "surrogate",
+        }
+    }
+}
+
+/// The keys of masks, derived from one root key for a recipient, a share, or everybody. Cannot be printed.
 #[derive(Clone)]
 pub struct PseudonymKeys {
     root: RootKey,
@@ -55,13 +77,14 @@ impl PseudonymKeys {
         Self { root: root.clone(), version, recipient, share }
     }
 
-    fn key(&self, scope: Scope, domain: &str) -> Zeroizing<[u8; 32]> {
+    fn key(&self, key_use: KeyUse, scope: Scope, domain: &str) -> Zeroizing<[u8; 32]> {
         let (scope, id) = match scope {
             Scope::Recipient => ("recipient", self.recipient.to_string()),
             Scope::Share => ("share", self.share.to_string()),
             Scope::Global => ("global", String::new()),
         };
-        let info = format!("weir/pseudonym/v1\x1f{scope}\x1f{id}\x1f{}\x1f{domain}", self.version);
+        let (label, version) = (key_use.label(), self.version);
+        let info = format!("weir/{label}/v1\x1f{scope}\x1f{id}\x1f{version}\x1f{domain}");
         let mut key = Zeroizing::new([0; 32]);
         self.root.derive(info.as_bytes(), key.as_mut());
         key
@@ -74,27 +97,24 @@ impl fmt::Debug for PseudonymKeys {
     }
 }
 
-/// Makes the pseudonyms of one column.
+/// Makes the keyed digests of one column's values.
 #[derive(Clone)]
-pub(super) struct Pseudonyms {
+pub(super) struct Digests {
     /// The HMAC after everything that precedes the value.
     begun: Hmac<Sha256>,
-    prefix: String,
     primitive: Primitive,
 }
 
-impl Pseudonyms {
-    /// Prepares the pseudonyms of a column of type `primitive`. Never `None`, because HMAC accepts keys of every
-    /// length.
-    pub(super) fn new(keys: &PseudonymKeys, scope: Scope, domain: &str, primitive: Primitive) -> Option<Self> {
-        let key = keys.key(scope, domain);
-        let mut begun = <Hmac<Sha256> as Mac>::new_from_slice(key.as_ref()).ok()?;
+impl Digests {
+    /// Prepares the digests of a column of type `primitive`.
+    pub(super) fn new(keys: &PseudonymKeys, key_use: KeyUse, scope: Scope, domain: &str, primitive: Primitive) -> Self {
+        let mut begun = hmac(keys.key(key_use, scope, domain).as_ref());
         begun.update(format!("{domain}\x1f{}\x1f", family(primitive)).as_bytes());
-        Some(Self { begun, prefix: format!("h{}_", keys.version), primitive })
+        Self { begun, primitive }
     }
 
-    /// The pseudonym of a value.
-    pub(super) fn of(&self, cell: &Cell<'_>) -> Result<String, Overflow> {
+    /// The digest of a value.
+    pub(super) fn of(&self, cell: &Cell<'_>) -> Result<[u8; 32], Overflow> {
         let mut mac = self.begun.clone();
         match (cell, self.primitive) {
             (Cell::Text(text), Primitive::String) => match is_nfc_quick(text.chars()) {
@@ -110,11 +130,36 @@ impl Pseudonyms {
             (Cell::Timestamp(micros), _) => mac.update(micros.to_string().as_bytes()),
             (Cell::Null | Cell::Text(_), _) => return Err(Overflow),
         }
-        let mut out = String::with_capacity(self.prefix.len() + CHARACTERS);
-        out.push_str(&self.prefix);
-        base32(&mac.finalize().into_bytes(), &mut out);
-        Ok(out)
+        Ok(mac.finalize().into_bytes().into())
     }
+}
+
+/// Makes the pseudonyms of one column.
+#[derive(Clone)]
+pub(super) struct Pseudonyms {
+    digests: Digests,
+    prefix: String,
+}
+
+impl Pseudonyms {
+    /// Prepares the pseudonyms of a column of type `primitive`.
+    pub(super) fn new(keys: &PseudonymKeys, scope: Scope, domain: &str, primitive: Primitive) -> Self {
+        let digests = Digests::new(keys, KeyUse::Pseudonym, scope, domain, primitive);
+        Self { digests, prefix: format!("h{}_", keys.version) }
+    }
+
+    /// The pseudonym of a value.
+    pub(super) fn of(&self, cell: &Cell<'_>) -> Result<String, Overflow> {
+        Ok(in_base32(&self.prefix, &self.digests.of(cell)?))
+    }
+}
+
+/// Writes `prefix`, and behind it the first [`CHARACTERS`] characters of `bytes` in base32.
+pub(super) fn in_base32(prefix: &str, bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(prefix.len() + CHARACTERS);
+    text.push_str(prefix);
+    base32(bytes, &mut text);
+    text
 }
 
 fn family(primitive: Primitive) -> &'static str {

@@ -25,6 +25,9 @@ struct Vectors {
 #[serde(deny_unknown_fields)]
 struct Vector {
     mask: Mask,
+    /// The subject of a shift, and its type.
+    subject: Option<Json>,
+    subject_type: Option<String>,
     r#type: String,
     input: Json,
     output_type: String,
@@ -78,6 +81,20 @@ fn cell<'a>(json: &'a Json, data_type: &DataType, bytes: &'a mut Vec<u8>) -> Cel
     }
 }
 
+/// A masked cell without what it borrows from its mask; masks make no bytes.
+fn owned(cell: Cell<'_>) -> Cell<'static> {
+    match cell {
+        Cell::Null | Cell::Binary(_) => Cell::Null,
+        Cell::Boolean(value) => Cell::Boolean(value),
+        Cell::Integer(value) => Cell::Integer(value),
+        Cell::Float(value) => Cell::Float(value),
+        Cell::Decimal(value) => Cell::Decimal(value),
+        Cell::Text(text) => Cell::Text(text.into_owned().into()),
+        Cell::Date(value) => Cell::Date(value),
+        Cell::Timestamp(value) => Cell::Timestamp(value),
+    }
+}
+
 #[test]
 fn the_published_vectors_hold() {
     let file: Vectors = serde_json::from_str(VECTORS).unwrap();
@@ -89,14 +106,28 @@ fn the_published_vectors_hold() {
         seen.insert(vector.mask.name());
         let (input, output) = (data_type(&vector.r#type), data_type(&vector.output_type));
         assert_eq!(vector.mask.output_type(&input), Ok(output.clone()), "{what}");
-        let bound = vector.mask.bind(&input, &keys, file.today).unwrap();
-        let (mut one, mut other) = (Vec::new(), Vec::new());
+        let (mut one, mut other, mut third) = (Vec::new(), Vec::new(), Vec::new());
         let expected = cell(&vector.output, &output, &mut one);
-        let made = bound.apply(cell(&vector.input, &input, &mut other));
+        let given = cell(&vector.input, &input, &mut other);
+        let made = match &vector.mask {
+            Mask::Shift(shift) => {
+                let subject = data_type(vector.subject_type.as_ref().unwrap());
+                let bound = shift.bind(subject.primitive().unwrap(), &keys);
+                // A null subject is written as `null`, which serde takes for none.
+                let subject = cell(vector.subject.as_ref().unwrap_or(&Json::Null), &subject, &mut third);
+                bound.apply(&given, bound.days_of(&subject).unwrap())
+            }
+            Mask::Surrogate { .. } => {
+                let digests = vector.mask.surrogate_digests(&input, &keys).unwrap();
+                assert_eq!(digests.of(&given), Ok(None), "{what}");
+                Ok(Cell::Null)
+            }
+            mask => mask.bind(&input, &keys, file.today).unwrap().apply(given).map(owned),
+        };
         assert_eq!(made, Ok(expected.clone()), "{what}");
         assert!(vector.mask.output_nullable(true) || expected != Cell::Null, "{what}");
     }
-    assert_eq!(seen.len(), 10, "every mask has vectors: {seen:?}");
+    assert_eq!(seen.len(), 12, "every mask has vectors: {seen:?}");
 }
 
 #[test]
@@ -110,6 +141,11 @@ fn masks_are_read_from_names_and_objects_and_written_shortest() {
         (json!({"constant": {"value": [1]}}), json!({"constant": {"value": [1]}})),
         (json!({"hash": {"domain": "m"}}), json!({"hash": {"domain": "m", "per": "recipient"}})),
         (json!({"hash": {"domain": "m", "per": "global"}}), json!({"hash": {"domain": "m", "per": "global"}})),
+        (json!({"surrogate": {"domain": "m"}}), json!({"surrogate": {"domain": "m"}})),
+        (
+            json!({"shift": {"key": "a.`b.c`"}}),
+            json!({"shift": {"key": "a.`b.c`", "domain": "subject", "per": "recipient", "max_days": 182}}),
+        ),
         (json!({"partial": {"last": 4}}), json!({"partial": {"first": 0, "last": 4}})),
         (json!({"date_trunc": {"unit": "month"}}), json!({"date_trunc": {"unit": "month"}})),
         (
@@ -136,6 +172,11 @@ fn unknown_masks_and_arguments_are_refused_by_name() {
         (json!("hash"), "domain"),
         (json!({"hash": {"domain": "m", "salt": 1}}), "salt"),
         (json!({"hash": {"domain": "m", "per": "planet"}}), "planet"),
+        (json!("surrogate"), "domain"),
+        (json!({"surrogate": {"domain": "m", "per": "share"}}), "per"),
+        (json!("shift"), "key"),
+        (json!({"shift": {"key": "m", "days": 30}}), "days"),
+        (json!({"shift": {"key": "m", "max_days": -1}}), "-1"),
         (json!({"constant": {}}), "value"),
         (json!({"zip3": {"digits": 3}}), ""),
         (json!({"redact": true}), "redact"),
@@ -178,6 +219,11 @@ fn a_mask_says_where_it_does_not_fit() {
         (json!({"hash": {"domain": ""}}), "string", "domain"),
         (json!({"hash": {"domain": "a\u{1f}b"}}), "string", "domain"),
         (json!({"hash": {"domain": "x".repeat(65)}}), "string", "domain"),
+        (json!({"surrogate": {"domain": ""}}), "string", "domain"),
+        (json!({"shift": {"key": "m"}}), "string", "dates"),
+        (json!({"shift": {"key": "m", "domain": "a b"}}), "date", "domain"),
+        (json!({"shift": {"key": "m", "max_days": 29}}), "date", "30 to 3650"),
+        (json!({"shift": {"key": "m", "max_days": 3_651}}), "timestamp", "30 to 3650"),
     ] {
         let mask = mask(given.clone());
         let message = mask.output_type(&data_type(name)).unwrap_err();
@@ -195,6 +241,7 @@ fn only_null_and_kept_nulls_make_nulls() {
     assert!(!mask(json!("redact")).output_nullable(true));
     assert!(mask(json!({"redact": {"keep_nulls": true}})).output_nullable(true));
     assert!(!mask(json!({"redact": {"keep_nulls": true}})).output_nullable(false));
+    assert!(mask(json!({"shift": {"key": "m"}})).output_nullable(false));
     assert!(mask(json!("zip3")).output_nullable(true) && !mask(json!("zip3")).output_nullable(false));
 }
 
@@ -278,6 +325,67 @@ proptest! {
         let global = of(1, 1, recipient, share, "m", Global);
         prop_assert_eq!(&global, &of(1, 1, other_recipient, other_share, "m", Global));
         prop_assert_ne!(&global, &shared);
+    }
+
+    #[test]
+    fn a_shift_keeps_the_days_between_the_dates_of_a_subject_and_shows_none_of_them(
+        days in -719_162i32 + 3_650..2_932_896 - 3_650,
+        gap in 0i32..20_000,
+        time in 0i64..86_400_000_000,
+        subject: String,
+        max_days in 30u16..=3_650,
+    ) {
+        let Mask::Shift(shift) = mask(json!({"shift": {"key": "m", "max_days": max_days}})) else { panic!() };
+        let bound = shift.bind(Primitive::String, &keys(1, 1, 2, 3));
+        let other = shift.bind(Primitive::String, &keys(1, 1, 5, 3));
+        let by = bound.days_of(&Cell::Text(subject.as_str().into())).unwrap();
+        let moved = by.unwrap();
+        prop_assert!(moved != 0 && moved.abs() <= i64::from(max_days));
+        let later = (days + gap).min(2_932_896 - 3_650);
+        let expected = |of: i32| Ok(Cell::Date(of + i32::try_from(moved).unwrap()));
+        prop_assert_eq!(bound.apply(&Cell::Date(days), by), expected(days));
+        prop_assert_eq!(bound.apply(&Cell::Date(later), by), expected(later));
+        let instant = i64::from(days) * 86_400_000_000 + time;
+        prop_assert_eq!(
+            bound.apply(&Cell::Timestamp(instant), by),
+            Ok(Cell::Timestamp(instant + moved * 86_400_000_000))
+        );
+        // Keys of another recipient move it by a number of their own.
+        prop_assert!(other.days_of(&Cell::Text(subject.as_str().into())).is_ok());
+        prop_assert_eq!(bound.apply(&Cell::Date(days), None), Ok(Cell::Null));
+    }
+
+    #[test]
+    fn a_shift_neither_wraps_nor_fails_at_the_ends_of_time(days: i32, micros: i64, subject: i64) {
+        let Mask::Shift(shift) = mask(json!({"shift": {"key": "m"}})) else { panic!() };
+        let bound = shift.bind(Primitive::Long, &keys(1, 1, 2, 3));
+        let by = bound.days_of(&Cell::Integer(subject)).unwrap();
+        let inside = -719_162 + 182..=2_932_896 - 182;
+        let shown = bound.apply(&Cell::Date(days), by).unwrap();
+        prop_assert_eq!(shown == Cell::Null, !inside.contains(&i64::from(days)));
+        let shown = bound.apply(&Cell::Timestamp(micros), by).unwrap();
+        prop_assert_eq!(shown == Cell::Null, !inside.contains(&micros.div_euclid(86_400_000_000)));
+        prop_assert_eq!(bound.apply(&Cell::Boolean(true), by), Err(Overflow));
+        prop_assert!(bound.days_of(&Cell::Text("x".into())).is_err());
+    }
+
+    #[test]
+    fn digests_of_surrogates_join_within_a_domain_and_a_recipient(text: String, recipient: u128) {
+        let of = |domain: &str, recipient, version, text: &str| {
+            let mask = Mask::Surrogate { domain: domain.to_owned() };
+            let digests = mask.surrogate_digests(&data_type("string"), &keys(1, version, recipient, 3)).unwrap();
+            digests.of(&Cell::Text(text.into())).unwrap().unwrap()
+        };
+        let own = of("m", recipient, 1, &text);
+        prop_assert_eq!(own, of("m", recipient, 1, &text));
+        prop_assert_ne!(own, of("n", recipient, 1, &text));
+        prop_assert_ne!(own, of("m", recipient ^ 1, 1, &text));
+        prop_assert_ne!(own, of("m", recipient, 2, &text));
+        prop_assert_ne!(own, of("m", recipient, 1, &format!("{text}x")));
+        // Neither the text nor a pseudonym can be told from what stands for it.
+        let shown = surrogate_text(Uuid::from_u128(recipient));
+        prop_assert_eq!(shown.len(), 28);
+        prop_assert!(shown.starts_with("s_"));
     }
 
     #[test]

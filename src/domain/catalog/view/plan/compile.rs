@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Map, Value as Json};
 
 use crate::domain::catalog::{
-    schema::{ColumnPath, DataType, Field, Found, KEY, Schema},
-    view::{Problem, ViewColumn, ViewDefinition, row_filter::RowFilter},
+    schema::{ColumnPath, DataType, Field, Found, KEY, Schema, Step},
+    view::{Problem, ViewColumn, ViewDefinition, mask::Mask, row_filter::RowFilter},
 };
 
 use super::{
@@ -186,6 +186,11 @@ impl<'a> Compiler<'a> {
             Err(Unfit::Source(message)) => return self.problem(at, from, message),
             Err(Unfit::Mask(message)) => return self.problem(at, "mask", message),
         };
+        if let Some(subject) = column.mask.as_ref().and_then(Mask::subject)
+            && let Err(message) = self.check_subject(subject, &leaves)
+        {
+            return self.problem(at, "mask", message);
+        }
         if self.leaves.len() + leaves.len() > MAX_LEAVES {
             return self.problem(at, from, too_many());
         }
@@ -195,6 +200,22 @@ impl<'a> Compiler<'a> {
                 return self.problem(at, "name", message);
             }
         }
+    }
+
+    /// Checks the column that names the subjects of `leaves`: a row has one value of it, and one of each leaf.
+    fn check_subject(&self, subject: &ColumnPath, leaves: &[Leaf]) -> Result<(), String> {
+        let found = self.source.lookup(subject).map_err(|error| format!("`key`: {error}"))?;
+        if let Some(message) = ambiguity(&self.variants, subject) {
+            return Err(format!("`key`: {message}"));
+        }
+        let is_field = |step: &Step<'_>| matches!(step, Step::Field(_));
+        if found.data_type.primitive().is_none() || !found.steps.iter().all(is_field) {
+            return Err(format!("`key` names a single value of each row, and `{subject}` is none"));
+        }
+        if leaves.iter().any(|leaf| !leaf.source.iter().all(Part::is_field)) {
+            return Err("dates inside a list or map are not shifted; cut them with `date_trunc`".to_owned());
+        }
+        Ok(())
     }
 
     /// Places a leaf in the tree; the error says what is in its way.
@@ -381,7 +402,8 @@ impl<'a> Compiler<'a> {
                 needed.insert(path, data_type.clone());
             }
         }
-        for column in filter.iter().flat_map(RowFilter::columns) {
+        let subjects = self.leaves.iter().filter_map(|leaf| leaf.mask.as_ref()?.subject().cloned());
+        for column in filter.iter().flat_map(RowFilter::columns).chain(subjects) {
             if let Ok(found) = self.source.lookup(&column) {
                 needed.insert(column.clone(), found.data_type.clone());
             }

@@ -73,6 +73,8 @@ pub struct References {
     pub properties: BTreeSet<String>,
     /// The scopes of its pseudonyms; empty if it has none.
     pub scopes: BTreeSet<Scope>,
+    /// Whether it shows surrogates.
+    pub surrogates: bool,
     /// The part of the current day on which it depends.
     pub today: Today,
     /// Whether it depends on the list of hidden ZIP prefixes.
@@ -260,6 +262,7 @@ impl ViewPlan {
         }
         for mask in self.shown().iter().filter_map(|shown| shown.mask.as_ref()) {
             references.scopes.extend(mask.scope());
+            references.surrogates |= matches!(mask, Mask::Surrogate { .. });
             references.zips |= *mask == Mask::Zip3;
             if mask.uses_today() {
                 references.today = references.today.max(Today::Year);

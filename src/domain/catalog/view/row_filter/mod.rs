@@ -38,6 +38,8 @@ use crate::domain::catalog::schema::{ColumnPath, Primitive, Schema};
 
 use super::Problem;
 
+use self::lexer::Kind;
+
 /// The longest filter, in characters.
 const MAX_CHARACTERS: usize = 10_000;
 /// The deepest nesting of conditions.
@@ -106,6 +108,39 @@ impl Fault {
     fn new(at: usize, message: impl Into<String>) -> Self {
         Self { at, message: message.into() }
     }
+}
+
+/// The names in the text of a filter that may be columns, whether or not some schema has them; none if the text cannot
+/// be split into words.
+pub fn names(text: &str) -> BTreeSet<ColumnPath> {
+    let tokens = lexer::tokens(text).unwrap_or_default();
+    let mut names = BTreeSet::new();
+    let mut rest = tokens.as_slice();
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        let name = |kind: &Kind<'_>| match kind {
+            Kind::Word(word) => Some((*word).to_owned()),
+            Kind::Name(name) => Some(name.clone()),
+            Kind::Text(_) | Kind::Number(_) | Kind::Symbol(_) => None,
+        };
+        let next = behind.first().map(|token| &token.kind);
+        let is_other = match &first.kind {
+            // A word of the language, a function, or the type of a text.
+            Kind::Word(word) => parser::is_reserved(word) || matches!(next, Some(Kind::Symbol("(") | Kind::Text(_))),
+            _ => false,
+        };
+        let Some(start) = name(&first.kind).filter(|_| !is_other) else { continue };
+        let mut path = vec![start];
+        while let [dot, part, behind @ ..] = rest
+            && dot.kind == Kind::Symbol(".")
+            && let Some(part) = name(&part.kind)
+        {
+            path.push(part);
+            rest = behind;
+        }
+        names.insert(ColumnPath(path));
+    }
+    names
 }
 
 /// A filter in which every value is known. SQL's three-valued logic holds: a comparison with NULL is unknown. A
