@@ -7,6 +7,7 @@ mod admin;
 mod arch;
 mod audit;
 mod citations;
+mod classification;
 mod cli;
 mod config;
 mod conformance;
