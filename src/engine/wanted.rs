@@ -103,6 +103,11 @@ impl Marks {
         }
     }
 
+    /// Marks a column that is looked at, and decides nothing.
+    pub(super) fn value(&mut self, path: &ColumnPath) {
+        self.at(&path.0);
+    }
+
     /// Marks a column that a condition reads.
     pub(super) fn column(&mut self, path: &ColumnPath) {
         self.at(&path.0).decides = true;

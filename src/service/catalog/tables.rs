@@ -36,6 +36,8 @@ use crate::{
     store::Tx,
 };
 
+use super::columns;
+
 /// A registered table and its newest snapshot.
 #[derive(Clone, Debug)]
 pub struct OpenedTable {
@@ -205,6 +207,7 @@ impl Service {
                 return Err(ServiceError::conflict(message));
             }
             after.delta_id = snapshot.metadata().id.clone();
+            columns::reopen(&mut tx, before.id, ctx.now).await?;
         }
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;

@@ -1,7 +1,7 @@
 //! Runs jobs: one server at a time holds one, failures are retried at growing intervals, and dead letters wait for an
 //! operator.
 //!
-//! What a job does is up to its kind (`reports`), which stores the result and completes the job in one transaction. Never
+//! What a job does is up to its kind (`reports`, `columns`), which stores the result and completes the job in one transaction. Never
 //! here: periodic tasks, which the worker has, or their turns, which `leases` takes.
 
 use std::time::Duration;
@@ -122,6 +122,7 @@ impl Service {
     async fn do_job(&self, kind: JobKind, job: &Job) -> Result<(), Undone> {
         match kind {
             JobKind::Report => self.make_report(job).await,
+            JobKind::Scan => self.scan_by_job(job).await,
         }
     }
 
@@ -161,6 +162,8 @@ impl Service {
         }
         match kind {
             JobKind::Report => Self::fail_report(&mut tx, job, why).await?,
+            // Nothing waits for it: what was proposed before stays.
+            JobKind::Scan => {}
         }
         let change = json!({"kind": job.kind, "attempts": job.attempts, "failure": why});
         let event = Event {
@@ -209,6 +212,7 @@ impl Service {
 async fn revive(tx: &mut Tx, kind: JobKind, dead: &Job, now: DateTime<Utc>) -> Result<(), ServiceError> {
     match kind {
         JobKind::Report => Service::revive_report(tx, dead).await?,
+        JobKind::Scan => {}
     }
     Ok(tx.enqueue_job(kind, &dead.key, now).await?)
 }

@@ -1,6 +1,7 @@
 //! The admin API over HTTP, on both databases.
 
 mod audit;
+mod columns;
 mod copies;
 mod disclosures;
 mod drills;
