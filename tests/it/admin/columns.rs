@@ -32,6 +32,7 @@ on_both_databases!(
     another_location_leaves_everything_to_decide_again,
     a_table_that_cannot_be_scanned_is_refused_and_keeps_what_it_has,
     columns_are_listed_page_by_page,
+    what_a_newer_server_decided_is_shown_and_kept,
 );
 
 const ROWS: i64 = 40;
@@ -391,4 +392,22 @@ async fn columns_are_listed_page_by_page(app: TestApp) {
     let other = format!("/tables/hr.people/columns?max_results=2&page_token={token}");
     app.get(&other).await.problem(400, "invalid_parameter");
     app.get("/tables/hr.none/columns").await.problem(404, "not_found");
+}
+
+async fn what_a_newer_server_decided_is_shown_and_kept(app: TestApp) {
+    people(&app).await;
+    scan(&app, "hr.people").await;
+    let spec = r#"{"class": "DNA", "role": "genetic", "state": "approved", "later": 1}"#;
+    let set = format!("spec = '{spec}', class = 'DNA', state = 'approved', evidence = NULL");
+    app.execute(format!("UPDATE columns SET {set} WHERE path = 'ssn'")).await;
+    let shown = |column: &Value| ["class", "role", "state"].map(|field| column[field].clone());
+    let newer = ["DNA", "genetic", "approved"].map(Value::from);
+    assert_eq!(shown(&column(&app, "hr.people", "ssn").await), newer);
+    assert_eq!(scan(&app, "hr.people").await["decided"], 1);
+    let scanned = column(&app, "hr.people", "ssn").await;
+    assert_eq!((shown(&scanned), &scanned["evidence"]["class"]), (newer, &json!("PII")));
+    let decided = json!({"class": "PII", "role": "direct", "state": "confirmed"});
+    app.patch("/tables/hr.people/columns/ssn", decided).await.expect(200);
+    let later = columns(&app, "hr.people", "?class=PII&state=confirmed").await;
+    assert_eq!(later.len(), 1);
 }

@@ -177,9 +177,6 @@ fn german_tax_id(n: &mut Numbers) -> String {
     }
     body[9] = body[0];
     if body[0] == 0 {
-        body[0] = 1 + body[1] % 9;
-        body[1] = body[0];
-        body.swap(1, 5);
         return german_tax_id(n);
     }
     let mut product = 10;
@@ -326,7 +323,6 @@ fn uuid(n: &mut Numbers) -> String {
 }
 
 /// Every column, those with classes and the traps.
-#[allow(clippy::too_many_lines)]
 pub fn columns() -> Vec<Labelled> {
     use Class::{Confidential, Pci, PciSad, Phi, Pii};
     use ValueKind::{Fraction, Opaque, Text, Time, Whole};
