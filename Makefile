@@ -17,6 +17,9 @@ setup:     ## install what the tests need (Python clients, Spark, Azurite), with
 rust-tests:  ## the Rust tests alone; databases and object stores as WEIR_TEST_* name them
 	cargo test
 
+classification:  ## how well scans propose classes: precision and recall by class
+	cargo test --test it classification:: -- --nocapture
+
 mutants:   ## see that mistakes planted into the server are found by the tests of views
 	tests/mutants/run
 
@@ -50,4 +53,4 @@ clean:     ## remove build output and what the tests installed
 	cargo clean
 	rm -rf $(WEIR_TEST_CACHE)
 
-.PHONY: help demo test setup rust-tests mutants client-tests image image-test lint deny bench sbom clean
+.PHONY: help demo test setup rust-tests classification mutants client-tests image image-test lint deny bench sbom clean

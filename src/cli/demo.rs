@@ -10,6 +10,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -34,7 +35,10 @@ use crate::{
             grants::{GrantsQuery, NewGrant},
             tokens::{Issued, NewToken},
         },
-        catalog::objects::ObjectPath,
+        catalog::{
+            columns::{ColumnDecision, PATIENCE_SECONDS, ScanOutcome},
+            objects::ObjectPath,
+        },
         core::{
             change::{Named, named},
             context::OperatorContext,
@@ -103,12 +107,35 @@ async fn share(service: &Services, lake: &DemoLake) -> anyhow::Result<()> {
         let location = format!("file://{}", table.folder.display());
         let spec = json!({"location": location, "description": table.description});
         service.catalog.put_table(&ctx, &registered, &named(spec)).await?;
+        classify(service, &ctx, &registered).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
         service.catalog.put_object(&ctx, path, &named(json!({"source": {"table": registered}}))).await?;
     }
     let recipient = json!({"display_name": "Acme Fraud Analytics"});
     service.access.put_recipient(&ctx, RECIPIENT, &named(recipient)).await?;
     grant(service, &ctx, SHARE, RECIPIENT, "fraud_analytics").await
+}
+
+/// Has a table scanned, and decides about some columns of claims as the insurer would.
+async fn classify(service: &Services, ctx: &OperatorContext, table: &str) -> anyhow::Result<()> {
+    let outcome = service.catalog.scan_table(ctx, table, Duration::from_secs(PATIENCE_SECONDS)).await?;
+    if table != format!("{SHARE}.claims") || !matches!(outcome, ScanOutcome::Done(_)) {
+        return Ok(());
+    }
+    let decided = [
+        ("member_id", "PHI", "direct"),
+        ("birth_date", "PHI", "quasi"),
+        ("zip", "PHI", "quasi"),
+        ("plan", "internal", "business_key"),
+        ("paid_amount", "confidential", "none"),
+    ];
+    let decisions = decided.map(|(path, class, role)| ColumnDecision {
+        path: path.to_owned(),
+        condition: None,
+        named: named(json!({"class": class, "role": role})),
+    });
+    service.catalog.decide_columns(ctx, table, &decisions).await?;
+    Ok(())
 }
 
 /// Shares claims a second time, with a partner that may not identify members and sees two plans, together with the

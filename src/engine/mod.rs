@@ -19,6 +19,7 @@ mod masking;
 mod mix;
 mod output;
 mod partition;
+mod sample;
 mod scan;
 mod statistics;
 mod surrogates;
@@ -41,6 +42,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         catalog::{
+            classes::Sample,
             delta::Metadata,
             schema::{ColumnPath, Field, Schema},
             view::{
@@ -391,6 +393,34 @@ impl Engine {
                 shown.extend(json::rows(&outputs.of(rows)?));
             }
             Ok(shown)
+        })
+        .await
+    }
+
+    /// Takes up to `rows` values of each of the columns at `paths` from the first rows of `source`: for each path those that
+    /// are not null.
+    pub async fn sample(
+        &self,
+        source: SourceFile,
+        paths: Vec<ColumnPath>,
+        rows: usize,
+    ) -> Result<Vec<Vec<Sample>>, EngineError> {
+        Job::run(Arc::clone(&self.looks), self.memory, move |job| {
+            let mut marks = Marks::default();
+            paths.iter().for_each(|path| marks.value(path));
+            let mut scan = Scan::open(&job, &source, &source.wanted(marks, None)?, None)?;
+            let mut taken = vec![Vec::new(); paths.len()];
+            let mut left = rows;
+            while left > 0
+                && let Some(batch) = scan.next()?
+            {
+                let batch = batch.slice(0, batch.len().min(left));
+                left -= batch.len();
+                for (path, taken) in paths.iter().zip(&mut taken) {
+                    sample::take(&batch, &path.0, rows, taken);
+                }
+            }
+            Ok(taken)
         })
         .await
     }

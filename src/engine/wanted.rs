@@ -108,6 +108,11 @@ impl Marks {
         }
     }
 
+    /// Marks a column that is looked at, and decides nothing.
+    pub(super) fn value(&mut self, path: &ColumnPath) {
+        self.at(&path.0);
+    }
+
     /// Marks a column that a condition reads, or a mask besides its own.
     pub(super) fn column(&mut self, path: &ColumnPath) {
         self.at(&path.0).decides = true;

@@ -58,12 +58,12 @@ pub struct All {
     pub operators: Operators,
     /// Usage, reports, notifications.
     pub insight: Insight,
-    /// Work that nobody waits for.
-    pub jobs: Jobs,
     /// Makes and keeps the copies of views.
     pub materializer: Materializer,
     /// Tables, views, shares and their objects.
     pub catalog: Catalog,
+    /// Work that nobody waits for.
+    pub jobs: Jobs,
     /// Recipients, their grants and tokens.
     pub access: Access,
     /// What recipients do.
@@ -125,7 +125,6 @@ impl Services {
             usage: parts.usage,
             reports: parts.reports,
         };
-        let jobs = Jobs { core: core.clone(), insight: insight.clone() };
         let materializer = Materializer::new(&core, &lake, &storages, &settings, parts.materializer);
         let catalog = Catalog {
             core: core.clone(),
@@ -135,6 +134,7 @@ impl Services {
             schema_holds: parts.schema_holds,
             settings: Arc::clone(&settings),
         };
+        let jobs = Jobs { core: core.clone(), insight: insight.clone(), catalog: catalog.clone() };
         let access = Access {
             core: core.clone(),
             catalog: catalog.clone(),

@@ -30,7 +30,10 @@ pub use self::{
         AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal,
         checkpoints::{AuditSpan, Derived, Reclaimed, StoredCheckpoint},
     },
-    catalog::objects::{ShownIn, ShownView},
+    catalog::{
+        columns::ColumnFilter,
+        objects::{ShownIn, ShownView},
+    },
     core::{
         error::{Cause, Constraint, Result, StoreError},
         idempotency::IdempotencyRecord,

@@ -74,6 +74,11 @@ struct JobLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ScanLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StorageLabels {
     storage: String,
 }
@@ -123,6 +128,7 @@ pub struct Metrics {
     task_last_run: Family<TaskLabels, Gauge>,
     task_lag: Family<TaskLabels, Gauge>,
     jobs: Family<JobLabels, Gauge>,
+    table_scans: Family<ScanLabels, Counter>,
 }
 
 /// Something in progress, such as a request being served; it ends when this is dropped.
@@ -183,10 +189,14 @@ impl Metrics {
             task_last_run: Family::default(),
             task_lag: Family::default(),
             jobs: Family::default(),
+            table_scans: Family::default(),
             registry: Arc::default(),
         };
         for storage in storages {
             drop(metrics.storage_errors.get_or_create(&StorageLabels { storage: storage.to_owned() }));
+        }
+        for outcome in ["done", "queued", "failed"] {
+            drop(metrics.table_scans.get_or_create(&ScanLabels { outcome }));
         }
         metrics.registered()
     }
@@ -274,6 +284,7 @@ impl Metrics {
         let help = "How late a background task's last run began";
         r.register("task_lag_seconds", help, self.task_lag.clone());
         r.register("jobs", "Jobs that are due, running or dead, on all servers together", self.jobs.clone());
+        r.register("table_scans", "Scans of tables for classes, by what came of them", self.table_scans.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -442,6 +453,11 @@ impl Metrics {
     pub fn notification_attempted(&self, webhook: &str, outcome: &'static str) {
         let labels = NotificationLabels { webhook: webhook.to_owned(), outcome };
         self.notification_attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts a scan of a table for classes; `outcome` is `done`, `queued` or `failed`.
+    pub fn table_scanned(&self, outcome: &'static str) {
+        self.table_scans.get_or_create(&ScanLabels { outcome }).inc();
     }
 
     /// Sets whether the database answers.

@@ -8,6 +8,7 @@ mod arch;
 mod audit;
 mod catalog;
 mod citations;
+mod classification;
 mod cli;
 mod config;
 mod conformance;

@@ -6,6 +6,7 @@ use serde_json::json;
 use weir::domain::{
     access::{purpose::PurposeSpec, recipient::RecipientSpec},
     catalog::{
+        column::ColumnSpec,
         share::{ObjectSpec, ShareSpec},
         table::TableSpec,
         view::ViewSpec,
@@ -43,6 +44,7 @@ fn every_field_of_every_spec_says_what_a_change_of_it_means() {
     let tried = [
         tried::<ShareSpec>(json!({})),
         tried::<TableSpec>(json!({"location": "s3://lake/t"})),
+        tried::<ColumnSpec>(json!({})),
         tried::<ObjectSpec>(json!({"source": {"table": "t"}, "start_version": 0})),
         tried::<RecipientSpec>(json!({})),
         tried::<ViewSpec>(json!({"source": {"table": "t"}})),

@@ -150,6 +150,10 @@ words! {
         TableUpdate = "table.update",
         /// A registered table was forgotten.
         TableDelete = "table.delete",
+        /// Values of a table were read, to propose what its columns hold; or that was asked for.
+        TableScan = "table.scan",
+        /// Somebody decided what a column holds.
+        ColumnUpdate = "column.update",
         /// A share was created.
         ShareCreate = "share.create",
         /// A share was changed.
@@ -260,6 +264,8 @@ words! {
         Schema = "schema",
         /// A registered table. Earlier releases called a shared object so, too, in what recipients did.
         Table = "table",
+        /// A column of a registered table.
+        Column = "column",
         /// A shared object: a table or view as it appears in a share.
         Object = "object",
         /// A file behind a URL of this server.
@@ -367,6 +373,7 @@ impl Action {
             | Self::TableCreate
             | Self::TableUpdate
             | Self::TableDelete
+            | Self::ColumnUpdate
             | Self::ShareCreate
             | Self::ShareUpdate
             | Self::ShareDelete
@@ -403,6 +410,7 @@ impl Action {
             | Self::ActivationView
             | Self::TokenReveal
             | Self::ViewPreview
+            | Self::TableScan
             | Self::CopiesMake
             | Self::CopiesDelete
             | Self::CopiesReconcile

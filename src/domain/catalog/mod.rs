@@ -1,6 +1,8 @@
-//! The things that can be shared: tables and their schemas, shares and their objects, views.
+//! The things that can be shared: tables, their schemas and classes, shares and their objects, views.
 
+pub mod classes;
 pub mod clients;
+pub mod column;
 pub mod delta;
 pub mod disclosure;
 pub mod partition;

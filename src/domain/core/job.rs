@@ -9,16 +9,19 @@ use chrono::TimeDelta;
 pub enum JobKind {
     /// Makes a monthly report; its key is the report's id.
     Report,
+    /// Scans a table's columns; its key is the table's id.
+    Scan,
 }
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [Self; 1] = [Self::Report];
+    pub const ALL: [Self; 2] = [Self::Report, Self::Scan];
 
     /// The word kept in the database and answered.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Report => "report",
+            Self::Scan => "scan",
         }
     }
 

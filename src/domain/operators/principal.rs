@@ -129,6 +129,8 @@ pub enum Permission {
     TightenEverywhere,
     /// Changing tables and views, which shows nobody anything yet.
     ManageCatalog,
+    /// Deciding what kind of data columns hold.
+    ClassifyColumns,
     /// Changing what is shared, and granting it.
     ManageSharing,
     /// Changing recipients; issuing their tokens.
@@ -156,6 +158,7 @@ impl Words for Permission {
         ("tighten", Self::Tighten),
         ("tighten_everywhere", Self::TightenEverywhere),
         ("manage_catalog", Self::ManageCatalog),
+        ("classify_columns", Self::ClassifyColumns),
         ("manage_sharing", Self::ManageSharing),
         ("manage_recipients", Self::ManageRecipients),
         ("manage_purposes", Self::ManagePurposes),
@@ -177,6 +180,7 @@ impl Permission {
             Self::PreviewData => &[Admin, Owner, Steward, Compliance],
             Self::Tighten | Self::TightenEverywhere => &[Admin, Owner, Steward, Compliance, Support],
             Self::ManageCatalog => &[Admin, Owner, Steward],
+            Self::ClassifyColumns => &[Admin, Owner, Steward, Compliance],
             Self::ManageSharing | Self::ManageRecipients | Self::Operate => &[Admin, Owner],
             Self::ManagePurposes => &[Admin, Owner, Compliance],
             Self::LiftFreeze | Self::ManageOperators => &[Admin],
@@ -197,6 +201,7 @@ impl Permission {
             | Self::PreviewData
             | Self::Tighten
             | Self::ManageCatalog
+            | Self::ClassifyColumns
             | Self::ManageSharing => true,
             Self::ReadRecipients
             | Self::ReadTokens

@@ -1,5 +1,6 @@
 //! The things that can be shared: tables, shares, objects, views, and what sharing them discloses.
 
+pub mod columns;
 pub mod disclosures;
 pub mod objects;
 pub(super) mod raw_disclosures;

@@ -36,7 +36,7 @@ use crate::{
     store::Tx,
 };
 
-use super::Catalog;
+use super::{Catalog, columns};
 
 /// A registered table and its newest snapshot.
 #[derive(Clone, Debug)]
@@ -248,6 +248,7 @@ impl Catalog {
                 return Err(ServiceError::conflict(message));
             }
             after.delta_id = snapshot.metadata().id.clone();
+            columns::reopen(tx, before.id, ctx.now).await?;
         }
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;

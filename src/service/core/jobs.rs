@@ -1,7 +1,7 @@
 //! Runs jobs: one server at a time holds one, failures are retried at growing intervals, and dead letters wait for an
 //! operator.
 //!
-//! What a job does is up to its kind (`reports`), which stores the result and completes the job in one transaction. Never
+//! What a job does is up to its kind (`reports`, `columns`), which stores the result and completes the job in one transaction. Never
 //! here: periodic tasks, which the worker has, or their turns, which `leases` takes.
 
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::{
     },
     service::{
         audit::write,
+        catalog::Catalog,
         core::{
             Core,
             context::OperatorContext,
@@ -43,6 +44,8 @@ pub struct Jobs {
     pub core: Core,
     /// Makes reports.
     pub insight: Insight,
+    /// Scans tables.
+    pub catalog: Catalog,
 }
 
 /// Why a job was not done.
@@ -132,6 +135,7 @@ impl Jobs {
     async fn do_job(&self, kind: JobKind, job: &Job) -> Result<(), Undone> {
         match kind {
             JobKind::Report => self.insight.make_report(job).await,
+            JobKind::Scan => self.catalog.scan_by_job(job).await,
         }
     }
 
@@ -171,6 +175,8 @@ impl Jobs {
         }
         match kind {
             JobKind::Report => Insight::fail_report(&mut tx, job, why).await?,
+            // Nothing waits for it: what was proposed before stays.
+            JobKind::Scan => {}
         }
         let change = json!({"kind": job.kind, "attempts": job.attempts, "failure": why});
         let event = Event {
@@ -220,6 +226,7 @@ impl Jobs {
 async fn revive(tx: &mut Tx, kind: JobKind, dead: &Job, now: DateTime<Utc>) -> Result<(), ServiceError> {
     match kind {
         JobKind::Report => Insight::revive_report(tx, dead).await?,
+        JobKind::Scan => {}
     }
     Ok(tx.enqueue_job(kind, &dead.key, now).await?)
 }

@@ -1,5 +1,6 @@
-//! Stores tables, shares, objects and views.
+//! Stores tables and their columns, shares, objects and views.
 
+pub(super) mod columns;
 pub(super) mod objects;
 pub(super) mod shares;
 pub(super) mod tables;

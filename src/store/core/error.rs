@@ -105,6 +105,9 @@ pub enum Constraint {
     /// A table of this name is registered.
     #[error("a table of this name exists already")]
     TableName,
+    /// Another scan found this column at the same time.
+    #[error("another scan of this table ended at the same time; scan it again")]
+    ColumnPath,
     /// A view of this name exists.
     #[error("a view of this name exists already")]
     ViewName,
@@ -159,10 +162,11 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 18] = [
+const UNIQUE: [(&str, &str, Constraint); 19] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
+    ("columns_path", "columns.table_id, columns.path", Constraint::ColumnPath),
     ("shares_name", "shares.name_key", Constraint::ShareName),
     ("operator_groups_name", "operator_groups.name_key", Constraint::GroupName),
     ("purposes_name", "purposes.name_key", Constraint::PurposeName),

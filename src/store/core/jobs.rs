@@ -106,6 +106,13 @@ reads! {
         row.map(TryInto::try_into).transpose()
     }
 
+    /// The job of this kind and key.
+    pub async fn find_job_of(self, db, kind: JobKind, key: &str) -> Result<Option<Job>> {
+        let sql = concat!("SELECT ", job_columns!(), " FROM jobs WHERE kind = $1 AND key = $2");
+        let row: Option<JobRow> = sqlx::query_as(sql).bind(kind.as_str()).bind(key).fetch_optional(db).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
     /// Jobs in the order of their ids from behind `after`.
     pub async fn list_jobs(self, db, filter: JobFilter, after: Option<Uuid>, limit: u32) -> Result<Vec<Job>> {
         let mut query = QueryBuilder::new(concat!("SELECT ", job_columns!(), " FROM jobs WHERE id > "));

@@ -67,6 +67,7 @@ pub async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, St
     app.put("/purposes/some", json!({"description": "d"})).await.expect(201);
     app.put("/groups/some", json!({})).await.expect(201);
     app.put("/tables/unused", json!({"location": app.location("claims")})).await.expect(201);
+    app.post("/tables/unused/scan", json!({})).await.expect(200);
     let view = json!({"source": {"table": "claims.claims"}, "columns": [{"name": "id"}]});
     app.put("/views/claims.some", view).await.expect(201);
     let grant = app.grant_acme().await;
@@ -91,6 +92,9 @@ pub fn request_of(operation: &str) -> Option<(&'static str, Value)> {
         "put_table" => ("/tables/new", json!({"location": "{location}"})),
         "update_table" => ("/tables/unused", json!({"description": "d"})),
         "delete_table" => ("/tables/unused", Value::Null),
+        "scan_table" => ("/tables/unused/scan", json!({})),
+        "update_column" => ("/tables/unused/columns/id", json!({"class": "internal"})),
+        "update_columns" => ("/tables/unused/columns", json!({"columns": [{"path": "id", "class": "internal"}]})),
         "put_share" => ("/shares/new", json!({"description": "d"})),
         "update_share" => ("/shares/empty", json!({"description": "d"})),
         "delete_share" => ("/shares/empty", Value::Null),
@@ -175,7 +179,7 @@ async fn a_rehearsed_change_is_checked_and_keeps_nothing(app: TestApp) {
     let page = app.get("/audit?order=desc&max_results=20").await.expect(200);
     let actions: BTreeSet<&str> =
         page["items"].as_array().unwrap().iter().map(|event| event["action"].as_str().unwrap()).collect();
-    assert_eq!(actions, BTreeSet::from(["admin.read", "view.preview"]));
+    assert_eq!(actions, BTreeSet::from(["admin.read", "table.scan", "view.preview"]));
 }
 
 async fn a_rehearsal_answers_what_the_change_would(app: TestApp) {

@@ -31,7 +31,7 @@ on_both_databases!(
 
 /// The scopes that suffice for an operation on what [`something_of_everything`] makes; for all others nothing but `*` does.
 /// `both` is the share and the table.
-const SUFFICE: [(&str, &[&str]); 29] = [
+const SUFFICE: [(&str, &[&str]); 33] = [
     ("whoami", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_tables", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_shares", &["share", "table", "domain", "both", "elsewhere"]),
@@ -42,6 +42,10 @@ const SUFFICE: [(&str, &[&str]); 29] = [
     ("get_table", &["table", "domain", "both"]),
     ("update_table", &["table", "domain", "both"]),
     ("delete_table", &["table", "domain", "both"]),
+    ("scan_table", &["table", "domain", "both"]),
+    ("list_columns", &["table", "domain", "both"]),
+    ("update_column", &["table", "domain", "both"]),
+    ("update_columns", &["table", "domain", "both"]),
     ("get_view", &["table", "domain", "both"]),
     ("diff_view", &["table", "domain", "both"]),
     ("put_view", &["table", "domain", "both"]),
@@ -94,6 +98,7 @@ async fn bound(app: &TestApp, name: &str, bindings: Value) -> String {
 fn reading(operation: &str, path: &str) -> String {
     match operation {
         "get_table" => "/tables/claims.claims".into(),
+        "list_columns" => "/tables/unused/columns".into(),
         "get_share" => "/shares/insurer".into(),
         "list_objects" => "/shares/insurer/objects".into(),
         "get_object" => "/shares/insurer/objects/claims/claims".into(),

@@ -1,5 +1,6 @@
-//! Tables, shares, objects and views.
+//! Tables and their columns, shares, objects and views.
 
+pub(super) mod columns;
 pub(super) mod disclosures;
 pub(super) mod objects;
 pub(super) mod shares;
@@ -12,5 +13,10 @@ use super::Admin;
 
 /// Builds the routes of this room.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
-    OpenApiRouter::new().merge(objects::routes()).merge(shares::routes()).merge(tables::routes()).merge(views::routes())
+    OpenApiRouter::new()
+        .merge(columns::routes())
+        .merge(objects::routes())
+        .merge(shares::routes())
+        .merge(tables::routes())
+        .merge(views::routes())
 }

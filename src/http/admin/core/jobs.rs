@@ -40,7 +40,7 @@ pub(in crate::http::admin) fn routes() -> OpenApiRouter<Admin> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct JobQuery {
-    /// `report`; all kinds where absent.
+    /// `report` or `scan`; all kinds where absent.
     pub kind: Option<String>,
     /// `due`, `running` or `dead`; all where absent.
     pub state: Option<String>,
@@ -59,7 +59,7 @@ pub struct JobView {
     /// What it does.
     #[schema(example = "report")]
     pub kind: String,
-    /// What it is about; of a report its id. There is one job for each kind and key.
+    /// What it is about; of a report its id, of a scan the table's. There is one job for each kind and key.
     pub key: String,
     /// `due`, `running` or `dead`.
     pub state: &'static str,
