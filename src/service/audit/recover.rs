@@ -538,7 +538,8 @@ mod tests {
         }
         let event = json!({
             "seq": 1, "at": "2026-01-01T00:00:00Z", "action": action, "actor": {"kind": "operator"}, "change": change,
-            "decision": "allow", "object": object, "effect": effect.as_str(), "token_id": Uuid::now_v7(),
+            "decision": "allow", "object": object, "effect": effect.as_str(),
+            "token_id": (action == Action::OperatorTokenRevoke).then(Uuid::now_v7),
         });
         Recorded::deserialize(event).unwrap()
     }
