@@ -10,6 +10,7 @@ mod citations;
 mod cli;
 mod config;
 mod conformance;
+mod decision;
 mod deploy;
 mod engine;
 mod lake;

@@ -1,6 +1,7 @@
-//! Who may read: recipients, tokens, grants, purposes, and the decision.
+//! Who may read: recipients, tokens, grants, agreements, purposes, and the decision.
 
 pub mod activation;
+pub mod agreement;
 pub mod decision;
 pub mod delivery;
 pub mod grant;

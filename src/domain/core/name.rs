@@ -38,6 +38,8 @@ pub enum NameKind {
     Domain,
     /// A purpose.
     Purpose,
+    /// An agreement.
+    Agreement,
 }
 
 impl NameKind {
@@ -55,6 +57,7 @@ impl NameKind {
             Self::Group => "group",
             Self::Domain => "domain",
             Self::Purpose => "purpose",
+            Self::Agreement => "agreement",
         }
     }
 

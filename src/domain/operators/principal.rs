@@ -135,6 +135,8 @@ pub enum Permission {
     ManageRecipients,
     /// Changing the purposes that grants may name.
     ManagePurposes,
+    /// Registering agreements, and recording that they begin, are interrupted and end.
+    ManageAgreements,
     /// Having the server do again, or record, what it does by itself: messages, reports, files of views, drills.
     Operate,
     /// Lifting a freeze.
@@ -159,6 +161,7 @@ impl Words for Permission {
         ("manage_sharing", Self::ManageSharing),
         ("manage_recipients", Self::ManageRecipients),
         ("manage_purposes", Self::ManagePurposes),
+        ("manage_agreements", Self::ManageAgreements),
         ("operate", Self::Operate),
         ("lift_freeze", Self::LiftFreeze),
         ("manage_operators", Self::ManageOperators),
@@ -179,6 +182,7 @@ impl Permission {
             Self::ManageCatalog => &[Admin, Owner, Steward],
             Self::ManageSharing | Self::ManageRecipients | Self::Operate => &[Admin, Owner],
             Self::ManagePurposes => &[Admin, Owner, Compliance],
+            Self::ManageAgreements => &[Admin, Compliance],
             Self::LiftFreeze | Self::ManageOperators => &[Admin],
         }
     }
@@ -205,6 +209,7 @@ impl Permission {
             | Self::TightenEverywhere
             | Self::ManageRecipients
             | Self::ManagePurposes
+            | Self::ManageAgreements
             | Self::Operate
             | Self::LiftFreeze
             | Self::ManageOperators => false,

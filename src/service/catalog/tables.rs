@@ -22,6 +22,7 @@ use crate::{
     lake::{LakeError, Snapshot},
     service::{
         Service,
+        access::purposes,
         audit::write,
         core::{
             change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -124,6 +125,7 @@ impl Service {
             updated_at: ctx.now,
             revision: 1,
         };
+        require_declared(&mut tx, &table).await?;
         tx.insert_table(&table).await?;
         let event = audited(None, Some(&table.spec)).told_by(event(ctx, Action::TableCreate, &table));
         write::append(&mut tx, event, ctx.now).await?;
@@ -206,6 +208,9 @@ impl Service {
             }
             after.delta_id = snapshot.metadata().id.clone();
         }
+        if before.spec.allowed_purposes != after.spec.allowed_purposes {
+            require_declared(&mut tx, &after).await?;
+        }
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::TableUpdate, &after));
@@ -253,6 +258,13 @@ impl Service {
     pub(in crate::service) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
         Ok(self.open_log(&table.spec.location).await?.1)
     }
+}
+
+/// Refuses purposes that are not declared.
+async fn require_declared(tx: &mut Tx, table: &Table) -> Result<(), ServiceError> {
+    let names = table.spec.allowed_purposes.as_deref().unwrap_or_default();
+    let wrong = purposes::undeclared(tx, "allowed_purposes", names).await?;
+    if wrong.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(wrong)) }
 }
 
 /// Lists the objects and views that use a table, up to a message's length.

@@ -42,6 +42,11 @@ pub trait InUse: Plain {
         async { Ok(()) }
     }
 
+    /// Stores what follows from its spec beside it, once it is stored.
+    fn derive(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        async { Ok(()) }
+    }
+
     /// What scopes see of the thing of this name, be it there or not; `None` for a noun that no scope covers, whose routes
     /// need all or nothing.
     fn thing(_name: &str, _spec: Option<&Self>) -> Option<Thing> {
@@ -117,6 +122,7 @@ impl Service {
         let new = Declared::new(name, spec, ctx.now);
         S::settle(&mut tx, &new).await?;
         tx.insert_declared(&new).await?;
+        S::derive(&mut tx, &new).await?;
         let event = audited(None, Some(&new.spec)).told_by(event(ctx, S::ACTIONS.create, &new));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
@@ -184,6 +190,7 @@ impl Service {
         }
         S::settle(&mut tx, &after).await?;
         let after = tx.update_declared(after).await?;
+        S::derive(&mut tx, &after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, S::ACTIONS.update, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;

@@ -1,5 +1,6 @@
 //! The admin API over HTTP, on both databases.
 
+mod agreements;
 mod audit;
 mod copies;
 mod disclosures;

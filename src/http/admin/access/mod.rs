@@ -1,5 +1,6 @@
-//! Recipients, tokens, grants, purposes and freezes.
+//! Recipients, tokens, grants, agreements, purposes and freezes.
 
+pub(super) mod agreements;
 pub(super) mod freezes;
 pub(super) mod grants;
 pub(super) mod purposes;
@@ -13,6 +14,7 @@ use super::Admin;
 /// Builds the routes of this room.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
+        .merge(agreements::routes())
         .merge(freezes::routes())
         .merge(grants::routes())
         .merge(purposes::routes())
