@@ -2,20 +2,26 @@
 
 use std::collections::HashMap;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     domain::{
         access::agreement::{AgreementSpec, AgreementState, AgreementStep, AgreementTerms, DeclaredAgreement},
-        audit::{Event, Object, action::Kind},
-        core::name::{NameKind, name_key},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+        },
+        core::{
+            name::{NameKind, name_key},
+            spec::tightened,
+        },
     },
     service::{
         Service,
         audit::write,
         core::{
-            change::{Named, Put},
+            change::{Named, Put, audited},
             context::OperatorContext,
             declared::{InUse, not_found},
             error::{FieldError, ServiceError},
@@ -270,6 +276,38 @@ async fn move_in(
     };
     write::append(tx, event, ctx.now).await?;
     Ok(KnownAgreement { agreement, terms })
+}
+
+/// Sets again what the terms of an agreement were tightened to before the database was restored; false where nothing is
+/// tighter by it, or the agreement is not there. The transaction must hold the chain's lock.
+pub(in crate::service) async fn tighten_terms(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    (name, id): (&str, Uuid),
+    recorded: &Map<String, Value>,
+    reason: &str,
+) -> Result<bool, ServiceError> {
+    let found = find_agreement(tx, name).await?.filter(|(agreement, _)| agreement.id == id);
+    let Some((before, kept)) = found else { return Ok(false) };
+    let spec = tightened(&before.spec, recorded);
+    if spec == before.spec {
+        return Ok(false);
+    }
+    let after = DeclaredAgreement { spec, updated_at: ctx.now, ..before.clone() };
+    let after = tx.update_declared(after).await?;
+    AgreementSpec::derive(tx, &after).await?;
+    let object = Object { kind: Kind::Agreement, id: Some(after.id), name: Some(after.name.to_string()) };
+    let event = audited(Some(&before.spec), Some(&after.spec))
+        .because(reason)
+        .told_by(ctx.event(Action::AgreementUpdate, object));
+    let event = Event {
+        agreement: Some(after.name.to_string()),
+        recipient: Some(after.spec.recipient),
+        recipient_id: Some(kept.recipient_id),
+        ..event
+    };
+    write::append(tx, event, ctx.now).await?;
+    Ok(true)
 }
 
 /// Suspends or terminates an agreement again that was before the database was restored; false where it is already, or is not

@@ -66,7 +66,7 @@ pub(in crate::service) struct NamedAgreement {
 
 /// What a grant asks for: a window, a purpose, and the agreements that it names.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::service) struct Asked<'a> {
+pub(in crate::service) struct AskedGrant<'a> {
     pub(in crate::service) recipient: &'a Recipient,
     pub(in crate::service) purpose: Option<&'a str>,
     pub(in crate::service) valid_from: DateTime<Utc>,
@@ -78,7 +78,7 @@ pub(in crate::service) struct Asked<'a> {
 pub(in crate::service) async fn named(
     tx: &mut Tx,
     ctx: &OperatorContext,
-    asked: Asked<'_>,
+    asked: AskedGrant<'_>,
     names: &[String],
 ) -> Result<(Agreement, Vec<NamedAgreement>), ServiceError> {
     if names.len() > MOST_NAMED {
@@ -87,13 +87,14 @@ pub(in crate::service) async fn named(
     let (mut wrong, mut found, mut digest) = (Vec::new(), Vec::<NamedAgreement>::new(), None);
     for (index, name) in names.iter().enumerate() {
         let mut refuse = |message: String| wrong.push(FieldError::new(format!("agreements[{index}]"), message));
-        let Some((agreement, kept)) = find_agreement(tx, name).await? else {
-            refuse(format!("names no agreement; register it with PUT /agreements/{name}"));
+        // What others have signed is not told.
+        let known = find_agreement(tx, name).await?.filter(|(_, kept)| kept.recipient_id == asked.recipient.id);
+        let Some((agreement, kept)) = known else {
+            let party = &asked.recipient.name;
+            refuse(format!("names no agreement with `{party}`; register it with PUT /agreements/{name}"));
             continue;
         };
-        if kept.recipient_id != asked.recipient.id {
-            refuse(format!("is no agreement with `{}`", asked.recipient.name));
-        } else if found.iter().any(|other| other.kept.succession_id == kept.succession_id) {
+        if found.iter().any(|other| other.kept.succession_id == kept.succession_id) {
             refuse("takes the place of another one that is named; name one of the two".to_owned());
         } else if kept.terms.state.means() == Some(AgreementState::Terminated) || kept.terms.ends_at <= ctx.now {
             let shown = kept.terms.shown_state(agreement.spec.notice(), ctx.now);
@@ -129,7 +130,7 @@ pub(in crate::service) async fn named(
 pub(in crate::service) async fn referred_to(
     tx: &mut Tx,
     ctx: &OperatorContext,
-    asked: Asked<'_>,
+    asked: AskedGrant<'_>,
     reference: &Agreement,
 ) -> Result<NamedAgreement, ServiceError> {
     let ends_at = reference.valid_until.unwrap_or(asked.valid_until);

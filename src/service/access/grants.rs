@@ -295,7 +295,7 @@ impl Service {
                 timestamp(live.until(ctx.now))
             )));
         }
-        let terms = grant_agreements::Asked {
+        let terms = grant_agreements::AskedGrant {
             recipient: &recipient,
             purpose: asked.purpose.as_deref(),
             valid_from,

@@ -29,6 +29,7 @@ use crate::{
     service::{
         Service,
         access::agreements,
+        catalog::tables,
         core::{context::OperatorContext, error::ServiceError},
         operators,
     },
@@ -205,7 +206,9 @@ impl Lost {
             Kind::Object if tightens && after.is_null() => {
                 self.objects.insert(id);
             }
-            Kind::Recipient | Kind::Operator | Kind::Object if before.is_object() && after.is_object() => {
+            Kind::Recipient | Kind::Operator | Kind::Object | Kind::Agreement | Kind::Table
+                if before.is_object() && after.is_object() =>
+            {
                 let fields = self.fields.entry((kind, id)).or_default();
                 fields.name = name;
                 // What became null is left out of what was recorded.
@@ -395,6 +398,10 @@ impl Service {
             let tightened = match kind {
                 Kind::Recipient => self.tighten_recipient(tx, ctx, *id, &fields.values, REASON).await?,
                 Kind::Operator => operators::tighten(tx, ctx, *id, &fields.name, &fields.values, REASON).await?,
+                Kind::Agreement => {
+                    agreements::tighten_terms(tx, ctx, (fields.name.as_str(), *id), &fields.values, REASON).await?
+                }
+                Kind::Table => tables::tighten(tx, ctx, *id, &fields.values, REASON).await?,
                 _ => self.tighten_object(tx, ctx, *id, &fields.values, REASON).await?,
             };
             if tightened {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         core::{
             message::quoted,
             name::{Name, NameKind},
-            spec::{LONGEST_TEXT, Mode, check_text},
+            spec::{LONGEST_TEXT, Mode, check_text, tightened},
         },
         operators::{Permission, principal::Thing},
     },
@@ -258,6 +258,26 @@ impl Service {
     pub(in crate::service) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
         Ok(self.open_log(&table.spec.location).await?.1)
     }
+}
+
+/// Sets again what a table was tightened to before the database was restored; false where nothing is tighter by it, or the
+/// table is not there. The transaction must hold the chain's lock.
+pub(in crate::service) async fn tighten(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    id: Uuid,
+    recorded: &Map<String, Value>,
+    reason: &str,
+) -> Result<bool, ServiceError> {
+    let Some(before) = tx.find_table_by_id(id).await? else { return Ok(false) };
+    let spec = tightened(&before.spec, recorded);
+    if spec == before.spec {
+        return Ok(false);
+    }
+    let after = tx.update_table(Table { spec, updated_at: ctx.now, ..before.clone() }).await?;
+    let change = audited(Some(&before.spec), Some(&after.spec)).because(reason);
+    write::append(tx, change.told_by(event(ctx, Action::TableUpdate, &after)), ctx.now).await?;
+    Ok(true)
 }
 
 /// Refuses purposes that are not declared.
