@@ -223,6 +223,23 @@ const NOUNS: &[Noun] = &[
         beside: None,
     },
     Noun {
+        name: "use-case",
+        about: "Manages use cases: what recipients do with data",
+        verbs: &[
+            verb(
+                "put",
+                "put_use_case",
+                "weir use-case put triage --recipient acme --purpose fraud_analytics \
+                 --decision-supported 'Which claims to look at' --sponsor 'head of claims'",
+            ),
+            verb("get", "get_use_case", "weir use-case get triage"),
+            verb("list", "list_use_cases", "weir use-case list").columns(&["name", "recipient", "purpose", "sponsor"]),
+            verb("update", "update_use_case", "weir use-case update triage --sponsor 'head of fraud'"),
+            verb("delete", "delete_use_case", "weir use-case delete triage").confirmed("only its past stays on record"),
+        ],
+        beside: None,
+    },
+    Noun {
         name: "agreement",
         about: "Manages agreements: the contracts that grants stand on",
         verbs: &[

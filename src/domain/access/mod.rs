@@ -11,3 +11,4 @@ pub mod profile;
 pub mod purpose;
 pub mod recipient;
 pub mod token;
+pub mod use_case;

@@ -202,6 +202,12 @@ words! {
         AgreementResume = "agreement.resume",
         /// An agreement was ended for good.
         AgreementTerminate = "agreement.terminate",
+        /// A use case was declared.
+        UseCaseCreate = "use_case.create",
+        /// A use case was changed.
+        UseCaseUpdate = "use_case.update",
+        /// A use case was deleted.
+        UseCaseDelete = "use_case.delete",
         /// An operator was created.
         OperatorCreate = "operator.create",
         /// An operator was changed.
@@ -294,6 +300,8 @@ words! {
         Purpose = "purpose",
         /// An agreement.
         Agreement = "agreement",
+        /// A use case.
+        UseCase = "use_case",
         /// An operator; of its tokens, too, which `token_id` names.
         Operator = "operator",
         /// Somebody who signs in to the admin API by an issuer.
@@ -402,6 +410,9 @@ impl Action {
             | Self::AgreementUpdate
             | Self::AgreementDelete
             | Self::AgreementSubmit
+            | Self::UseCaseCreate
+            | Self::UseCaseUpdate
+            | Self::UseCaseDelete
             | Self::OperatorUpdate
             | Self::OperatorIdentityCreate
             | Self::OperatorIdentityUpdate

@@ -40,6 +40,8 @@ pub enum NameKind {
     Purpose,
     /// An agreement.
     Agreement,
+    /// A use case.
+    UseCase,
 }
 
 impl NameKind {
@@ -58,6 +60,7 @@ impl NameKind {
             Self::Domain => "domain",
             Self::Purpose => "purpose",
             Self::Agreement => "agreement",
+            Self::UseCase => "use case",
         }
     }
 

@@ -133,7 +133,7 @@ pub enum Permission {
     ManageSharing,
     /// Changing recipients; issuing their tokens.
     ManageRecipients,
-    /// Changing the purposes that grants may name.
+    /// Changing the purposes that grants may name, and what they are used for.
     ManagePurposes,
     /// Registering agreements, and recording that they begin, are interrupted and end.
     ManageAgreements,

@@ -8,3 +8,4 @@ pub mod grants;
 pub(super) mod purposes;
 pub mod recipients;
 pub mod tokens;
+mod use_cases;

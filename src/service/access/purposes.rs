@@ -5,6 +5,7 @@ use crate::{
         access::{
             agreement::{ANY_PURPOSE, DeclaredAgreement},
             purpose::{Purpose, PurposeSpec},
+            use_case::UseCase,
         },
         core::{declared::Plain, message::quoted, name::name_key},
     },
@@ -37,11 +38,15 @@ impl InUse for PurposeSpec {
         let tables = tx.list_tables(None, LOOKED_THROUGH).await?;
         let tables = tables.iter().filter(|table| table.spec.allowed_purposes.as_deref().is_some_and(lists));
         let tables: Vec<String> = tables.take(NAMED).map(|table| table.name.to_string()).collect();
+        let use_cases: Vec<UseCase> = tx.list_declared(None, LOOKED_THROUGH).await?;
+        let use_cases = use_cases.iter().filter(|use_case| name_key(&use_case.spec.purpose) == purpose.name.key());
+        let use_cases: Vec<String> = use_cases.take(NAMED).map(|use_case| use_case.name.to_string()).collect();
         let mut users = Vec::new();
         for (names, says, first) in [
             (below, "is the parent of", "give them another one first"),
             (agreements, "is allowed by the agreements", "change them first"),
             (tables, "is allowed for the tables", "change them first"),
+            (use_cases, "is that of the use cases", "change them first"),
         ] {
             if !names.is_empty() {
                 users.push(format!("{says} {} ({first})", quoted(&names)));

@@ -138,6 +138,9 @@ pub enum Constraint {
     /// An agreement of this name exists.
     #[error("an agreement of this name exists already")]
     AgreementName,
+    /// A use case of this name exists.
+    #[error("a use case of this name exists already")]
+    UseCaseName,
     /// Another agreement takes the same place.
     #[error("another agreement supersedes this one already")]
     AgreementPlace,
@@ -165,13 +168,14 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 20] = [
+const UNIQUE: [(&str, &str, Constraint); 21] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
     ("shares_name", "shares.name_key", Constraint::ShareName),
     ("operator_groups_name", "operator_groups.name_key", Constraint::GroupName),
     ("purposes_name", "purposes.name_key", Constraint::PurposeName),
+    ("use_cases_name", "use_cases.name_key", Constraint::UseCaseName),
     ("agreements_name", "agreements.name_key", Constraint::AgreementName),
     (
         "agreement_terms_succession",

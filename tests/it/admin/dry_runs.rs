@@ -65,6 +65,7 @@ pub async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, St
     app.share_claims().await;
     app.put("/shares/empty", json!({})).await.expect(201);
     app.put("/purposes/some", json!({"description": "d"})).await.expect(201);
+    app.put("/purposes/unused", json!({"description": "d"})).await.expect(201);
     app.put("/groups/some", json!({})).await.expect(201);
     app.put("/tables/unused", json!({"location": app.location("claims")})).await.expect(201);
     let view = json!({"source": {"table": "claims.claims"}, "columns": [{"name": "id"}]});
@@ -75,6 +76,8 @@ pub async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, St
     for path in ["/agreements/signed/activate", "/agreements/halted/activate", "/agreements/halted/suspend"] {
         app.post(path, json!({"reason": "r"})).await.expect(200);
     }
+    let case = json!({"recipient": "party", "purpose": "some", "decision_supported": "d", "sponsor": "s"});
+    app.put("/use-cases/some", case).await.expect(201);
     app.put("/views/claims.some", view).await.expect(201);
     let grant = app.grant_acme().await;
     app.put("/recipients/other", json!({})).await.expect(201);
@@ -111,7 +114,13 @@ pub fn request_of(operation: &str) -> Option<(&'static str, Value)> {
         "delete_share" => ("/shares/empty", Value::Null),
         "put_purpose" => ("/purposes/new", json!({"description": "d"})),
         "update_purpose" => ("/purposes/some", json!({"description": "e"})),
-        "delete_purpose" => ("/purposes/some", Value::Null),
+        "delete_purpose" => ("/purposes/unused", Value::Null),
+        "put_use_case" => (
+            "/use-cases/new",
+            json!({"recipient": "party", "purpose": "some", "decision_supported": "d", "sponsor": "s"}),
+        ),
+        "update_use_case" => ("/use-cases/some", json!({"sponsor": "t"})),
+        "delete_use_case" => ("/use-cases/some", Value::Null),
         "put_agreement" => ("/agreements/new", agreement("party")),
         "update_agreement" => ("/agreements/unused", json!({"retention_days": 30})),
         "delete_agreement" => ("/agreements/unused", Value::Null),

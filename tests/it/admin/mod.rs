@@ -28,6 +28,7 @@ mod tables;
 mod tokens;
 mod unauthorized;
 mod usage;
+mod use_cases;
 mod views;
 
 use weir::{

@@ -6,6 +6,7 @@ pub(super) mod grants;
 pub(super) mod purposes;
 pub(super) mod recipients;
 pub(super) mod tokens;
+pub(super) mod use_cases;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -20,4 +21,5 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         .merge(purposes::routes())
         .merge(recipients::routes())
         .merge(tokens::routes())
+        .merge(use_cases::routes())
 }
