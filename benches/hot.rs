@@ -99,6 +99,7 @@ fn deciding(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
         address: IpAddr::from([192, 0, 2, 1]),
         bearer: Some(&bearer),
         target: Target::Share(Some(&access)),
+        allowed_purposes: None,
     };
     decide(facts).map_err(|reason| reason.code())?;
     criterion.bench_function("decide", |bencher| bencher.iter(|| decide(black_box(facts)).is_ok()));
@@ -148,6 +149,7 @@ fn access(now: DateTime<Utc>) -> Result<(Bearer, ShareAccess), Box<dyn Error>> {
         valid_until: after,
         purpose: None,
         agreement: None,
+        agreements: Vec::new(),
         granted_by: "ada".to_owned(),
         created_at: before,
         ending: None,

@@ -14,7 +14,9 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM weir_server;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO weir_server;
 
 -- What happened, and what was granted, is added and never changed.
-REVOKE UPDATE, DELETE ON audit_events, grants, grant_endings FROM weir_server;
+REVOKE UPDATE, DELETE ON audit_events, grants, grant_endings, grant_agreements FROM weir_server;
+-- The states that an agreement came to are added; they go with an agreement that no grant ever named.
+REVOKE UPDATE ON agreement_moves FROM weir_server;
 -- Personal parts are erased at their age, never exchanged.
 REVOKE UPDATE ON audit_personal FROM weir_server;
 -- The chain's head is moved; triggers and keys hold the rest.

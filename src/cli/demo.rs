@@ -198,6 +198,7 @@ async fn grant(
         valid_until: None,
         purpose: Some(purpose.to_owned()),
         agreement: None,
+        agreements: Vec::new(),
         replaces: None,
     };
     service.access.create_grant(ctx, grant).await?;

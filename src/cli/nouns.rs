@@ -238,6 +238,55 @@ const NOUNS: &[Noun] = &[
         beside: None,
     },
     Noun {
+        name: "use-case",
+        about: "Manages use cases: what recipients do with data",
+        verbs: &[
+            verb(
+                "put",
+                "put_use_case",
+                "weir use-case put triage --recipient acme --purpose fraud_analytics \
+                 --decision-supported 'Which claims to look at' --sponsor 'head of claims'",
+            ),
+            verb("get", "get_use_case", "weir use-case get triage"),
+            verb("list", "list_use_cases", "weir use-case list").columns(&["name", "recipient", "purpose", "sponsor"]),
+            verb("update", "update_use_case", "weir use-case update triage --sponsor 'head of fraud'"),
+            verb("delete", "delete_use_case", "weir use-case delete triage").confirmed("only its past stays on record"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "agreement",
+        about: "Manages agreements: the contracts that grants stand on",
+        verbs: &[
+            verb(
+                "put",
+                "put_agreement",
+                "weir agreement put acme-nda --recipient acme --type custom --document-uri clm://4711 \
+                 --purposes fraud_analytics --valid-from 2026-12-01 --valid-until 2027-11-30",
+            ),
+            verb("get", "get_agreement", "weir agreement get acme-nda"),
+            verb("list", "list_agreements", "weir agreement list").columns(&[
+                "name",
+                "recipient",
+                "type",
+                "state",
+                "ends_at",
+                "purposes",
+            ]),
+            verb("update", "update_agreement", "weir agreement update acme-nda --valid-until 2028-11-30"),
+            verb("delete", "delete_agreement", "weir agreement delete acme-nda")
+                .confirmed("only its past stays on record"),
+            verb("submit", "submit_agreement", "weir agreement submit acme-nda --reason 'sent to legal'"),
+            verb("activate", "activate_agreement", "weir agreement activate acme-nda --reason 'signed'"),
+            verb("suspend", "suspend_agreement", "weir agreement suspend acme-nda --reason 'audit overdue'")
+                .confirmed("grants that name it allow nothing until it is resumed"),
+            verb("resume", "resume_agreement", "weir agreement resume acme-nda --reason 'audit passed'"),
+            verb("terminate", "terminate_agreement", "weir agreement terminate acme-nda --reason 'cancelled'")
+                .confirmed("it ends for good, and grants that name it allow nothing any more"),
+        ],
+        beside: None,
+    },
+    Noun {
         name: "token",
         about: "Issues, rotates and ends recipients' tokens",
         verbs: &[

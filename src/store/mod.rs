@@ -20,6 +20,7 @@ use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
 pub use self::{
     access::{
+        agreements::KeptTerms,
         freezes::Freeze,
         grants::{GrantFilter, NamedGrant},
         lookup::{AccessBasisIds, AccessFacts, Found, Reached, Seeker, Sought},

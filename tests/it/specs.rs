@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::json;
 use weir::domain::{
-    access::{purpose::PurposeSpec, recipient::RecipientSpec},
+    access::{agreement::AgreementSpec, purpose::PurposeSpec, recipient::RecipientSpec, use_case::UseCaseSpec},
     catalog::{
         column::ColumnSpec,
         share::{ObjectSpec, ShareSpec},
@@ -49,6 +49,12 @@ fn every_field_of_every_spec_says_what_a_change_of_it_means() {
         tried::<RecipientSpec>(json!({})),
         tried::<ViewSpec>(json!({"source": {"table": "t"}})),
         tried::<PurposeSpec>(json!({"description": "d"})),
+        tried::<AgreementSpec>(json!({
+            "recipient": "r", "type": "custom", "document": {"uri": "u"}, "valid_from": "2026-01-01T00:00:00Z",
+        })),
+        tried::<UseCaseSpec>(json!({
+            "recipient": "r", "purpose": "p", "decision_supported": "d", "sponsor": "s",
+        })),
         tried::<OperatorSpec>(json!({"role": "auditor"})),
         tried::<GroupSpec>(json!({})),
     ];

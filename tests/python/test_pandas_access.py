@@ -142,6 +142,52 @@ def test_a_grant_whose_agreement_ends_in_use_is_told_at_once(lease):
     assert error.response.json()["errorCode"] == "AGREEMENT_ENDED"
 
 
+def test_what_an_agreement_does_not_allow_is_told_with_its_code(lease):
+    """A contract that is suspended, resumed, narrowed and terminated, in the words that an analyst sees."""
+    admin, name = lease.server.admin, lease.name
+    purpose, now = f"fraud-{name}", datetime.datetime.now(datetime.timezone.utc)
+    admin("PUT", f"/purposes/{purpose}", {"description": "a test"})
+    contract = {
+        "recipient": name,
+        "type": "BAA",
+        "document": {"uri": "clm://1", "sha256": "0" * 64},
+        "purposes": [purpose],
+        "valid_from": (now - datetime.timedelta(days=1)).isoformat(),
+        "valid_until": (now + datetime.timedelta(days=100)).isoformat(),
+    }
+    admin("PUT", f"/agreements/{name}", contract)
+    admin("POST", f"/agreements/{name}/activate", {"reason": "signed"})
+    grant = {"share": name, "recipient": name, "purpose": purpose, "replaces": lease.grant_id, "agreements": [name]}
+    admin("POST", "/grants", grant)
+    inactive = (
+        "the agreement that access stands on is not in force: it is suspended, terminated, or not yet active; "
+        "ask the data provider"
+    )
+    not_for = (
+        "this data may not be used for the purpose that access was granted for; "
+        "ask the data provider which purposes the agreement allows"
+    )
+    for step, code, message in [
+        ("suspend", "AGREEMENT_INACTIVE", inactive),
+        ("resume", None, None),
+        ([], "PURPOSE_NOT_ALLOWED", not_for),
+        ([purpose], None, None),
+        ("terminate", "AGREEMENT_INACTIVE", inactive),
+    ]:
+        if isinstance(step, list):
+            admin("PATCH", f"/agreements/{name}", {"purposes": step})
+        else:
+            admin("POST", f"/agreements/{name}/{step}", {"reason": "a test"})
+        for response_format in FORMATS:
+            if code is None:
+                assert len(load(lease, response_format)) == 300
+            else:
+                error = refusal(lambda: load(lease, response_format))
+                is_told(error, 403, message)
+                assert error.response.json()["errorCode"] == code
+                assert f"'{name}'" not in error.response.json()["message"]
+
+
 def test_both_tokens_of_a_rotation_read_until_the_overlap_is_over(lease, tables, tmp_path):
     direct = rows.of_delta(str(tables / "several_commits"))
     rotated = lease.server.admin(

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::domain::catalog::share::Share;
 
 use super::{
+    agreement::allows_purpose,
     grant::{Grant, GrantState, in_force},
     limits::{seconds_to_next_day, seconds_to_next_minute},
     recipient::{Recipient, RecipientState, network_allows},
@@ -74,6 +75,17 @@ pub struct Facts<'a> {
     pub bearer: Option<&'a Bearer>,
     /// The object of the request.
     pub target: Target<'a>,
+    /// The purposes for which the table of the request may be used; `None` for any, or where no table is read.
+    pub allowed_purposes: Option<&'a [String]>,
+}
+
+/// What a decision that is made again depends on of a shared object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectFacts {
+    /// Counts its changes.
+    pub revision: i64,
+    /// The purposes for which its table may be used; `None` for any.
+    pub allowed_purposes: Option<Vec<String>>,
 }
 
 /// The object of a request, as far as the decision needs it. Things inside a share are looked up only after the
@@ -121,8 +133,12 @@ pub enum Reason {
     GrantExpired,
     /// The token is not valid for this share.
     TokenOutOfScope,
-    /// The grant's agreement has ended.
+    /// The time of an agreement that the grant names is over.
     AgreementEnded,
+    /// An agreement that the grant names is not in force, for another reason than time.
+    AgreementInactive,
+    /// The agreement or the table does not allow the grant's purpose.
+    PurposeNotAllowed,
     /// No activation link has this code.
     ActivationUnknown,
     /// The link has already handed out its token.
@@ -168,7 +184,7 @@ pub enum Refusal {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::TokenUnknown,
         Self::TokenPending,
         Self::TokenRevoked,
@@ -186,6 +202,8 @@ impl Reason {
         Self::GrantExpired,
         Self::TokenOutOfScope,
         Self::AgreementEnded,
+        Self::AgreementInactive,
+        Self::PurposeNotAllowed,
         Self::ActivationUnknown,
         Self::ActivationUsed,
         Self::ActivationCancelled,
@@ -221,6 +239,8 @@ impl Reason {
             Self::GrantExpired => "GRANT_EXPIRED",
             Self::TokenOutOfScope => "TOKEN_OUT_OF_SCOPE",
             Self::AgreementEnded => "AGREEMENT_ENDED",
+            Self::AgreementInactive => "AGREEMENT_INACTIVE",
+            Self::PurposeNotAllowed => "PURPOSE_NOT_ALLOWED",
             Self::ActivationUnknown => "ACTIVATION_UNKNOWN",
             Self::ActivationUsed => "ACTIVATION_USED",
             Self::ActivationCancelled => "ACTIVATION_CANCELLED",
@@ -254,7 +274,9 @@ impl Reason {
             | Self::AddressNotAllowed
             | Self::GrantRevoked
             | Self::GrantExpired
-            | Self::AgreementEnded => Refusal::Forbidden,
+            | Self::AgreementEnded
+            | Self::AgreementInactive
+            | Self::PurposeNotAllowed => Refusal::Forbidden,
             Self::ShareNotGranted
             | Self::TokenOutOfScope
             | Self::ActivationUnknown
@@ -280,7 +302,14 @@ impl Reason {
                 | Self::GrantExpired
                 | Self::TokenOutOfScope
                 | Self::AgreementEnded
+                | Self::AgreementInactive
+                | Self::PurposeNotAllowed
         )
+    }
+
+    /// Whether the caller's grant is why, so that the event says what it was for and under which agreement.
+    pub fn is_of_grant(self) -> bool {
+        matches!(self, Self::AgreementEnded | Self::AgreementInactive | Self::PurposeNotAllowed)
     }
 
     /// The number of seconds after which a new request may succeed; for reasons that are [`Refusal::Limited`].
@@ -304,18 +333,20 @@ pub struct Allowed<'a> {
     pub bearer: &'a Bearer,
     /// The grant that allows it; `None` for things of the recipient's own.
     pub grant: Option<&'a Grant>,
+    /// When it was decided.
+    pub at: DateTime<Utc>,
 }
 
 impl Allowed<'_> {
     /// When this access ends by itself: the end of the token or of the grant, whichever is first.
     pub fn until(&self) -> Option<DateTime<Utc>> {
-        [self.bearer.token.expires_at, self.grant.map(Grant::until)].into_iter().flatten().min()
+        [self.bearer.token.expires_at, self.grant.map(|grant| grant.until(self.at))].into_iter().flatten().min()
     }
 }
 
 /// Decides. The order of checks is: token found, its state, freeze, the recipient's state, networks, then for a share:
-/// granted now or ever, the grant's window, the token's scope, the agreement. (Checks of country, view, quality and
-/// feature will be placed in this order when they exist.)
+/// granted now or ever, the grant's window, the token's scope, the agreements, the purposes of agreements and table. (Checks
+/// of country, view, quality and feature will be placed in this order when they exist.)
 pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     let bearer = facts.bearer.ok_or(Reason::TokenUnknown)?;
     match bearer.token.state(facts.now) {
@@ -343,24 +374,36 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
         Target::Share(None) => return Err(Reason::ShareNotGranted),
         Target::Share(Some(access)) => Some(decide_share(&bearer.token, access, facts.now)?),
     };
-    Ok(Allowed { bearer, grant })
+    let is_for = |allowed: &[String]| grant.is_some_and(|grant| allows_purpose(allowed, grant.purpose.as_deref()));
+    if facts.allowed_purposes.is_some_and(|allowed| !is_for(allowed)) {
+        return Err(Reason::PurposeNotAllowed);
+    }
+    Ok(Allowed { bearer, grant, at: facts.now })
 }
 
 fn decide_share<'a>(token: &Token, access: &'a ShareAccess, now: DateTime<Utc>) -> Result<&'a Grant, Reason> {
-    if let Some(grant) = in_force(&access.grants, now) {
-        return if in_scope(token, access.share.id) { Ok(grant) } else { Err(Reason::TokenOutOfScope) };
-    }
-    // If no grant allows access, the one that began last is the best explanation. A grant whose window has not begun
-    // does not count, so the share does not exist for the recipient yet.
-    let began = access.grants.iter().filter(|grant| grant.valid_from <= now && grant.created_at <= now);
-    match began.max_by_key(|grant| (grant.valid_from, grant.created_at)).map(|grant| grant.state(now)) {
-        None | Some(GrantState::Scheduled | GrantState::Active) => Err(Reason::ShareNotGranted),
-        Some(GrantState::Revoked) => Err(Reason::GrantRevoked),
-        Some(GrantState::Expired) => Err(Reason::GrantExpired),
+    let grant = deciding(access, now).ok_or(Reason::ShareNotGranted)?;
+    let is_in_scope = in_scope(token, access.share.id);
+    match grant.state(now) {
+        GrantState::Scheduled => Err(Reason::ShareNotGranted),
+        GrantState::Revoked => Err(Reason::GrantRevoked),
+        GrantState::Expired => Err(Reason::GrantExpired),
         // A token for other shares must not learn anything about this share's grant.
-        Some(GrantState::AgreementEnded) if !in_scope(token, access.share.id) => Err(Reason::TokenOutOfScope),
-        Some(GrantState::AgreementEnded) => Err(Reason::AgreementEnded),
+        _ if !is_in_scope => Err(Reason::TokenOutOfScope),
+        GrantState::AgreementEnded => Err(Reason::AgreementEnded),
+        GrantState::AgreementInactive => Err(Reason::AgreementInactive),
+        GrantState::PurposeNotAllowed => Err(Reason::PurposeNotAllowed),
+        GrantState::Active => Ok(grant),
     }
+}
+
+/// The grant that says whether a share may be read: the one in force, or else the one that began last, which explains best
+/// why not. A grant whose window has not begun does not count, so the share does not exist for the recipient yet.
+pub fn deciding(access: &ShareAccess, now: DateTime<Utc>) -> Option<&Grant> {
+    in_force(&access.grants, now).or_else(|| {
+        let began = access.grants.iter().filter(|grant| grant.valid_from <= now && grant.created_at <= now);
+        began.max_by_key(|grant| (grant.valid_from, grant.created_at))
+    })
 }
 
 /// Whether `token` is valid for the share with this id.
@@ -374,6 +417,7 @@ pub(in crate::domain) mod tests {
 
     use crate::domain::{
         access::{
+            agreement::{AgreementSuccession, tests::terms},
             grant::{Agreement, Ending},
             identity::{Holder, Identity},
             recipient::RecipientSpec,
@@ -436,6 +480,7 @@ pub(in crate::domain) mod tests {
                 valid_until: now() + day,
                 purpose: None,
                 agreement: None,
+                agreements: vec![],
                 granted_by: "ann".into(),
                 created_at: now() - day,
                 ending: None,
@@ -445,7 +490,7 @@ pub(in crate::domain) mod tests {
 
     fn reason(bearer: Option<&Bearer>, access: Option<&ShareAccess>) -> Option<Reason> {
         let address = IpAddr::from([198, 51, 100, 7]);
-        decide(Facts { now: now(), address, bearer, target: Target::Share(access) }).err()
+        decide(Facts { now: now(), address, bearer, target: Target::Share(access), allowed_purposes: None }).err()
     }
 
     /// Each row breaks one more thing than the row above, which also tests the order.
@@ -455,6 +500,12 @@ pub(in crate::domain) mod tests {
         assert_eq!(reason(Some(&caller), Some(&share)), None);
         assert_eq!(reason(Some(&caller), None), Some(Reason::ShareNotGranted));
 
+        share.grants[0].agreements =
+            vec![AgreementSuccession { id: Uuid::from_u128(100), members: vec![terms(0, -1, 9)] }];
+        assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::PurposeNotAllowed));
+        share.grants[0].agreements[0].members = vec![terms(0, 1, 9)];
+        assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::AgreementInactive));
+        share.grants[0].agreements.clear();
         let ended = Agreement { reference: "baa".into(), sha256: None, valid_until: Some(now()) };
         share.grants[0].agreement = Some(ended);
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::AgreementEnded));
@@ -485,6 +536,27 @@ pub(in crate::domain) mod tests {
         caller.token.revoked_at = Some(now());
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenRevoked));
         assert_eq!(reason(None, Some(&share)), Some(Reason::TokenUnknown));
+    }
+
+    #[test]
+    fn a_table_is_read_for_its_purposes_alone() {
+        let (caller, mut share) = (bearer(), access());
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let refused = |share: &ShareAccess, target: bool, allowed: Option<&[String]>| {
+            let target = if target { Target::Share(Some(share)) } else { Target::Own };
+            decide(Facts { now: now(), address, bearer: Some(&caller), target, allowed_purposes: allowed }).err()
+        };
+        let fraud = ["Fraud".to_owned()];
+        assert_eq!(refused(&share, true, None), None);
+        assert_eq!(refused(&share, true, Some(&fraud)), Some(Reason::PurposeNotAllowed), "it is for no purpose");
+        share.grants[0].purpose = Some("fraud".into());
+        assert_eq!(refused(&share, true, Some(&fraud)), None);
+        assert_eq!(refused(&share, true, Some(&[])), Some(Reason::PurposeNotAllowed));
+        share.grants[0].purpose = Some("pricing".into());
+        assert_eq!(refused(&share, true, Some(&fraud)), Some(Reason::PurposeNotAllowed));
+        share.grants[0].valid_until = now();
+        assert_eq!(refused(&share, true, Some(&fraud)), Some(Reason::GrantExpired), "what ended is said first");
+        assert_eq!(refused(&share, false, None), None);
     }
 
     #[test]
@@ -529,7 +601,8 @@ pub(in crate::domain) mod tests {
     fn what_is_allowed_ends_with_token_or_grant() {
         let (caller, share) = (bearer(), access());
         let address = IpAddr::from([127, 0, 0, 1]);
-        let facts = Facts { now: now(), address, bearer: Some(&caller), target: Target::Share(Some(&share)) };
+        let target = Target::Share(Some(&share));
+        let facts = Facts { now: now(), address, bearer: Some(&caller), target, allowed_purposes: None };
         assert_eq!(decide(facts).unwrap().until(), Some(now() + TimeDelta::days(1)));
     }
 }

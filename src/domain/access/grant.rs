@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The contract behind a grant.
+use super::agreement::{AgreementLack, AgreementSuccession};
+
+/// The contract behind a grant, as the grant has it: its reference, or the names of its agreements. What of it decides is in
+/// [`Grant::agreements`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     /// The document's reference, known to both sides.
@@ -44,8 +47,10 @@ pub struct Grant {
     pub valid_until: DateTime<Utc>,
     /// The purpose for which the data may be used.
     pub purpose: Option<String>,
-    /// The contract behind it.
+    /// The contract behind it, as it was when the grant was made.
     pub agreement: Option<Agreement>,
+    /// The agreements that it names, each of which must allow access now, with those that take their place.
+    pub agreements: Vec<AgreementSuccession>,
     /// The operator that granted it.
     pub granted_by: String,
     /// When it was granted.
@@ -54,7 +59,8 @@ pub struct Grant {
     pub ending: Option<Ending>,
 }
 
-/// The state of a grant: `scheduled` (not begun), `active`, `expired`, `revoked`, or `agreement_ended`.
+/// The state of a grant: `scheduled` (not begun), `active`, `expired`, `revoked`, `agreement_ended` (by time),
+/// `agreement_inactive`, or `purpose_not_allowed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantState {
@@ -66,8 +72,12 @@ pub enum GrantState {
     Expired,
     /// It was revoked or replaced.
     Revoked,
-    /// Its agreement has ended.
+    /// The time of one of its agreements is over.
     AgreementEnded,
+    /// One of its agreements is not in force, for another reason than time.
+    AgreementInactive,
+    /// One of its agreements does not allow its purpose.
+    PurposeNotAllowed,
 }
 
 impl Grant {
@@ -79,20 +89,47 @@ impl Grant {
             GrantState::Expired
         } else if now < self.valid_from {
             GrantState::Scheduled
-        } else if self.agreement_end().is_some_and(|end| end <= now) {
-            GrantState::AgreementEnded
         } else {
-            GrantState::Active
+            match self.agreements_allow(now) {
+                Ok(()) => GrantState::Active,
+                Err(AgreementLack::Ended) => GrantState::AgreementEnded,
+                Err(AgreementLack::Inactive) => GrantState::AgreementInactive,
+                Err(AgreementLack::Purpose) => GrantState::PurposeNotAllowed,
+            }
         }
     }
 
-    /// When the grant ends if no operator changes it.
-    pub fn until(&self) -> DateTime<Utc> {
-        self.agreement_end().map_or(self.valid_until, |end| end.min(self.valid_until))
+    /// When the grant ends if no operator changes anything, as it stands at `now`.
+    pub fn until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.agreement_end(now).map_or(self.valid_until, |end| end.min(self.valid_until))
     }
 
-    fn agreement_end(&self) -> Option<DateTime<Utc>> {
-        self.agreement.as_ref().and_then(|agreement| agreement.valid_until)
+    /// When the first of its agreements ends by time, as they stand at `now`. A grant without agreements of their own, which
+    /// a server of an earlier release has made, has the end that it was given.
+    pub fn agreement_end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self.agreements.is_empty() {
+            true => self.agreement.as_ref().and_then(|agreement| agreement.valid_until),
+            false => self.agreements.iter().filter_map(|agreement| agreement.ends_at(now)).min(),
+        }
+    }
+
+    /// Whether all of its agreements allow its purpose at `now`. One that is not in force is said before one that does not
+    /// allow the purpose.
+    fn agreements_allow(&self, now: DateTime<Utc>) -> Result<(), AgreementLack> {
+        if self.agreements.is_empty() {
+            let is_over = self.agreement_end(now).is_some_and(|end| end <= now);
+            return if is_over { Err(AgreementLack::Ended) } else { Ok(()) };
+        }
+        let purpose = self.purpose.as_deref();
+        let mut lacks = self.agreements.iter().filter_map(|agreement| agreement.allows(purpose, now).err());
+        let first = lacks.next();
+        match first {
+            Some(AgreementLack::Purpose) => {
+                Err(lacks.find(|lack| *lack != AgreementLack::Purpose).unwrap_or(AgreementLack::Purpose))
+            }
+            Some(lack) => Err(lack),
+            None => Ok(()),
+        }
     }
 }
 

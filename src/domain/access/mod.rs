@@ -1,6 +1,7 @@
-//! Who may read: recipients, tokens, grants, purposes, and the decision.
+//! Who may read: recipients, tokens, grants, agreements, purposes, and the decision.
 
 pub mod activation;
+pub mod agreement;
 pub mod decision;
 pub mod delivery;
 pub mod grant;
@@ -10,3 +11,4 @@ pub mod profile;
 pub mod purpose;
 pub mod recipient;
 pub mod token;
+pub mod use_case;

@@ -39,7 +39,7 @@ impl Spec for PurposeSpec {
     }
 
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
-        // No decision depends on purposes yet.
+        // Decisions compare purposes by name, and a name is never changed.
         matches!(field, "description" | "legal_basis" | "parent").then_some(Effect::Neutral)
     }
 }

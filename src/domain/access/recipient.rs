@@ -56,6 +56,12 @@ pub struct RecipientSpec {
     pub display_name: Option<String>,
     /// The legal entity that enters into contracts.
     pub legal_name: Option<String>,
+    /// The country where it is established, as two letters (ISO 3166-1). Stored and shown; no decision asks for it yet.
+    #[schema(example = "DE")]
+    pub country: Option<String>,
+    /// The countries or regions where it may use data. Stored and shown; no decision asks for them yet.
+    #[schema(value_type = Option<Vec<String>>, example = json!(["EU"]))]
+    pub regions: Vec<String>,
     /// Contacts by role (`technical`, `security`, …). Stored and shown only; Weir sends them no messages.
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"security": "soc@acme.example"}))]
     pub contacts: BTreeMap<String, String>,
@@ -98,11 +104,17 @@ impl Spec for RecipientSpec {
         if let Some(identity) = &self.oidc {
             identity.check(problems);
         }
+        let is_country = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
+        if self.country.as_deref().is_some_and(|country| !is_country(country)) {
+            problems.push(FieldError::new("country", "must be two upper-case letters, such as `DE` (ISO 3166-1)"));
+        }
     }
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
-            "display_name" | "legal_name" | "contacts" | "limits" | "description" => return Some(Effect::Neutral),
+            "display_name" | "legal_name" | "country" | "regions" | "contacts" | "limits" | "description" => {
+                return Some(Effect::Neutral);
+            }
             // Row filters may do anything with properties, so the effect is unknown here.
             "properties" => false,
             "allowed_cidrs" => is_narrower(&before.allowed_cidrs, &after.allowed_cidrs),

@@ -192,6 +192,28 @@ words! {
         PurposeUpdate = "purpose.update",
         /// A purpose was deleted.
         PurposeDelete = "purpose.delete",
+        /// An agreement was registered.
+        AgreementCreate = "agreement.create",
+        /// An agreement was changed.
+        AgreementUpdate = "agreement.update",
+        /// An agreement was deleted.
+        AgreementDelete = "agreement.delete",
+        /// An agreement is being reviewed or signed.
+        AgreementSubmit = "agreement.submit",
+        /// An agreement is in force.
+        AgreementActivate = "agreement.activate",
+        /// Grants that name an agreement allow nothing until it is resumed.
+        AgreementSuspend = "agreement.suspend",
+        /// A suspended agreement is in force again.
+        AgreementResume = "agreement.resume",
+        /// An agreement was ended for good.
+        AgreementTerminate = "agreement.terminate",
+        /// A use case was declared.
+        UseCaseCreate = "use_case.create",
+        /// A use case was changed.
+        UseCaseUpdate = "use_case.update",
+        /// A use case was deleted.
+        UseCaseDelete = "use_case.delete",
         /// An operator was created.
         OperatorCreate = "operator.create",
         /// An operator was changed.
@@ -284,6 +306,10 @@ words! {
         Freeze = "freeze",
         /// A purpose.
         Purpose = "purpose",
+        /// An agreement.
+        Agreement = "agreement",
+        /// A use case.
+        UseCase = "use_case",
         /// An operator; of its tokens, too, which `token_id` names.
         Operator = "operator",
         /// Somebody who signs in to the admin API by an issuer.
@@ -352,7 +378,9 @@ impl Action {
             | Self::OperatorDisable
             | Self::OperatorTokenRevoke
             | Self::OperatorIdentityDisable
-            | Self::GroupDelete => Some(Effect::Tightens),
+            | Self::GroupDelete
+            | Self::AgreementSuspend
+            | Self::AgreementTerminate => Some(Effect::Tightens),
             // Gives access, or brings it back.
             Self::TokenActivate
             | Self::TokenIssue
@@ -366,7 +394,9 @@ impl Action {
             | Self::OperatorTokenIssue
             | Self::OperatorIdentityEnable
             | Self::OperatorIdentityDelete
-            | Self::GroupCreate => Some(Effect::Loosens),
+            | Self::GroupCreate
+            | Self::AgreementActivate
+            | Self::AgreementResume => Some(Effect::Loosens),
             // Nobody reads more or less by it: nothing reads what is new, and what is in use is not deleted.
             Self::RecipientCreate
             | Self::RecipientUpdate
@@ -385,6 +415,13 @@ impl Action {
             | Self::PurposeCreate
             | Self::PurposeUpdate
             | Self::PurposeDelete
+            | Self::AgreementCreate
+            | Self::AgreementUpdate
+            | Self::AgreementDelete
+            | Self::AgreementSubmit
+            | Self::UseCaseCreate
+            | Self::UseCaseUpdate
+            | Self::UseCaseDelete
             | Self::OperatorUpdate
             | Self::OperatorIdentityCreate
             | Self::OperatorIdentityUpdate
@@ -463,7 +500,7 @@ mod tests {
 
     #[test]
     fn a_word_that_is_not_known_is_read_as_itself() {
-        for word in ["table.query", "agreement.activate"] {
+        for word in ["table.query", "contract.activate"] {
             let read: AsWritten<Action> = serde_json::from_value(word.into()).unwrap();
             assert_eq!(read.as_str(), word);
             assert_eq!(read.means(), Action::parse(word));

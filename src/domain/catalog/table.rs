@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::{
+    access::agreement::{ANY_PURPOSE, are_within},
     audit::action::Kind,
     core::{
         declared::{Resource, resource_fields},
@@ -31,6 +32,11 @@ pub struct TableSpec {
     /// The domain that it belongs to: operators whose role counts there may act on it.
     #[serde(default)]
     pub domain: Option<String>,
+    /// The declared purposes for which it may be used: grants for another purpose, or for none, read nothing of it. Null for
+    /// any purpose; an empty list for none.
+    #[serde(default)]
+    #[schema(example = json!(["fraud_analytics"]))]
+    pub allowed_purposes: Option<Vec<String>>,
 }
 
 impl Spec for TableSpec {
@@ -40,10 +46,18 @@ impl Spec for TableSpec {
 
     fn check(&self, problems: &mut Vec<FieldError>) {
         check_domain(self.domain.as_deref(), problems);
+        if self.allowed_purposes.iter().flatten().any(|purpose| purpose == ANY_PURPOSE) {
+            problems.push(FieldError::new("allowed_purposes", "`*` is no purpose; null allows every purpose"));
+        }
     }
 
-    fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
+    fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         match field {
+            "allowed_purposes" => Some(match (&before.allowed_purposes, &after.allowed_purposes) {
+                (None, Some(_)) => Effect::Tightens,
+                (Some(before), Some(after)) if are_within(after, before) => Effect::Tightens,
+                _ => Effect::Loosens,
+            }),
             // Other data under the same name; and whose roles count for it.
             "location" | "domain" => Some(Effect::Loosens),
             "description" | "owner" => Some(Effect::Neutral),

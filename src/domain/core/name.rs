@@ -38,6 +38,10 @@ pub enum NameKind {
     Domain,
     /// A purpose.
     Purpose,
+    /// An agreement.
+    Agreement,
+    /// A use case.
+    UseCase,
 }
 
 impl NameKind {
@@ -55,6 +59,8 @@ impl NameKind {
             Self::Group => "group",
             Self::Domain => "domain",
             Self::Purpose => "purpose",
+            Self::Agreement => "agreement",
+            Self::UseCase => "use case",
         }
     }
 

@@ -135,8 +135,10 @@ pub enum Permission {
     ManageSharing,
     /// Changing recipients; issuing their tokens.
     ManageRecipients,
-    /// Changing the purposes that grants may name.
+    /// Changing the purposes that grants may name, and what they are used for.
     ManagePurposes,
+    /// Registering agreements, and recording that they begin, are interrupted and end.
+    ManageAgreements,
     /// Having the server do again, or record, what it does by itself: messages, reports, files of views, drills.
     Operate,
     /// Lifting a freeze.
@@ -162,6 +164,7 @@ impl Words for Permission {
         ("manage_sharing", Self::ManageSharing),
         ("manage_recipients", Self::ManageRecipients),
         ("manage_purposes", Self::ManagePurposes),
+        ("manage_agreements", Self::ManageAgreements),
         ("operate", Self::Operate),
         ("lift_freeze", Self::LiftFreeze),
         ("manage_operators", Self::ManageOperators),
@@ -183,6 +186,7 @@ impl Permission {
             Self::ClassifyColumns => &[Admin, Owner, Steward, Compliance],
             Self::ManageSharing | Self::ManageRecipients | Self::Operate => &[Admin, Owner],
             Self::ManagePurposes => &[Admin, Owner, Compliance],
+            Self::ManageAgreements => &[Admin, Compliance],
             Self::LiftFreeze | Self::ManageOperators => &[Admin],
         }
     }
@@ -210,6 +214,7 @@ impl Permission {
             | Self::TightenEverywhere
             | Self::ManageRecipients
             | Self::ManagePurposes
+            | Self::ManageAgreements
             | Self::Operate
             | Self::LiftFreeze
             | Self::ManageOperators => false,

@@ -140,9 +140,12 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
     }
 }
 
-/// Returns the code of a 403. The end of an agreement has its own code, because its remedy differs.
+/// Returns the code of a 403. What an agreement or a purpose does not allow has its own code, because its remedy differs.
 fn forbidden_code(reason: &'static str) -> &'static str {
-    if reason == "AGREEMENT_ENDED" { reason } else { "PERMISSION_DENIED" }
+    match reason {
+        "AGREEMENT_ENDED" | "AGREEMENT_INACTIVE" | "PURPOSE_NOT_ALLOWED" => reason,
+        _ => "PERMISSION_DENIED",
+    }
 }
 
 impl IntoResponse for Error {

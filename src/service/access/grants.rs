@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         access::{
+            agreement::AgreementSuccession,
             grant::{Agreement, Ending, Grant, GrantState},
             recipient::{Recipient, RecipientState},
         },
@@ -37,10 +38,13 @@ use crate::{
         },
         materialize::PublishedViews,
     },
-    store::{GrantFilter, NamedGrant, Outstanding, ShownIn, ShownView, Tx},
+    store::{GrantFilter, KeptTerms, NamedGrant, Outstanding, ShownIn, ShownView, Tx},
 };
 
-use super::Access;
+use super::{
+    Access,
+    grant_agreements::{self, NamedAgreement},
+};
 
 /// The most grants that one revocation ends; bounds its transaction.
 const MAX_GRANTS: u32 = 10_000;
@@ -61,8 +65,10 @@ pub struct NewGrant {
     pub valid_until: Option<DateTime<Utc>>,
     /// What the data may be used for.
     pub purpose: Option<String>,
-    /// The contract behind the grant.
+    /// The contract behind the grant, in its own words.
     pub agreement: Option<Agreement>,
+    /// The names of the agreements that the grant stands on.
+    pub agreements: Vec<String>,
     /// The live grant that this one replaces.
     pub replaces: Option<Uuid>,
 }
@@ -184,6 +190,10 @@ fn window(
         let message = "the agreement is over before the grant begins".to_owned();
         errors.push(FieldError { field: "agreement.valid_until".into(), message });
     }
+    if asked.agreement.is_some() && !asked.agreements.is_empty() {
+        let message = "cannot stand beside `agreement`; name agreements, or refer to one".to_owned();
+        errors.push(FieldError { field: "agreements".into(), message });
+    }
     if errors.is_empty() { Ok((from, until)) } else { Err(ServiceError::Invalid(errors)) }
 }
 
@@ -200,8 +210,8 @@ fn both<A, B>(a: Result<A, ServiceError>, b: Result<B, ServiceError>) -> Result<
 }
 
 /// Whether a grant and a window have a moment in common. Ends are exclusive, and an ended grant's window closes early.
-fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
-    let end = grant.ending.as_ref().map_or(grant.until(), |ending| ending.at.min(grant.until()));
+fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    let end = grant.ending.as_ref().map_or(grant.until(now), |ending| ending.at.min(grant.until(now)));
     grant.valid_from < until && from < end
 }
 
@@ -225,7 +235,7 @@ impl Access {
         let reached = Reached {
             recipient: named.recipient.clone(),
             valid_from: named.grant.valid_from,
-            valid_until: named.grant.until(),
+            valid_until: named.grant.until(self.core.clock.now()),
         };
         let shown = self.catalog.shown_in(&share).await?;
         Ok(PreviewedGrant { named, disclosure: Disclosure { recipients: vec![reached], ..shown } })
@@ -275,16 +285,34 @@ impl Access {
             None => None,
             Some(replaced) => Some(replaceable(&others, replaced, ctx.now)?),
         };
-        let clash = |other: &&Grant| Some(other.id) != asked.replaces && overlaps(other, valid_from, valid_until);
+        let clash =
+            |other: &&Grant| Some(other.id) != asked.replaces && overlaps(other, valid_from, valid_until, ctx.now);
         if let Some(live) = others.iter().find(clash) {
             return Err(ServiceError::conflict(format!(
                 "grant `{}` already opens share `{}` to recipient `{}` until {}; revoke it, or send `replaces` with its id",
                 live.id,
                 share.name,
                 recipient.name,
-                timestamp(live.until())
+                timestamp(live.until(ctx.now))
             )));
         }
+        let terms = grant_agreements::AskedGrant {
+            recipient: &recipient,
+            purpose: asked.purpose.as_deref(),
+            valid_from,
+            valid_until,
+        };
+        let (agreement, agreements) = match (&asked.agreement, asked.agreements.as_slice()) {
+            (None, []) => (None, Vec::new()),
+            (Some(reference), _) => {
+                let made = grant_agreements::referred_to(tx, ctx, terms, reference).await?;
+                (asked.agreement.clone(), vec![made])
+            }
+            (None, names) => {
+                let (agreement, found) = grant_agreements::named(tx, ctx, terms, names).await?;
+                (Some(agreement), found)
+            }
+        };
         let grant = Grant {
             id,
             share_id: share.id,
@@ -292,13 +320,21 @@ impl Access {
             valid_from,
             valid_until,
             purpose: asked.purpose,
-            agreement: asked.agreement,
+            agreement,
+            agreements: successions(tx, &agreements).await?,
             granted_by: ctx.operator_name(),
             created_at: ctx.now,
             ending: None,
         };
-        let named = NamedGrant { grant, share: share.name.to_string(), recipient: recipient.name.to_string() };
+        let named = NamedGrant {
+            grant,
+            share: share.name.to_string(),
+            recipient: recipient.name.to_string(),
+            agreements: agreements.iter().map(|named| named.name.clone()).collect(),
+        };
         tx.insert_grant(&named.grant).await?;
+        let kept: Vec<KeptTerms> = agreements.into_iter().map(|named| named.kept).collect();
+        tx.insert_grant_agreements(id, &kept).await?;
         if let Some(replaced) = replaced {
             let ending = Ending { at: ctx.now, reason: None, ended_by: ctx.operator_name(), replaced_by: Some(id) };
             tx.end_grant(replaced.id, &ending).await?;
@@ -327,7 +363,7 @@ impl Access {
             let message = "is missing: every grant names what the data may be used for (sharing.require_purpose)";
             errors.push(FieldError { field: "purpose".into(), message: message.to_owned() });
         }
-        if self.settings.require_agreement && asked.agreement.is_none() {
+        if self.settings.require_agreement && asked.agreement.is_none() && asked.agreements.is_empty() {
             let message = "is missing: every grant names the contract that it stands on (sharing.require_agreement)";
             errors.push(FieldError { field: "agreement".into(), message: message.to_owned() });
         }
@@ -576,6 +612,21 @@ pub(in crate::service) async fn open_grants(
     Ok(grants)
 }
 
+/// The successions of agreements, as they decide on a new grant.
+async fn successions(tx: &mut Tx, named: &[NamedAgreement]) -> Result<Vec<AgreementSuccession>, ServiceError> {
+    let mut found = Vec::with_capacity(named.len());
+    for NamedAgreement { kept, .. } in named {
+        let members = tx.list_succession(kept.succession_id).await?.into_iter().map(|kept| kept.terms);
+        let mut members: Vec<_> = members.collect();
+        // One that was just made is not read back in a dry run.
+        if !members.iter().any(|terms| terms.agreement_id == kept.terms.agreement_id) {
+            members.push(kept.terms.clone());
+        }
+        found.push(AgreementSuccession { id: kept.succession_id, members });
+    }
+    Ok(found)
+}
+
 /// Finds the grants that `id` replaced, directly or through others.
 fn predecessors(others: &[Grant], id: Uuid) -> Vec<Uuid> {
     let mut found = vec![id];
@@ -645,7 +696,7 @@ async fn named_parties(
 }
 
 fn replaceable(others: &[Grant], id: Uuid, now: DateTime<Utc>) -> Result<&Grant, ServiceError> {
-    let live = |grant: &&Grant| grant.ending.is_none() && grant.until() > now;
+    let live = |grant: &&Grant| grant.ending.is_none() && grant.until(now) > now;
     let found = others.iter().filter(live).find(|grant| grant.id == id);
     found.ok_or_else(|| {
         let live: Vec<String> = others.iter().filter(live).map(|grant| grant.id.to_string()).collect();
@@ -673,6 +724,7 @@ mod tests {
             valid_until: at(until),
             purpose: None,
             agreement: None,
+            agreements: vec![],
             granted_by: "o".into(),
             created_at: at(from),
             ending: replaced_by.map(ended),
@@ -684,7 +736,7 @@ mod tests {
         let live = grant(1, 10, 20, None);
         for (from, until, expected) in [(0, 10, false), (20, 30, false), (0, 11, true), (19, 30, true), (12, 13, true)]
         {
-            assert_eq!(overlaps(&live, at(from), at(until)), expected, "{from}..{until}");
+            assert_eq!(overlaps(&live, at(from), at(until), at(0)), expected, "{from}..{until}");
         }
     }
 
@@ -704,6 +756,7 @@ mod tests {
             valid_until: valid_until.map(at),
             purpose: None,
             agreement: None,
+            agreements: vec![],
             replaces: None,
         }
     }

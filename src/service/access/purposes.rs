@@ -2,7 +2,11 @@
 
 use crate::{
     domain::{
-        access::purpose::{Purpose, PurposeSpec},
+        access::{
+            agreement::{ANY_PURPOSE, DeclaredAgreement},
+            purpose::{Purpose, PurposeSpec},
+            use_case::UseCase,
+        },
         core::{declared::Plain, message::quoted, name::name_key},
     },
     service::core::{
@@ -27,10 +31,28 @@ impl InUse for PurposeSpec {
             other.spec.parent.as_deref().is_some_and(|parent| name_key(parent) == purpose.name.key())
         };
         let below: Vec<String> = all.iter().filter(is_below).take(NAMED).map(|other| other.name.to_string()).collect();
-        match below.is_empty() {
-            true => Ok(Vec::new()),
-            false => Ok(vec![format!("is the parent of {} (give them another one first)", quoted(&below))]),
+        let lists = |names: &[String]| names.iter().any(|name| name_key(name) == purpose.name.key());
+        let agreements: Vec<DeclaredAgreement> = tx.list_declared(None, LOOKED_THROUGH).await?;
+        let agreements = agreements.iter().filter(|agreement| lists(&agreement.spec.purposes));
+        let agreements: Vec<String> = agreements.take(NAMED).map(|agreement| agreement.name.to_string()).collect();
+        let tables = tx.list_tables(None, LOOKED_THROUGH).await?;
+        let tables = tables.iter().filter(|table| table.spec.allowed_purposes.as_deref().is_some_and(lists));
+        let tables: Vec<String> = tables.take(NAMED).map(|table| table.name.to_string()).collect();
+        let use_cases: Vec<UseCase> = tx.list_declared(None, LOOKED_THROUGH).await?;
+        let use_cases = use_cases.iter().filter(|use_case| name_key(&use_case.spec.purpose) == purpose.name.key());
+        let use_cases: Vec<String> = use_cases.take(NAMED).map(|use_case| use_case.name.to_string()).collect();
+        let mut users = Vec::new();
+        for (names, says, first) in [
+            (below, "is the parent of", "give them another one first"),
+            (agreements, "is allowed by the agreements", "change them first"),
+            (tables, "is allowed for the tables", "change them first"),
+            (use_cases, "is that of the use cases", "change them first"),
+        ] {
+            if !names.is_empty() {
+                users.push(format!("{says} {} ({first})", quoted(&names)));
+            }
         }
+        Ok(users)
     }
 
     /// Checks that every parent exists and that no purpose is its own ancestor.
@@ -56,4 +78,24 @@ impl InUse for PurposeSpec {
         }
         refused(format!("has more than {DEEPEST} purposes above it"))
     }
+}
+
+/// Lists what is wrong with a list of purposes: each name that is not declared. `*` stands for every purpose.
+pub(in crate::service) async fn undeclared(
+    tx: &mut Tx,
+    field: &str,
+    names: &[String],
+) -> Result<Vec<FieldError>, ServiceError> {
+    let mut wrong = Vec::new();
+    for (index, name) in names.iter().enumerate().filter(|(_, name)| *name != ANY_PURPOSE) {
+        let found: Option<Purpose> = match lookup::key(PurposeSpec::NAME, name) {
+            Ok(key) => tx.find_declared(&key).await?,
+            Err(_) => None,
+        };
+        if found.is_none() {
+            let message = format!("names no purpose; create it with PUT /purposes/{name}");
+            wrong.push(FieldError::new(format!("{field}[{index}]"), message));
+        }
+    }
+    Ok(wrong)
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        access::recipient::RecipientState,
+        access::{agreement::AgreementState, recipient::RecipientState},
         audit::{
             Actor, ActorKind, Event, Head,
             action::{Action, Kind},
@@ -23,11 +23,13 @@ use crate::{
             merkle::Frontier,
             recorded::Recorded,
         },
-        core::{name::name_key, spec::Effect},
+        core::{name::name_key, spec::Effect, word::Words},
         operators::{Operator, group::GroupSpec},
     },
     service::{
         Services,
+        access::agreements,
+        catalog::tables,
         core::{context::OperatorContext, declared, error::ServiceError},
         operators,
     },
@@ -68,7 +70,7 @@ pub struct Recovery {
     pub through: i64,
     /// Whether the database went on by itself, so that its trail and the export's have parted.
     pub is_fork: bool,
-    /// How many grants, tokens, recipients, operators, groups and objects were tightened again.
+    /// How many grants, tokens, recipients, agreements, operators, groups and objects were tightened again.
     pub revoked: usize,
     /// The other changes that were lost, on which people have to decide: how many by action.
     pub lost: BTreeMap<String, u64>,
@@ -83,6 +85,8 @@ struct Lost {
     token_ends: BTreeMap<Uuid, DateTime<Utc>>,
     /// Where each recipient came to last.
     recipients: BTreeMap<Uuid, RecipientState>,
+    /// The agreements that were suspended or terminated last, with their names.
+    agreements: BTreeMap<Uuid, (String, AgreementState)>,
     /// Whether each operator was disabled last, with its name.
     operators: BTreeMap<Uuid, (String, bool)>,
     operator_tokens: BTreeSet<Uuid>,
@@ -170,6 +174,17 @@ impl Lost {
             Kind::Recipient if tightens && after.is_null() => {
                 self.recipients.insert(id, RecipientState::Offboarded);
             }
+            Kind::Agreement if before["state"].is_string() => {
+                match after["state"].as_str().and_then(AgreementState::parse) {
+                    Some(state @ (AgreementState::Suspended | AgreementState::Terminated)) => {
+                        self.agreements.insert(id, (name, state));
+                    }
+                    Some(AgreementState::Active) => {
+                        self.agreements.remove(&id);
+                    }
+                    _ => return false,
+                }
+            }
             Kind::Operator if event.token_id.is_some() => {
                 self.operator_tokens.extend(event.token_id.filter(|_| tightens));
                 return tightens;
@@ -197,7 +212,7 @@ impl Lost {
             Kind::Group if tightens && after.is_null() => {
                 self.groups.insert(id, name);
             }
-            Kind::Recipient | Kind::Operator | Kind::Group | Kind::Object
+            Kind::Recipient | Kind::Operator | Kind::Group | Kind::Object | Kind::Agreement | Kind::Table
                 if before.is_object() && after.is_object() =>
             {
                 let fields = self.fields.entry((kind, id)).or_default();
@@ -389,6 +404,10 @@ impl Services {
             let tightened = match kind {
                 Kind::Recipient => self.access.tighten_recipient(tx, ctx, *id, &fields.values, REASON).await?,
                 Kind::Operator => operators::tighten(tx, ctx, *id, &fields.name, &fields.values, REASON).await?,
+                Kind::Agreement => {
+                    agreements::tighten_terms(tx, ctx, (fields.name.as_str(), *id), &fields.values, REASON).await?
+                }
+                Kind::Table => tables::tighten(tx, ctx, *id, &fields.values, REASON).await?,
                 Kind::Group => {
                     let group = (*id, fields.name.as_str());
                     declared::tighten_in::<GroupSpec>(tx, ctx, group, &fields.values, REASON).await?
@@ -445,6 +464,11 @@ impl Services {
                     _ => Action::RecipientSuspend,
                 };
                 self.access.move_recipient_in(tx, ctx, recipient, REASON, *state, action).await?;
+                recovery.revoked += 1;
+            }
+        }
+        for (id, (name, state)) in &lost.agreements {
+            if agreements::tighten(tx, ctx, name, *id, *state, REASON).await? {
                 recovery.revoked += 1;
             }
         }

@@ -99,9 +99,10 @@ impl AccessBasis {
             Some(_) => Target::Share(facts.and_then(|facts| facts.access.as_ref())),
         };
         let bearer = facts.and_then(|facts| facts.bearer.as_ref());
-        let allowed = decide(Facts { now, address: self.address, bearer, target })?;
-        let revision = facts.and_then(|facts| facts.object);
-        let same_object = self.object.is_none_or(|(_, before)| revision == Some(before));
+        let object = facts.and_then(|facts| facts.object.as_ref());
+        let allowed_purposes = object.and_then(|object| object.allowed_purposes.as_deref());
+        let allowed = decide(Facts { now, address: self.address, bearer, target, allowed_purposes })?;
+        let same_object = self.object.is_none_or(|(_, before)| object.is_some_and(|object| object.revision == before));
         if same_object && self.fits(&allowed) { Ok(allowed) } else { Err(Reason::AccessChanged) }
     }
 

@@ -96,7 +96,7 @@ impl Catalog {
         grants.truncate(MOST_TOLD as usize);
         let reached = grants.into_iter().map(|named| Reached {
             valid_from: named.grant.valid_from,
-            valid_until: named.grant.until(),
+            valid_until: named.grant.until(now),
             recipient: named.recipient,
         });
         Ok(Disclosure { recipients: reached.collect(), objects: Vec::new(), is_cut })

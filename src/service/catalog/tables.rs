@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
@@ -15,12 +15,13 @@ use crate::{
         core::{
             message::quoted,
             name::{Name, NameKind},
-            spec::{LONGEST_TEXT, Mode, check_text},
+            spec::{LONGEST_TEXT, Mode, check_text, tightened},
         },
         operators::{Permission, principal::Thing},
     },
     lake::{LakeError, Snapshot},
     service::{
+        access::purposes,
         audit::write,
         core::{
             change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -153,6 +154,7 @@ impl Catalog {
             updated_at: ctx.now,
             revision: 1,
         };
+        require_declared(tx, &table).await?;
         tx.insert_table(&table).await?;
         let event = audited(None, Some(&table.spec)).told_by(event(ctx, Action::TableCreate, &table));
         write::append(tx, event, ctx.now).await?;
@@ -250,6 +252,9 @@ impl Catalog {
             after.delta_id = snapshot.metadata().id.clone();
             columns::reopen(tx, before.id, ctx.now).await?;
         }
+        if before.spec.allowed_purposes != after.spec.allowed_purposes {
+            require_declared(tx, &after).await?;
+        }
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;
         let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::TableUpdate, &after));
@@ -309,6 +314,33 @@ impl Catalog {
     pub(in crate::service) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
         Ok(self.open_log(&table.spec.location).await?.1)
     }
+}
+
+/// Sets again what a table was tightened to before the database was restored; false where nothing is tighter by it, or the
+/// table is not there. The transaction must hold the chain's lock.
+pub(in crate::service) async fn tighten(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    id: Uuid,
+    recorded: &Map<String, Value>,
+    reason: &str,
+) -> Result<bool, ServiceError> {
+    let Some(before) = tx.find_table_by_id(id).await? else { return Ok(false) };
+    let spec = tightened(&before.spec, recorded);
+    if spec == before.spec {
+        return Ok(false);
+    }
+    let after = tx.update_table(Table { spec, updated_at: ctx.now, ..before.clone() }).await?;
+    let change = audited(Some(&before.spec), Some(&after.spec)).because(reason);
+    write::append(tx, change.told_by(event(ctx, Action::TableUpdate, &after)), ctx.now).await?;
+    Ok(true)
+}
+
+/// Refuses purposes that are not declared.
+async fn require_declared(tx: &mut Tx, table: &Table) -> Result<(), ServiceError> {
+    let names = table.spec.allowed_purposes.as_deref().unwrap_or_default();
+    let wrong = purposes::undeclared(tx, "allowed_purposes", names).await?;
+    if wrong.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(wrong)) }
 }
 
 /// Lists the objects and views that use a table, up to a message's length.

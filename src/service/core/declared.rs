@@ -47,8 +47,8 @@ pub trait InUse: Plain {
         async { Ok(()) }
     }
 
-    /// Keeps what the thing is found by besides its name, whenever it was stored.
-    fn index(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), StoreError>> + Send {
+    /// Stores what follows from its spec beside it, once it is stored.
+    fn derive(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), ServiceError>> + Send {
         async { Ok(()) }
     }
 
@@ -108,9 +108,9 @@ async fn update_in<S: InUse>(
     before: &Declared<S>,
     spec: S,
     reason: Option<&str>,
-) -> Result<Declared<S>, StoreError> {
+) -> Result<Declared<S>, ServiceError> {
     let after = tx.update_declared(Declared { spec, updated_at: ctx.now, ..before.clone() }).await?;
-    S::index(tx, &after).await?;
+    S::derive(tx, &after).await?;
     let mut told = audited(Some(&before.spec), Some(&after.spec));
     if let Some(reason) = reason {
         told = told.because(reason);
@@ -127,7 +127,7 @@ pub(in crate::service) async fn tighten_in<S: InUse>(
     (id, name): (Uuid, &str),
     recorded: &Map<String, Value>,
     reason: &str,
-) -> Result<bool, StoreError> {
+) -> Result<bool, ServiceError> {
     let found = tx.find_declared::<S>(&name_key(name)).await?.filter(|found| found.id == id);
     let Some(before) = found else { return Ok(false) };
     let spec = tightened(&before.spec, recorded);
@@ -197,7 +197,7 @@ impl Core {
         let new = Declared::new(name, spec, ctx.now);
         S::settle(tx, &new).await?;
         tx.insert_declared(&new).await?;
-        S::index(tx, &new).await?;
+        S::derive(tx, &new).await?;
         let event = audited(None, Some(&new.spec)).told_by(event(ctx, S::ACTIONS.create, &new));
         write::append(tx, event, ctx.now).await?;
         Ok(Put::Created(new))

@@ -35,7 +35,7 @@ fn token_ending(EndingToken { token, recipient }: &EndingToken, now: DateTime<Ut
     })
 }
 
-fn grant_ending(NamedGrant { grant, share, recipient }: &NamedGrant, now: DateTime<Utc>) -> Option<Signal> {
+fn grant_ending(NamedGrant { grant, share, recipient, .. }: &NamedGrant, now: DateTime<Utc>) -> Option<Signal> {
     let days = days_of_notice(grant.created_at.max(grant.valid_from), grant.valid_until, now)?;
     Some(Signal {
         kind: SignalKind::GrantEnding,
@@ -50,7 +50,7 @@ fn grant_ending(NamedGrant { grant, share, recipient }: &NamedGrant, now: DateTi
 
 fn agreement_ending(NamedGrant { grant, recipient, .. }: &NamedGrant, now: DateTime<Utc>) -> Option<Signal> {
     let agreement = grant.agreement.as_ref()?;
-    let ends_at = agreement.valid_until?;
+    let ends_at = grant.agreement_end(now)?;
     let days = days_of_notice(grant.created_at, ends_at, now)?;
     Some(Signal {
         kind: SignalKind::AgreementEnding,

@@ -11,15 +11,15 @@ use crate::{
         error::{FieldError, ServiceError},
         lookup,
     },
-    store::{StoreError, Tx},
+    store::Tx,
 };
 
 /// How many groups there are at most.
 const MOST: u32 = 500;
 
 impl InUse for GroupSpec {
-    async fn index(tx: &mut Tx, group: &Group) -> Result<(), StoreError> {
-        tx.set_group_members(group).await
+    async fn derive(tx: &mut Tx, group: &Group) -> Result<(), ServiceError> {
+        Ok(tx.set_group_members(group).await?)
     }
 
     async fn users(_: &mut Tx, _: &OperatorContext, _: &Group) -> Result<Vec<String>, ServiceError> {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         access::{
-            decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide, in_scope},
+            decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide, deciding, in_scope},
             grant::{Grant, in_force},
             recipient::Recipient,
             token::BearerToken,
@@ -64,6 +64,8 @@ pub(super) struct AuditedRequest<'a> {
     access: Option<ShareAccess>,
     /// The requested object in it, until it is taken.
     found: Result<Option<(SharedObject, Table)>, Arc<StoreError>>,
+    /// The purposes for which the table of the request may be used; `None` for any.
+    allowed_purposes: Option<Vec<String>>,
     /// Why the caller is unknown, if there is no bearer.
     unknown: Reason,
     /// The object that is read and its revision, once it is found.
@@ -139,7 +141,11 @@ impl<'a> AuditedRequest<'a> {
             Ok(Presented { reached, unknown, subject }) => {
                 let (bearer, access, found) =
                     reached.map_or((None, None, Ok(None)), |reached| (reached.bearer, reached.access, reached.object));
-                let mut attempt = Self { access, found, ..Self::of(service, caller, action, bearer) };
+                let mut attempt = Self { access, ..Self::of(service, caller, action, bearer) };
+                if let Ok(Some((_, table))) = &found {
+                    attempt.reads(table);
+                }
+                attempt.found = found;
                 attempt.unknown = unknown;
                 attempt.event.personal.subject = subject;
                 Ok(attempt)
@@ -169,8 +175,13 @@ impl<'a> AuditedRequest<'a> {
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
         event.personal = caller.personal();
         let (access, found, object, unknown) = (None, Ok(None), None, Reason::TokenUnknown);
-        let (now, charged) = (service.core.clock.now(), None);
-        Self { service, caller, event, bearer, access, found, unknown, object, now, charged }
+        let (now, charged, allowed_purposes) = (service.core.clock.now(), None, None);
+        Self { service, caller, event, bearer, access, found, allowed_purposes, unknown, object, now, charged }
+    }
+
+    /// Has the decision ask for the purposes of a table.
+    pub(super) fn reads(&mut self, table: &Table) {
+        self.allowed_purposes.clone_from(&table.spec.allowed_purposes);
     }
 
     /// Decides on a request about the recipient's own things.
@@ -249,7 +260,9 @@ impl<'a> AuditedRequest<'a> {
         if let Some(bearer) = bearer.as_ref().filter(|_| self.charged.is_none()) {
             self.charged = self.caller.place.charge(bearer.recipient.id);
         }
-        let facts = Facts { now: self.now, address: self.caller.address, bearer: bearer.as_ref(), target };
+        let allowed_purposes = self.allowed_purposes.as_deref();
+        let address = self.caller.address;
+        let facts = Facts { now: self.now, address, bearer: bearer.as_ref(), target, allowed_purposes };
         let decision = decide(facts).map(|allowed| (allowed.until(), allowed.grant.cloned()));
         let share = match target {
             Target::Share(Some(access)) => Some(access.share.clone()),
@@ -258,12 +271,10 @@ impl<'a> AuditedRequest<'a> {
         match (decision, bearer) {
             (Ok(_), Some(_)) if self.charged.is_none() => Err(self.refuse(Reason::ConcurrentRequests, None).await),
             (Ok((until, grant)), Some(bearer)) => {
-                let grant_until = grant.as_ref().map(Grant::until);
+                let grant_until = grant.as_ref().map(|grant| grant.until(self.now));
                 let grant_id = grant.as_ref().map(|grant| grant.id);
-                if let Some(grant) = grant {
-                    self.event.grant_id = Some(grant.id);
-                    self.event.purpose = grant.purpose;
-                    self.event.agreement = grant.agreement.map(|agreement| agreement.reference);
+                if let Some(grant) = &grant {
+                    self.name_grant(grant);
                 }
                 let basis = AccessBasis {
                     credential: bearer.credential(),
@@ -281,9 +292,21 @@ impl<'a> AuditedRequest<'a> {
             (Ok(_) | Err(Reason::TokenUnknown), None) => Err(self.refuse(self.unknown, subject).await),
             (Err(reason), bearer) => {
                 self.bearer = bearer;
+                if let Target::Share(Some(access)) = target
+                    && let Some(grant) = deciding(access, self.now).filter(|_| reason.is_of_grant())
+                {
+                    self.name_grant(grant);
+                }
                 Err(self.refuse(reason, subject).await)
             }
         }
+    }
+
+    /// Names the grant that decided in the event, with what it is for and what it stands on.
+    fn name_grant(&mut self, grant: &Grant) {
+        self.event.grant_id = Some(grant.id);
+        self.event.purpose.clone_from(&grant.purpose);
+        self.event.agreement = grant.agreement.as_ref().map(|agreement| agreement.reference.clone());
     }
 
     /// Takes the object at `path` in the share that was decided on, or refuses the request.
@@ -630,6 +653,16 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
         }
         Reason::AgreementEnded => {
             "the agreement that access stands on has ended; ask the data provider to renew it".to_owned()
+        }
+        Reason::AgreementInactive => {
+            "the agreement that access stands on is not in force: it is suspended, terminated, or not yet active; ask the data \
+             provider"
+                .to_owned()
+        }
+        Reason::PurposeNotAllowed => {
+            "this data may not be used for the purpose that access was granted for; ask the data provider which purposes the \
+             agreement allows"
+                .to_owned()
         }
         Reason::FileUnknown => "no such file; query the table again or ask the data provider".to_owned(),
         Reason::ActivationUnknown

@@ -184,6 +184,9 @@ impl Sharing {
             _ => None,
         };
         let mut attempt = AuditedRequest::of(self, caller, FILE_READ, bearer);
+        if let Some((_, _, table)) = &found {
+            attempt.reads(table);
+        }
         let granted = attempt.decide_access(access.as_ref(), &Subject::file()).await?;
         let Some((_, object, table)) = found else {
             return Err(attempt.refuse(Reason::TableNotFound, Some(&Subject::file())).await);

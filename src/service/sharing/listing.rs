@@ -6,7 +6,7 @@ use crate::{
     domain::{
         access::{
             decision::{Reason, in_scope},
-            grant::{Grant, in_force},
+            grant::in_force,
         },
         audit::action::Action,
         catalog::share::{Share, SharedObject},
@@ -115,7 +115,7 @@ impl Sharing {
                 is_readable
             });
             shares.extend(readable.map(|access| {
-                let grant_until = in_force(&access.grants, now).map(Grant::until);
+                let grant_until = in_force(&access.grants, now).map(|grant| grant.until(now));
                 self.described(access.share, granted, grant_until)
             }));
         }

@@ -9,10 +9,15 @@ use crate::{
     domain::access::grant::{Agreement, Ending, Grant},
     store::{
         Result, StoreError, Tx,
-        core::value::{Micros, micros, time},
+        core::{
+            outer::{Joined, Outer},
+            value::{Micros, micros, time},
+        },
         one_row, reads, writes,
     },
 };
+
+use super::agreements::{TermsRow, add_grant, add_succession, in_force_agreement, join_terms, terms_columns};
 
 /// The columns of [`GrantRow`], from `grants g` and `grant_endings e`.
 macro_rules! grant_columns {
@@ -68,6 +73,7 @@ impl TryFrom<GrantRow> for Grant {
             valid_until: row.grant_valid_until.0,
             purpose: row.grant_purpose,
             agreement,
+            agreements: Vec::new(),
             granted_by: row.grant_granted_by,
             created_at: row.grant_created_at.0,
             ending,
@@ -84,22 +90,64 @@ pub struct NamedGrant {
     pub share: String,
     /// The recipient's name.
     pub recipient: String,
+    /// The names of the agreements that it names.
+    pub agreements: Vec<String>,
+}
+
+/// A grant with one of the agreements that decide on it, or with none.
+#[derive(FromRow)]
+pub(in crate::store) struct GrantedRow {
+    #[sqlx(flatten)]
+    grant: GrantRow,
+    #[sqlx(flatten)]
+    terms: Outer<TermsRow>,
+}
+
+impl Joined for GrantedRow {
+    const ID: &'static str = "grant_id";
+}
+
+impl TryFrom<GrantedRow> for Grant {
+    type Error = StoreError;
+
+    fn try_from(row: GrantedRow) -> Result<Self> {
+        let agreements = row.terms.0.into_iter().map(TermsRow::succession).collect();
+        Ok(Self { agreements, ..row.grant.try_into()? })
+    }
 }
 
 #[derive(FromRow)]
 struct NamedGrantRow {
     #[sqlx(flatten)]
-    grant: GrantRow,
+    grant: GrantedRow,
     share_name: String,
     recipient_name: String,
+    agreement_name: Option<String>,
 }
 
-impl TryFrom<NamedGrantRow> for NamedGrant {
-    type Error = StoreError;
-
-    fn try_from(row: NamedGrantRow) -> Result<Self> {
-        Ok(Self { grant: row.grant.try_into()?, share: row.share_name, recipient: row.recipient_name })
+/// Puts the rows of each grant together, which are adjacent.
+fn named(rows: Vec<NamedGrantRow>) -> Result<Vec<NamedGrant>> {
+    let mut found: Vec<NamedGrant> = Vec::new();
+    for row in rows {
+        let grant = Grant::try_from(row.grant)?;
+        match found.last_mut().filter(|last| last.grant.id == grant.id) {
+            Some(last) => {
+                grant
+                    .agreements
+                    .into_iter()
+                    .for_each(|agreement| add_succession(&mut last.grant.agreements, agreement));
+                last.agreements.extend(row.agreement_name);
+                last.agreements.dedup();
+            }
+            None => found.push(NamedGrant {
+                grant,
+                share: row.share_name,
+                recipient: row.recipient_name,
+                agreements: row.agreement_name.into_iter().collect(),
+            }),
+        }
     }
+    Ok(found)
 }
 
 /// A filter for grants; `None` means any.
@@ -109,40 +157,65 @@ pub struct GrantFilter {
     pub share_id: Option<Uuid>,
     /// Only grants of this recipient.
     pub recipient_id: Option<Uuid>,
-    /// Only grants that allowed access at this moment.
+    /// Only grants that allowed access at this moment; whether their agreements allow their purpose is not asked.
     pub in_force_at: Option<DateTime<Utc>>,
     /// Only grants that had not ended at this moment, whether begun or not; the agreement's end is ignored.
     pub open_at: Option<DateTime<Utc>>,
 }
 
+/// Grants with everything that they are shown with; the caller says which, and in what order.
 macro_rules! select_named_grants {
     () => {
         concat!(
             "SELECT ",
             grant_columns!(),
-            ", COALESCE(s.name, g.share_name) AS share_name, COALESCE(r.name, g.recipient_name) AS recipient_name \
-             FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id LEFT JOIN shares s ON s.id = g.share_id \
-             LEFT JOIN recipients r ON r.id = g.recipient_id WHERE "
+            ", ",
+            terms_columns!(),
+            ", COALESCE(s.name, g.share_name) AS share_name, COALESCE(r.name, g.recipient_name) AS recipient_name, \
+             c.name AS agreement_name FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id \
+             LEFT JOIN shares s ON s.id = g.share_id LEFT JOIN recipients r ON r.id = g.recipient_id",
+            join_terms!(),
+            "LEFT JOIN agreements c ON c.id = ga.agreement_id WHERE "
+        )
+    };
+}
+
+/// When the agreements of a grant end by time, as SQL: what they say themselves goes before what the grant was given. Of
+/// agreements that take each other's place, the newest that was activated counts.
+macro_rules! agreement_end {
+    ($grant:literal) => {
+        concat!(
+            "COALESCE((SELECT MIN(x.ends_at) FROM grant_agreements ga JOIN agreement_terms x \
+             ON x.succession_id = ga.succession_id WHERE ga.grant_id = ",
+            $grant,
+            ".id AND x.state = 'active' AND NOT EXISTS (SELECT 1 FROM agreement_terms y \
+             WHERE y.succession_id = x.succession_id AND y.position > x.position AND y.activated_at IS NOT NULL)), ",
+            $grant,
+            ".agreement_valid_until)"
         )
     };
 }
 
 /// The body of both queries for grants that end soon; `$end` is the column with the end.
 macro_rules! ending {
-    ($db:ident, $end:literal, $now:ident, $until:ident, $after:ident, $limit:ident) => {{
+    ($db:ident, $end:expr, $now:ident, $until:ident, $after:ident, $limit:ident) => {{
         let sql = concat!(
             select_named_grants!(),
+            "g.id IN (SELECT g.id FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id \
+             JOIN shares s ON s.id = g.share_id JOIN recipients r ON r.id = g.recipient_id WHERE ",
             $end,
             " > $1 AND ",
             $end,
-            " <= $2 AND g.valid_until > $1 AND e.grant_id IS NULL AND s.id IS NOT NULL AND r.state <> 'offboarded' \
+            " <= $2 AND g.valid_until > $1 AND e.grant_id IS NULL AND r.state <> 'offboarded' \
              AND g.id > $3 AND NOT EXISTS (SELECT 1 FROM grants n LEFT JOIN grant_endings m ON m.grant_id = n.id \
              WHERE n.recipient_id = g.recipient_id AND n.share_id = g.share_id AND m.grant_id IS NULL \
              AND n.valid_until > ",
             $end,
-            " AND (n.agreement_valid_until IS NULL OR n.agreement_valid_until > ",
+            " AND COALESCE(",
+            agreement_end!("n"),
+            " > ",
             $end,
-            ")) ORDER BY g.id LIMIT $4"
+            ", TRUE)) ORDER BY g.id LIMIT $4) ORDER BY g.id, c.name"
         );
         let rows: Vec<NamedGrantRow> = sqlx::query_as(sql)
             .bind(Micros::from($now))
@@ -151,23 +224,25 @@ macro_rules! ending {
             .bind(i64::from($limit))
             .fetch_all($db)
             .await?;
-        rows.into_iter().map(NamedGrant::try_from).collect()
+        named(rows)
     }};
 }
 
 reads! {
     /// Finds the grant with this id.
     pub async fn find_grant(self, db, id: Uuid) -> Result<Option<NamedGrant>> {
-        let sql = concat!(select_named_grants!(), "g.id = $1");
-        let row: Option<NamedGrantRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
-        row.map(NamedGrant::try_from).transpose()
+        let sql = concat!(select_named_grants!(), "g.id = $1 ORDER BY c.name");
+        Ok(named(sqlx::query_as(sql).bind(id).fetch_all(db).await?)?.into_iter().next())
     }
 
     /// Lists grants in the order of their creation, after the one created at `after.0` with the id `after.1`.
     pub async fn list_grants(
         self, db, filter: &GrantFilter, after: Option<(DateTime<Utc>, Uuid)>, limit: u32
     ) -> Result<Vec<NamedGrant>> {
-        let mut query = QueryBuilder::new(concat!(select_named_grants!(), "TRUE"));
+        let mut query = QueryBuilder::new(concat!(
+            select_named_grants!(),
+            "g.id IN (SELECT g.id FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id WHERE TRUE"
+        ));
         if let Some(share_id) = filter.share_id {
             query.push(" AND g.share_id = ").push_bind(share_id);
         }
@@ -180,15 +255,15 @@ reads! {
         }
         if let Some(at) = filter.in_force_at.map(Micros::from) {
             query.push(" AND g.valid_from <= ").push_bind(at).push(" AND g.created_at <= ").push_bind(at);
-            query.push(" AND (g.agreement_valid_until IS NULL OR g.agreement_valid_until > ").push_bind(at).push(")");
+            in_force_agreement!(query, at);
         }
         if let Some((created_at, id)) = after {
             query.push(" AND (g.created_at, g.id) > (").push_bind(Micros::from(created_at));
             query.push(", ").push_bind(id).push(")");
         }
         query.push(" ORDER BY g.created_at, g.id LIMIT ").push_bind(i64::from(limit));
-        let rows: Vec<NamedGrantRow> = query.build_query_as().fetch_all(db).await?;
-        rows.into_iter().map(NamedGrant::try_from).collect()
+        query.push(") ORDER BY g.created_at, g.id, c.name");
+        named(query.build_query_as().fetch_all(db).await?)
     }
 
     /// Lists grants that end after `now` and by `until`, and that no other grant of the recipient on the share
@@ -204,23 +279,29 @@ reads! {
     pub async fn list_grants_of_ending_agreements(
         self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
     ) -> Result<Vec<NamedGrant>> {
-        ending!(db, "g.agreement_valid_until", now, until, after, limit)
+        ending!(db, agreement_end!("g"), now, until, after, limit)
     }
 
     /// Lists all grants that a recipient ever had on a share, by when they begin. Callers that add a grant hold the
     /// audit head's lock, so that the list stays true until the commit.
     pub async fn list_grants_of(self, db, share_id: Uuid, recipient_id: Uuid) -> Result<Vec<Grant>> {
         let sql = concat!(
-            "SELECT ", grant_columns!(), " FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id \
-             WHERE g.recipient_id = $1 AND g.share_id = $2 ORDER BY g.valid_from, g.id"
+            "SELECT ", grant_columns!(), ", ", terms_columns!(),
+            " FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id", join_terms!(),
+            "WHERE g.recipient_id = $1 AND g.share_id = $2 ORDER BY g.valid_from, g.id"
         );
-        let rows: Vec<GrantRow> = sqlx::query_as(sql).bind(recipient_id).bind(share_id).fetch_all(db).await?;
-        rows.into_iter().map(Grant::try_from).collect()
+        let rows: Vec<GrantedRow> = sqlx::query_as(sql).bind(recipient_id).bind(share_id).fetch_all(db).await?;
+        let mut grants = Vec::new();
+        for row in rows {
+            add_grant(&mut grants, row.try_into()?);
+        }
+        Ok(grants)
     }
 }
 
 impl Tx {
-    /// Stores a new grant, which has no ending yet; [`StoreError::Stale`] if its share or its recipient is gone.
+    /// Stores a new grant, which has no ending yet; [`StoreError::Stale`] if its share or its recipient is gone. The
+    /// agreements that it names are stored by [`Self::insert_grant_agreements`].
     pub async fn insert_grant(&mut self, grant: &Grant) -> Result<()> {
         const SQL: &str = "INSERT INTO grants (id, share_id, share_name, recipient_id, recipient_name, valid_from, \
             valid_until, purpose, agreement_ref, agreement_sha256, agreement_valid_until, granted_by, created_at) \

@@ -7,13 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use sqlx::{ColumnIndex, Decode, FromRow, QueryBuilder, Row, Type};
+use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
     domain::{
         access::{
-            decision::{Bearer, Credential, ShareAccess},
+            decision::{Bearer, Credential, ObjectFacts, ShareAccess},
             grant::Grant,
             identity::Holder,
             token::{Token, TokenHash},
@@ -30,13 +30,17 @@ use crate::{
             shares::{ShareRow, share_columns},
             tables::table_columns,
         },
-        core::value::padded,
+        core::{
+            outer::{Joined, Outer},
+            value::{Json, padded},
+        },
         reads,
     },
 };
 
 use super::{
-    grants::{GrantRow, grant_columns},
+    agreements::{add_grant, join_terms, terms_columns},
+    grants::{GrantedRow, grant_columns},
     recipients::{RecipientRow, recipient_columns},
     tokens::{TokenRow, token_columns},
 };
@@ -85,14 +89,6 @@ impl TryFrom<BearerRow> for Bearer {
     }
 }
 
-/// The row of an outer join; `None` if no row was joined.
-struct Outer<T>(Option<T>);
-
-/// A row for outer joins, with a column that is never null in it.
-trait Joined {
-    const ID: &'static str;
-}
-
 impl Joined for TokenRow {
     const ID: &'static str = "token_id";
 }
@@ -101,32 +97,17 @@ impl Joined for ShareRow {
     const ID: &'static str = "share_id";
 }
 
-impl Joined for GrantRow {
-    const ID: &'static str = "grant_id";
-}
-
 impl Joined for ObjectRow {
     const ID: &'static str = "object_id";
 }
 
-impl<'r, R: Row, T: Joined + FromRow<'r, R>> FromRow<'r, R> for Outer<T>
-where
-    Option<Uuid>: Decode<'r, R::Database> + Type<R::Database>,
-    &'static str: ColumnIndex<R>,
-{
-    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        let id: Option<Uuid> = row.try_get(T::ID)?;
-        Ok(Self(id.map(|_| T::from_row(row)).transpose()?))
-    }
-}
-
-/// A share with one of its grants, or with none.
+/// A share with one of its grants and one of that grant's agreements, or with none.
 #[derive(FromRow)]
 struct AccessRow {
     #[sqlx(flatten)]
     share: ShareRow,
     #[sqlx(flatten)]
-    grant: Outer<GrantRow>,
+    grant: Outer<GrantedRow>,
 }
 
 /// The caller of a request, as the request identifies it.
@@ -166,8 +147,8 @@ pub struct AccessBasisIds {
     pub object_id: Option<Uuid>,
 }
 
-/// The current access facts of a request; for the object its revision, if it is still in the share.
-pub type AccessFacts = Found<Option<i64>>;
+/// The current access facts of a request; of the object, if it is still in the share, what the decision depends on.
+pub type AccessFacts = Found<Option<ObjectFacts>>;
 
 /// The facts of a decision, with the requested object.
 #[derive(Clone, Debug, PartialEq)]
@@ -218,7 +199,7 @@ impl Lookup for AccessBasisIds {
     }
 }
 
-/// A caller with a share and one of the grants on it.
+/// A caller with a share, one of the grants on it and one of that grant's agreements.
 #[derive(FromRow)]
 struct CallerRow {
     /// The index of the lookup key.
@@ -230,22 +211,36 @@ struct CallerRow {
     #[sqlx(flatten)]
     share: Outer<ShareRow>,
     #[sqlx(flatten)]
-    grant: Outer<GrantRow>,
+    grant: Outer<GrantedRow>,
 }
 
 /// The columns of [`CallerRow`], from asked `a`, tokens `k`, recipients `r`, shares `s` and the joins of
 /// [`join_grants!`].
 macro_rules! caller_columns {
     () => {
-        concat!("a.place, ", token_columns!(), ", ", holder_columns!(), ", ", share_columns!(), ", ", grant_columns!())
+        concat!(
+            "a.place, ",
+            token_columns!(),
+            ", ",
+            holder_columns!(),
+            ", ",
+            share_columns!(),
+            ", ",
+            grant_columns!(),
+            ", ",
+            terms_columns!()
+        )
     };
 }
 
-/// Joins the grants of recipients `r` on shares `s`, once for all lookup keys of the same share.
+/// Joins the grants of recipients `r` on shares `s` with their agreements, once for all lookup keys of the same share.
 macro_rules! join_grants {
     () => {
-        "LEFT JOIN grants g ON a.with_grants AND g.share_id = s.id AND g.recipient_id = r.id \
-         LEFT JOIN grant_endings e ON e.grant_id = g.id "
+        concat!(
+            "LEFT JOIN grants g ON a.with_grants AND g.share_id = s.id AND g.recipient_id = r.id \
+             LEFT JOIN grant_endings e ON e.grant_id = g.id",
+            join_terms!()
+        )
     };
 }
 
@@ -262,6 +257,7 @@ struct GroundRow {
     #[sqlx(flatten)]
     caller: CallerRow,
     object_revision: Option<i64>,
+    object_purposes: Option<Json<Vec<String>>>,
 }
 
 /// The index of padding entries; the others count from 0.
@@ -278,7 +274,7 @@ fn numbered<L: Lookup>(lookups: &[L]) -> Vec<(i32, bool, &L)> {
     numbered
 }
 
-/// Gathers the rows of each of `lookups`: one for each of its grants, or a single one. `read` makes a row's object.
+/// Gathers the rows of each of `lookups`: one for each agreement of each of its grants, or a single one. `read` makes a row's object.
 fn found<L: Lookup, T, O>(
     lookups: &[L],
     rows: impl Iterator<Item = (CallerRow, T)>,
@@ -290,7 +286,9 @@ fn found<L: Lookup, T, O>(
         let lookup = lookup.ok_or(StoreError::Corrupt("asked.place"))?;
         let grant = grant.0.map(Grant::try_from).transpose()?;
         match found.get_mut(lookup) {
-            Some(found) => found.access.iter_mut().zip(grant).for_each(|(access, grant)| access.grants.push(grant)),
+            Some(found) => {
+                found.access.iter_mut().zip(grant).for_each(|(access, grant)| add_grant(&mut access.grants, grant));
+            }
             None => {
                 let bearer = lookup.bearer(token.0.map(Token::from), holder.try_into()?);
                 let share = share.0.map(Share::try_from).transpose()?;
@@ -324,9 +322,11 @@ fn gather(rows: Vec<AccessRow>) -> Result<Vec<ShareAccess>> {
     let mut accesses: Vec<ShareAccess> = Vec::new();
     for row in rows {
         let share = Share::try_from(row.share)?;
-        let grant = row.grant.0.map(TryInto::try_into).transpose()?;
+        let grant = row.grant.0.map(Grant::try_from).transpose()?;
         match accesses.last_mut() {
-            Some(access) if access.share.id == share.id => access.grants.extend(grant),
+            Some(access) if access.share.id == share.id => {
+                grant.into_iter().for_each(|grant| add_grant(&mut access.grants, grant));
+            }
             _ => accesses.push(ShareAccess { share, grants: grant.into_iter().collect() }),
         }
     }
@@ -380,14 +380,19 @@ reads! {
             values.push_bind(ids.share_id).push_bind(ids.object_id);
         });
         query.push(concat!(
-            ") SELECT ", caller_columns!(), ", o.revision AS object_revision FROM asked a \
+            ") SELECT ", caller_columns!(), ", o.revision AS object_revision, t.allowed_purposes AS object_purposes FROM asked a \
              JOIN recipients r ON r.id = a.recipient_id \
              LEFT JOIN tokens k ON k.id = a.token_id AND k.recipient_id = a.recipient_id \
              LEFT JOIN shares s ON s.id = a.share_id ", join_grants!(),
-            "LEFT JOIN objects o ON o.id = a.object_id AND o.share_id = a.share_id WHERE a.place >= 0"
+            "LEFT JOIN objects o ON o.id = a.object_id AND o.share_id = a.share_id \
+             LEFT JOIN tables t ON t.id = o.table_id WHERE a.place >= 0"
         ));
         let rows: Vec<GroundRow> = query.build_query_as().fetch_all(db).await?;
-        found(ids, rows.into_iter().map(|row| (row.caller, row.object_revision)), |revision| revision)
+        let rows = rows.into_iter().map(|row| (row.caller, (row.object_revision, row.object_purposes)));
+        found(ids, rows, |(revision, purposes)| {
+            let allowed_purposes = purposes.map(|purposes| purposes.0);
+            revision.map(|revision| ObjectFacts { revision, allowed_purposes })
+        })
     }
 
     /// Finds the token with this id and its recipient, whatever their states.
@@ -439,10 +444,10 @@ reads! {
         self, db, recipient_id: Uuid, after: Option<&str>, limit: u32
     ) -> Result<Vec<ShareAccess>> {
         let sql = concat!(
-            "SELECT ", share_columns!(), ", ", grant_columns!(), " FROM (SELECT * FROM shares WHERE name_key > $2 \
+            "SELECT ", share_columns!(), ", ", grant_columns!(), ", ", terms_columns!(), " FROM (SELECT * FROM shares WHERE name_key > $2 \
                  AND id IN (SELECT share_id FROM grants WHERE recipient_id = $1) ORDER BY name_key LIMIT $3) s \
              JOIN grants g ON g.share_id = s.id AND g.recipient_id = $1 \
-             LEFT JOIN grant_endings e ON e.grant_id = g.id ORDER BY s.name_key, g.valid_from, g.id"
+             LEFT JOIN grant_endings e ON e.grant_id = g.id", join_terms!(), "ORDER BY s.name_key, g.valid_from, g.id"
         );
         // No key is empty.
         let after = after.unwrap_or("");

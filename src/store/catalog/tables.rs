@@ -82,7 +82,8 @@ impl Tx {
     /// Inserts a new registered table.
     pub async fn insert_table(&mut self, table: &Table) -> Result<()> {
         const SQL: &str = "INSERT INTO tables \
-            (id, name, name_key, spec, delta_id, created_at, updated_at, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+            (id, name, name_key, spec, delta_id, created_at, updated_at, revision, allowed_purposes) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         writes!(self, db => sqlx::query(SQL)
             .bind(table.id)
             .bind(table.name.as_str())
@@ -92,6 +93,7 @@ impl Tx {
             .bind(Micros::from(table.created_at))
             .bind(Micros::from(table.updated_at))
             .bind(table.revision)
+            .bind(table.spec.allowed_purposes.as_ref().map(Json))
             .execute(db)
             .await?
             .rows_affected());
@@ -101,7 +103,7 @@ impl Tx {
     /// Stores a changed table if its row still has the value's revision ([`StoreError::Stale`] otherwise); returns it
     /// with the next revision.
     pub async fn update_table(&mut self, table: Table) -> Result<Table> {
-        const SQL: &str = "UPDATE tables SET spec = $3, delta_id = $4, updated_at = $5, revision = revision + 1 \
+        const SQL: &str = "UPDATE tables SET spec = $3, delta_id = $4, updated_at = $5, allowed_purposes = $6, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
         let spec = self.lay_spec("tables", table.id, &table.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
@@ -110,6 +112,7 @@ impl Tx {
             .bind(spec)
             .bind(&table.delta_id)
             .bind(Micros::from(table.updated_at))
+            .bind(table.spec.allowed_purposes.as_ref().map(Json))
             .execute(db)
             .await?
             .rows_affected());

@@ -138,6 +138,15 @@ pub enum Constraint {
     /// A purpose of this name exists.
     #[error("a purpose of this name exists already")]
     PurposeName,
+    /// An agreement of this name exists.
+    #[error("an agreement of this name exists already")]
+    AgreementName,
+    /// A use case of this name exists.
+    #[error("a use case of this name exists already")]
+    UseCaseName,
+    /// Another agreement takes the same place.
+    #[error("another agreement supersedes this one already")]
+    AgreementPlace,
     /// Another link has this activation code's hash.
     #[error("this activation link exists already")]
     ActivationCode,
@@ -162,7 +171,7 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 19] = [
+const UNIQUE: [(&str, &str, Constraint); 22] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
@@ -170,6 +179,13 @@ const UNIQUE: [(&str, &str, Constraint); 19] = [
     ("shares_name", "shares.name_key", Constraint::ShareName),
     ("operator_groups_name", "operator_groups.name_key", Constraint::GroupName),
     ("purposes_name", "purposes.name_key", Constraint::PurposeName),
+    ("use_cases_name", "use_cases.name_key", Constraint::UseCaseName),
+    ("agreements_name", "agreements.name_key", Constraint::AgreementName),
+    (
+        "agreement_terms_succession",
+        "agreement_terms.succession_id, agreement_terms.position",
+        Constraint::AgreementPlace,
+    ),
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
     ("recipients_name", "recipients.name_key", Constraint::RecipientName),
     (

@@ -10,6 +10,7 @@ pub(super) mod idempotency;
 pub(super) mod jobs;
 pub(super) mod keys;
 pub(super) mod lock;
+pub(super) mod outer;
 pub(super) mod reach;
 pub(super) mod schema;
 pub(super) mod servers;

@@ -48,14 +48,14 @@ mod tests {
     #[test]
     fn what_a_newer_server_added_stays_and_what_changed_is_written() {
         let kept = json!({
-            "display_name": "Acme", "country": "DE", "limits": {"requests_per_minute": 5, "queries_per_day": 7},
+            "display_name": "Acme", "headquarters": "Bonn", "limits": {"requests_per_minute": 5, "queries_per_day": 7},
             "properties": {"a": 1, "b": 2},
         });
         let mut spec: RecipientSpec = serde_json::from_value(kept.clone()).unwrap();
         spec.display_name = None;
         spec.properties.remove("a");
         let laid = laid_over(&kept.to_string(), &spec);
-        assert_eq!((&laid["country"], &laid["display_name"]), (&json!("DE"), &Value::Null));
+        assert_eq!((&laid["headquarters"], &laid["display_name"]), (&json!("Bonn"), &Value::Null));
         assert_eq!((&laid["limits"], &laid["properties"]), (&kept["limits"], &json!({"b": 2})));
         assert_eq!(serde_json::from_value::<RecipientSpec>(Value::Object(laid)).unwrap(), spec);
         // What cannot be read is written anew.

@@ -1,8 +1,11 @@
 //! Access over HTTP: who gets it, how it is handed out, and how it ends.
 
 mod activation;
+mod agreements;
+mod decision;
 mod freezes;
 mod grants;
 mod purposes;
 mod recipients;
 mod tokens;
+mod use_cases;

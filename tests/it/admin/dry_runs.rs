@@ -65,10 +65,20 @@ pub async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, St
     app.share_claims().await;
     app.put("/shares/empty", json!({})).await.expect(201);
     app.put("/purposes/some", json!({"description": "d"})).await.expect(201);
+    app.put("/purposes/unused", json!({"description": "d"})).await.expect(201);
     app.put("/groups/some", json!({})).await.expect(201);
     app.put("/tables/unused", json!({"location": app.location("claims")})).await.expect(201);
     app.post("/tables/unused/scan", json!({})).await.expect(200);
     let view = json!({"source": {"table": "claims.claims"}, "columns": [{"name": "id"}]});
+    app.put("/recipients/party", json!({})).await.expect(201);
+    for name in ["unused", "signed", "halted"] {
+        app.put(&format!("/agreements/{name}"), agreement("party")).await.expect(201);
+    }
+    for path in ["/agreements/signed/activate", "/agreements/halted/activate", "/agreements/halted/suspend"] {
+        app.post(path, json!({"reason": "r"})).await.expect(200);
+    }
+    let case = json!({"recipient": "party", "purpose": "some", "decision_supported": "d", "sponsor": "s"});
+    app.put("/use-cases/some", case).await.expect(201);
     app.put("/views/claims.some", view).await.expect(201);
     let grant = app.grant_acme().await;
     app.put("/recipients/other", json!({})).await.expect(201);
@@ -83,6 +93,14 @@ pub async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, St
     app.post("/freeze", json!({"reason": "r"})).await.expect(200);
     let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
     BTreeMap::from([("{grant}", grant), ("{token}", id(&token)), ("{link}", id(&link)), ("{key}", id(&key))])
+}
+
+/// An agreement with a recipient, for no purpose.
+fn agreement(recipient: &str) -> Value {
+    json!({
+        "recipient": recipient, "type": "custom", "document": {"uri": "u"}, "valid_from": "2026-01-01T00:00:00Z",
+        "valid_until": "2099-01-01T00:00:00Z",
+    })
 }
 
 /// A request that every operation would do.
@@ -100,7 +118,21 @@ pub fn request_of(operation: &str) -> Option<(&'static str, Value)> {
         "delete_share" => ("/shares/empty", Value::Null),
         "put_purpose" => ("/purposes/new", json!({"description": "d"})),
         "update_purpose" => ("/purposes/some", json!({"description": "e"})),
-        "delete_purpose" => ("/purposes/some", Value::Null),
+        "delete_purpose" => ("/purposes/unused", Value::Null),
+        "put_use_case" => (
+            "/use-cases/new",
+            json!({"recipient": "party", "purpose": "some", "decision_supported": "d", "sponsor": "s"}),
+        ),
+        "update_use_case" => ("/use-cases/some", json!({"sponsor": "t"})),
+        "delete_use_case" => ("/use-cases/some", Value::Null),
+        "put_agreement" => ("/agreements/new", agreement("party")),
+        "update_agreement" => ("/agreements/unused", json!({"retention_days": 30})),
+        "delete_agreement" => ("/agreements/unused", Value::Null),
+        "submit_agreement" => ("/agreements/unused/submit", reason()),
+        "activate_agreement" => ("/agreements/unused/activate", reason()),
+        "suspend_agreement" => ("/agreements/signed/suspend", reason()),
+        "resume_agreement" => ("/agreements/halted/resume", reason()),
+        "terminate_agreement" => ("/agreements/signed/terminate", reason()),
         "put_object" => ("/shares/empty/objects/s/t", json!({"source": {"table": "claims.claims"}})),
         "update_object" => ("/shares/insurer/objects/claims/claims", json!({"history": true})),
         "delete_object" => ("/shares/insurer/objects/claims/claims", Value::Null),

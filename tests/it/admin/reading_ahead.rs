@@ -190,7 +190,12 @@ async fn what_a_newer_server_sets_stays_when_an_older_one_changes_the_rest(app: 
     app.grant_acme().await;
     app.operator("ann", "auditor").await;
     app.put("/purposes/fraud", json!({"description": "d"})).await.expect(201);
-    for table in ["shares", "tables", "objects", "recipients", "operators", "purposes"] {
+    let agreement = json!({
+        "recipient": "acme", "type": "custom", "document": {"uri": "u"}, "valid_from": "2026-01-01T00:00:00Z",
+        "valid_until": "2099-01-01T00:00:00Z",
+    });
+    app.put("/agreements/nda", agreement).await.expect(201);
+    for table in ["shares", "tables", "objects", "recipients", "operators", "purposes", "agreements"] {
         // Before the end of the text's object.
         app.execute(format!(
             "UPDATE {table} SET spec = substr(spec, 1, length(spec) - 1) || ',\"newer\":{{\"of\":\"{table}\"}}}}'"

@@ -19,12 +19,14 @@ use crate::support::{
 };
 
 /// What a backup keeps of each table that is changed afterwards.
-const KEPT: [(&str, &[&str]); 5] = [
+const KEPT: [(&str, &[&str]); 7] = [
     ("recipients", &["spec", "state", "revision"]),
     ("tokens", &["revoked_at", "expires_at"]),
     ("objects", &["spec", "revision"]),
     ("operators", &["spec", "role", "disabled_at", "revision"]),
     ("operator_tokens", &["revoked_at"]),
+    ("tables", &["spec", "revision", "allowed_purposes"]),
+    ("agreements", &["spec", "revision"]),
 ];
 
 /// What a backup keeps whole, the ones that others refer to first.
@@ -56,6 +58,7 @@ async fn put_back(app: &TestApp, seq: i64) {
         format!("DELETE FROM audit_checkpoints WHERE seq > {seq}"),
         format!("UPDATE audit_head SET seq = {seq}, hash = (SELECT hash FROM audit_events WHERE seq = {seq})"),
         "DELETE FROM grant_endings".to_owned(),
+        "UPDATE agreement_terms SET state = 'active', purposes = '[\"*\"]'".to_owned(),
     ] {
         app.execute(sql).await;
     }
@@ -103,6 +106,14 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
         let rotated = id(&app.post("/recipients/acme/tokens", credential("rotated")).await.expect(201));
         let unused = id(&app.post("/recipients/acme/tokens", credential("unused")).await.expect(201));
         let cancelled = id(&app.post("/recipients/acme/tokens", json!({"credential": "cancelled"})).await.expect(201));
+        let agreement = json!({
+            "recipient": "acme", "type": "custom", "document": {"uri": "u"}, "purposes": ["*"],
+            "valid_from": "2026-01-01T00:00:00Z", "valid_until": "2099-01-01T00:00:00Z",
+        });
+        for name in ["halted", "ended", "back", "less"] {
+            app.put(&format!("/agreements/{name}"), agreement.clone()).await.expect(201);
+            app.post(&format!("/agreements/{name}/activate"), json!({"reason": "a test"})).await.expect(200);
+        }
         let ann = app.operator("ann", "admin").await;
         let by_ann =
             async |method: Method, path: &str, body: Value| app.admin_as(&ann, method, path, Some(&body)).await;
@@ -128,6 +139,11 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
         by_ann(Method::POST, "/recipients/suspended/suspend", why()).await.expect(200);
         by_ann(Method::POST, "/recipients/resumed/suspend", why()).await.expect(200);
         by_ann(Method::POST, "/recipients/resumed/resume", why()).await.expect(200);
+        for step in ["halted/suspend", "ended/suspend", "ended/terminate", "back/suspend", "back/resume"] {
+            by_ann(Method::POST, &format!("/agreements/{step}"), why()).await.expect(200);
+        }
+        by_ann(patch.clone(), "/agreements/less", json!({"purposes": []})).await.expect(200);
+        by_ann(patch.clone(), "/tables/claims.claims", json!({"allowed_purposes": []})).await.expect(200);
         let rotation = json!({"existing_token_expire_in_seconds": 60, "reveal": true});
         by_ann(Method::POST, &format!("/recipients/acme/tokens/{rotated}/rotate"), rotation).await.expect(201);
         by_ann(Method::DELETE, &format!("/recipients/acme/tokens/{cancelled}/activation"), json!({})).await.expect(204);
@@ -168,6 +184,15 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
         assert!(recipient("widened").await.spec.allowed_cidrs.is_empty());
         assert_eq!(recipient("suspended").await.state, RecipientState::Suspended);
         assert_eq!(recipient("resumed").await.state, RecipientState::Active);
+        let agreement =
+            async |name: &str| app.admin_as(&ann, Method::GET, &format!("/agreements/{name}"), None).await.expect(200);
+        for (name, state) in [("halted", "suspended"), ("ended", "terminated"), ("back", "active"), ("less", "active")]
+        {
+            assert_eq!(agreement(name).await["state"], state, "{name}");
+        }
+        assert_eq!(agreement("less").await["purposes"], json!([]));
+        let table = db.find_table("claims.claims").await.unwrap().unwrap();
+        assert_eq!(table.spec.allowed_purposes, Some(vec![]));
         let shares = db.list_shares(None, 10).await.unwrap();
         let (object, _) = db.find_object(shares[0].id, "claims", "kept").await.unwrap().unwrap();
         assert!(!object.spec.history && !object.spec.cdf && object.spec.description.is_none());

@@ -45,6 +45,8 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
         "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "UPDATE grants SET purpose = NULL",
         "DELETE FROM grant_endings",
+        "DELETE FROM grant_agreements",
+        "UPDATE agreement_moves SET state = 'active'",
         "UPDATE audit_personal SET personal = '{}'",
         "DELETE FROM audit_head",
         "UPDATE audit_checkpoints SET note = ''",

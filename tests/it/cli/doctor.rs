@@ -344,6 +344,7 @@ async fn a_table_whose_log_is_gone_is_named_with_its_storage() {
                 description: None,
                 owner: None,
                 domain: None,
+                allowed_purposes: None,
             },
             delta_id: "d".into(),
             created_at: at,

@@ -17,7 +17,7 @@ async fn listings_show_unknown_words_and_the_doctor_and_verification_find_nothin
         };
         let before = statuses();
         let newer = "UPDATE operators SET role = 'data_steward', spec = '{\"role\":\"data_steward\",\"person\":\"Ann\"}'; \
-             UPDATE recipients SET spec = substr(spec, 1, length(spec) - 1) || ',\"country\":\"DE\"}'; \
+             UPDATE recipients SET spec = substr(spec, 1, length(spec) - 1) || ',\"headquarters\":\"Bonn\"}'; \
              INSERT INTO notifications (id, webhook, kind, subject, mark, body, state, attempts, created_at, queued_at, \
              next_attempt_at, ended_at, failure) SELECT id, 'ops', 'budget.exceeded', 'x', 'x', '{}', 'dead', 1, created_at, \
              created_at, created_at, created_at, 'gone' FROM operators";

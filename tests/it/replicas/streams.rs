@@ -199,6 +199,32 @@ async fn a_download_that_nobody_takes_is_given_up_when_its_access_ends() {
     until("room for another stream", answered).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_ends_when_its_agreement_is_suspended_or_ends_by_time() {
+    for ends_by_time in [false, true] {
+        let installation = Installation::sqlite();
+        prepare(&installation);
+        let weir = installation.start().await;
+        installation.share(&weir).await;
+        let replaced = weir.admin(Method::GET, "/grants", Value::Null).await["items"][0]["id"].clone();
+        let (share, recipient, agreement) = ("insurer", "acme", json!({"ref": "A-7"}));
+        let grant = json!({"share": share, "recipient": recipient, "replaces": replaced, "agreement": agreement});
+        weir.admin(Method::POST, "/grants", grant).await;
+        let (_, token) = weir.issue("default").await;
+        let answer = begin(&weir, &token, "responseformat=parquet").await;
+        let file = download(&weir, &token).await;
+        if ends_by_time {
+            let end = (chrono::Utc::now() + chrono::TimeDelta::seconds(1)).to_rfc3339();
+            weir.admin(Method::PATCH, "/agreements/A-7", json!({"valid_until": end})).await;
+        } else {
+            weir.admin(Method::POST, "/agreements/A-7/suspend", json!({"reason": "a test"})).await;
+        }
+        let ((_, is_whole), is_cut_off) = tokio::join!(rest(answer), is_cut_off(file));
+        assert!(is_cut_off && !is_whole, "half a table must not look like a whole one");
+        assert_eq!(weir.query(&token).await.status, Some(StatusCode::FORBIDDEN));
+    }
+}
+
 /// A killed server's downloads are known only from what it announced before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_byte_is_delivered_unannounced_by_a_server_that_is_killed() {

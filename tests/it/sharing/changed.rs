@@ -273,6 +273,11 @@ async fn what_ended_access_meanwhile_is_the_reason() {
         ("freeze", 403, "PERMISSION_DENIED", "FROZEN"),
         ("offboard", 401, "UNAUTHENTICATED", "TOKEN_REVOKED"),
         ("networks", 403, "PERMISSION_DENIED", "ADDRESS_NOT_ALLOWED"),
+        ("agreement suspended", 403, "AGREEMENT_INACTIVE", "AGREEMENT_INACTIVE"),
+        ("agreement terminated", 403, "AGREEMENT_INACTIVE", "AGREEMENT_INACTIVE"),
+        ("agreement ended", 403, "AGREEMENT_ENDED", "AGREEMENT_ENDED"),
+        ("agreement narrowed", 403, "PURPOSE_NOT_ALLOWED", "PURPOSE_NOT_ALLOWED"),
+        ("table narrowed", 403, "PURPOSE_NOT_ALLOWED", "PURPOSE_NOT_ALLOWED"),
     ] {
         for stage in Stage::each().await {
             let changed = async {
@@ -281,6 +286,19 @@ async fn what_ended_access_meanwhile_is_the_reason() {
                     "grant" => format!("/grants/{}/revoke", stage.grant_id),
                     "share" => "/shares/insurer/revoke".to_owned(),
                     "freeze" => "/freeze".to_owned(),
+                    "agreement suspended" => "/agreements/A-7/suspend".to_owned(),
+                    "agreement terminated" => "/agreements/A-7/terminate".to_owned(),
+                    "agreement ended" => {
+                        let ended = json!({"valid_until": text(stage.app.now()), "valid_from": "2026-01-01T00:00:00Z"});
+                        return drop(stage.app.patch("/agreements/A-7", ended).await.expect(200));
+                    }
+                    "agreement narrowed" => {
+                        return drop(stage.app.patch("/agreements/A-7", json!({"purposes": []})).await.expect(200));
+                    }
+                    "table narrowed" => {
+                        let narrowed = json!({"allowed_purposes": []});
+                        return drop(stage.app.patch("/tables/t.steps", narrowed).await.expect(200));
+                    }
                     "networks" => return stage.patch_recipient(json!({"allowed_cidrs": ["198.51.100.0/24"]})).await,
                     state => format!("/recipients/acme/{state}"),
                 };

@@ -79,6 +79,18 @@ fn told(reason: Reason) -> Told {
         Reason::AgreementEnded => {
             (403, "AGREEMENT_ENDED", "the agreement that access stands on has ended; ask the data provider to renew it")
         }
+        Reason::AgreementInactive => (
+            403,
+            "AGREEMENT_INACTIVE",
+            "the agreement that access stands on is not in force: it is suspended, terminated, or not yet active; ask the \
+             data provider",
+        ),
+        Reason::PurposeNotAllowed => (
+            403,
+            "PURPOSE_NOT_ALLOWED",
+            "this data may not be used for the purpose that access was granted for; ask the data provider which purposes \
+             the agreement allows",
+        ),
         Reason::ActivationUnknown => (
             404,
             "RESOURCE_DOES_NOT_EXIST",
@@ -246,6 +258,17 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
             }
             done("/grants", grant).await;
             app.pass(5);
+            share().await
+        }
+        Reason::AgreementInactive | Reason::PurposeNotAllowed => {
+            let replaced = app.get("/grants").await.expect(200)["items"][0]["id"].clone();
+            let agreement = json!({"ref": "A-7"});
+            let grant = json!({"share": "insurer", "recipient": "acme", "replaces": replaced, "agreement": agreement});
+            done("/grants", grant).await;
+            match reason {
+                Reason::AgreementInactive => drop(done("/agreements/A-7/suspend", why()).await),
+                _ => drop(app.patch("/agreements/A-7", json!({"purposes": []})).await.expect(200)),
+            }
             share().await
         }
         Reason::ActivationUnknown => fetch(app, Method::GET, "http://weir.test/activate/unknown", &[]).await,

@@ -4,7 +4,7 @@ use uuid::Uuid;
 use weir::{
     domain::{
         access::{
-            decision::{Bearer, Credential, ShareAccess},
+            decision::{Bearer, Credential, ObjectFacts, ShareAccess},
             grant::{Ending, Grant},
             recipient::Recipient,
             token::{BearerToken, Token, TokenHash},
@@ -178,6 +178,7 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
         let bearer = |token: &Token, recipient: &Recipient| {
             Some(Bearer { token: token.clone(), recipient: recipient.clone(), frozen: false })
         };
+        let allowed_purposes = behind.spec.allowed_purposes.clone();
         let found = Some((object.clone(), behind));
         let expected = [
             (bearer(&tokens[0], &acme), granted.clone(), found.clone()),
@@ -208,8 +209,9 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
         let facts = tx.find_access_facts(&[stands, stolen, gone, elsewhere]).await.unwrap();
         let fact = |bearer, access, object| AccessFacts { bearer, access, object };
         let own = bearer(&tokens[0], &acme);
-        assert_eq!(facts[&stands], fact(own.clone(), granted.clone(), Some(object.revision)));
-        assert_eq!(facts[&stolen], fact(None, ungranted(&share), Some(object.revision)), "a token of another one");
+        let object = ObjectFacts { revision: object.revision, allowed_purposes };
+        assert_eq!(facts[&stands], fact(own.clone(), granted.clone(), Some(object.clone())));
+        assert_eq!(facts[&stolen], fact(None, ungranted(&share), Some(object)), "a token of another one");
         assert_eq!(facts[&gone], fact(own.clone(), granted, None));
         assert_eq!(facts[&elsewhere], fact(own, ungranted(&empty), None), "an object of another share");
     }

@@ -36,7 +36,12 @@ async fn a_grant_and_its_ending_come_back_as_they_were_kept() {
         let short = Grant { agreement: Some(reference), created_at: days(2), ..grant(&share, &recipient) };
         keep(&db, &[&plain, &full, &short]).await;
         for grant in [&plain, &full, &short] {
-            let named = NamedGrant { grant: grant.clone(), share: "claims".into(), recipient: "acme".into() };
+            let named = NamedGrant {
+                grant: grant.clone(),
+                share: "claims".into(),
+                recipient: "acme".into(),
+                agreements: vec![],
+            };
             assert_eq!(db.find_grant(grant.id).await.unwrap(), Some(named));
         }
         assert_eq!(db.find_grant(Uuid::now_v7()).await.unwrap(), None);
@@ -83,7 +88,7 @@ async fn grants_outlive_what_they_were_about_under_its_last_name() {
         tx.commit().await.unwrap();
         let (successor, _) = insert_pair(&db).await;
         let filter = GrantFilter { in_force_at: Some(days(9)), ..GrantFilter::default() };
-        let named = NamedGrant { grant: ended, share: "claims".into(), recipient: "acme".into() };
+        let named = NamedGrant { grant: ended, share: "claims".into(), recipient: "acme".into(), agreements: vec![] };
         assert_eq!(db.list_grants(&filter, None, 10).await.unwrap(), [named]);
         let filter = GrantFilter { share_id: Some(successor.id), ..GrantFilter::default() };
         assert_eq!(db.list_grants(&filter, None, 10).await.unwrap(), []);

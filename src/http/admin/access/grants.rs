@@ -62,12 +62,19 @@ pub struct GrantBody {
     /// When access ends. By default, and at most, `sharing.grant_max_seconds` after it begins (365 days unless
     /// configured otherwise).
     pub valid_until: Option<DateTime<Utc>>,
-    /// What the data may be used for. Recorded with every event and shown in reports, but never enforced. Required if
-    /// `sharing.require_purpose` is set.
+    /// What the data may be used for. Agreements and tables that name purposes allow no other. Recorded with every event and
+    /// shown in reports. Required if `sharing.require_purpose` is set.
     #[schema(value_type = Option<String>)]
     pub purpose: Option<Text>,
-    /// The contract that permits the grant. Required if `sharing.require_agreement` is set.
+    /// The contract that permits the grant, in its own words: an agreement for any purpose is made of them, which is active
+    /// until `valid_until`, or else until the grant ends. This or `agreements` is required if `sharing.require_agreement` is
+    /// set.
     pub agreement: Option<AgreementBody>,
+    /// The names of agreements with the recipient that permit the grant: it allows access only while each of them is active
+    /// and allows its purpose.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["acme-baa"]))]
+    pub agreements: Vec<Text>,
     /// The id of a live grant of the same share and recipient, which ends at the moment when this one begins.
     pub replaces: Option<Uuid>,
 }
@@ -143,10 +150,12 @@ pub struct GrantView {
     pub valid_from: DateTime<Utc>,
     /// When access ends (exclusive).
     pub valid_until: DateTime<Utc>,
-    /// What the data may be used for. Recorded with every event and shown in reports, but never enforced.
+    /// What the data may be used for. Agreements and tables that name purposes allow no other.
     pub purpose: Option<String>,
-    /// The contract that permits the grant.
+    /// The contract that permits the grant, as it was when the grant was made: its reference, or the names of the agreements.
     pub agreement: Option<AgreementView>,
+    /// The names of the agreements on which the grant stands; they decide, whatever `agreement` says.
+    pub agreements: Vec<String>,
     /// The operator that created the grant.
     pub granted_by: String,
     /// When the grant was created.
@@ -169,7 +178,7 @@ pub struct AgreementView {
     /// SHA-256 of the document, as 64 lower-case hexadecimal digits. Stored and shown; Weir neither fetches nor checks
     /// the document.
     pub sha256: Option<String>,
-    /// When the agreement ends; access under the grant ends with it.
+    /// When the agreement was to end. It may have changed since.
     pub valid_until: Option<DateTime<Utc>>,
 }
 
@@ -203,7 +212,7 @@ pub struct RevokedView {
 }
 
 impl GrantView {
-    fn new(NamedGrant { grant, share, recipient }: NamedGrant, now: DateTime<Utc>) -> Self {
+    fn new(NamedGrant { grant, share, recipient, agreements }: NamedGrant, now: DateTime<Utc>) -> Self {
         Self {
             state: grant.state(now),
             id: grant.id,
@@ -219,6 +228,7 @@ impl GrantView {
                 sha256: agreement.sha256,
                 valid_until: agreement.valid_until,
             }),
+            agreements,
             granted_by: grant.granted_by,
             created_at: grant.created_at,
             ending: grant.ending.map(|ending| EndingView {
@@ -257,6 +267,7 @@ impl From<GrantBody> for NewGrant {
                 sha256: agreement.sha256.map(|digest| digest.0),
                 valid_until: agreement.valid_until,
             }),
+            agreements: body.agreements.into_iter().map(|text| text.0).collect(),
             replaces: body.replaces,
         }
     }

@@ -1,10 +1,12 @@
-//! Recipients, tokens, grants, purposes and freezes.
+//! Recipients, tokens, grants, agreements, purposes and freezes.
 
+pub(super) mod agreements;
 pub(super) mod freezes;
 pub(super) mod grants;
 pub(super) mod purposes;
 pub(super) mod recipients;
 pub(super) mod tokens;
+pub(super) mod use_cases;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -13,9 +15,11 @@ use super::Admin;
 /// Builds the routes of this room.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
+        .merge(agreements::routes())
         .merge(freezes::routes())
         .merge(grants::routes())
         .merge(purposes::routes())
         .merge(recipients::routes())
         .merge(tokens::routes())
+        .merge(use_cases::routes())
 }
