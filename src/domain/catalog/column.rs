@@ -390,10 +390,7 @@ impl Rescan {
 /// The stricter of what was decided and what is found, as a proposal. A class that this server does not know goes before
 /// others.
 fn stricter(decided: &ColumnSpec, found: ColumnSpec) -> ColumnSpec {
-    let rank = |spec: &ColumnSpec| match &spec.class {
-        None => None,
-        Some(class) => Some(class.means().map_or(usize::MAX, Class::rank)),
-    };
+    let rank = |spec: &ColumnSpec| spec.class.as_ref().map(|class| class.means().map_or(usize::MAX, Class::rank));
     if rank(decided) > rank(&found) { ColumnSpec { state: undecided(), ..decided.clone() } } else { found }
 }
 

@@ -66,7 +66,7 @@ fn luhn(digits: &[u8], carried: u32) -> bool {
         .enumerate()
         .map(|(at, digit)| u32::from(if at % 2 == 1 { doubled(*digit) } else { *digit }))
         .sum();
-    (sum + carried) % 10 == 0
+    (sum + carried).is_multiple_of(10)
 }
 
 fn is_date(month: u64, day: u64) -> bool {
@@ -586,14 +586,14 @@ pub(super) fn is_dutch_bsn(text: &str) -> bool {
 /// A number of the British health service (NHS): ten digits modulo 11.
 pub(super) fn is_nhs_number(text: &str) -> bool {
     let Some(digits) = exactly(text, 10) else { return false };
-    weighted(digits.all(), &[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]) % 11 == 0
+    weighted(digits.all(), &[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]).is_multiple_of(11)
 }
 
 /// A Polish citizen's number (PESEL): a date of birth, and weighted digits modulo 10.
 pub(super) fn is_polish_pesel(text: &str) -> bool {
     let Some(digits) = exactly(text, 11) else { return false };
     let month = digits.number(2, 4) % 20;
-    is_date(month, digits.number(4, 6)) && weighted(digits.all(), &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1]) % 10 == 0
+    is_date(month, digits.number(4, 6)) && weighted(digits.all(), &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1]).is_multiple_of(10)
 }
 
 /// A Belgian citizen's number: a date of birth, and 97 less the remainder.
@@ -693,7 +693,7 @@ pub(super) fn is_south_african_number(text: &str) -> bool {
 /// A Swiss social security number (AHV): an article's number with the prefix 756.
 pub(super) fn is_swiss_ahv(text: &str) -> bool {
     let Some(digits) = exactly(text, 13) else { return false };
-    digits.number(0, 3) == 756 && weighted(digits.all(), &[1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1]) % 10 == 0
+    digits.number(0, 3) == 756 && weighted(digits.all(), &[1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1]).is_multiple_of(10)
 }
 
 /// A Canadian social insurance number: nine digits with Luhn's check.
