@@ -62,7 +62,7 @@ impl Verb {
         let mut command = Server::augment_args(command)
             .next_help_heading(None::<&str>)
             .about(about)
-            .after_help(format!("Example:\n  {}", self.example))
+            .after_help(format!("Example:\n  {}", self.told.example))
             // A parameter may be called `version`.
             .disable_version_flag(true);
         if let Some(description) = operation.description {
@@ -91,10 +91,10 @@ impl Verb {
         if operation.is_listing() {
             let limit =
                 Arg::new("limit").long("limit").value_name("NUMBER").value_parser(value_parser!(u32).range(1..));
-            let default = self.limit.map_or("all".to_owned(), |limit| limit.to_string());
+            let default = self.told.limit.map_or("all".to_owned(), |limit| limit.to_string());
             command = command.arg(limit.help(format!("The most items to list [default: {default}]")));
         }
-        if let Some(place) = self.profile {
+        if let Some(place) = self.told.profile {
             let implied = if place.is_empty() { "" } else { "; implies --reveal" };
             command = command.arg(
                 Arg::new("profile").long("profile").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
@@ -102,7 +102,7 @@ impl Verb {
                 ),
             );
         }
-        if self.confirm.is_some() || self.discloses {
+        if self.told.confirm.is_some() || self.told.discloses {
             let yes = Arg::new("yes").long("yes").short('y').action(ArgAction::SetTrue);
             command = command.arg(yes.help("Does not ask for confirmation; without a terminal it never asks"));
         }
@@ -120,7 +120,7 @@ impl Verb {
     fn argument(&self, parameter: &Parameter) -> Arg {
         let argument = Arg::new(parameter.id()).help(parameter.about.clone());
         let (flag, kind) = (parameter.flag(), parameter.kind.clone());
-        if parameter.place == Place::Path || self.positional.contains(&flag.as_str()) {
+        if parameter.place == Place::Path || self.told.positional.iter().any(|known| *known == flag) {
             let argument = argument.value_name(flag.to_uppercase()).required(true);
             return argument.value_parser(move |text: &str| kind.parse(text)).allow_negative_numbers(true);
         }
@@ -191,8 +191,8 @@ impl Call {
         }
         let is_listing = operation.is_listing();
         let given = |id: &str, is_there: bool| is_there.then(|| matches.get_one::<PathBuf>(id).cloned()).flatten();
-        let profile = given("profile", verb.profile.is_some());
-        if profile.is_some() && verb.profile.is_some_and(|place| !place.is_empty()) {
+        let profile = given("profile", verb.told.profile.is_some());
+        if profile.is_some() && verb.told.profile.is_some_and(|place| !place.is_empty()) {
             members.push((vec!["reveal".to_owned()], true.into()));
         }
         let subject: Vec<&str> = std::iter::once(noun).chain(names.iter().map(|(_, name)| name.as_str())).collect();
@@ -207,10 +207,10 @@ impl Call {
             profile,
             is_listing,
             limit: match is_listing {
-                true => matches.get_one::<u32>("limit").map(|limit| *limit as usize).or(verb.limit),
+                true => matches.get_one::<u32>("limit").map(|limit| *limit as usize).or(verb.told.limit),
                 false => None,
             },
-            is_confirmed: (verb.confirm.is_none() && !verb.discloses) || matches.get_flag("yes"),
+            is_confirmed: (verb.told.confirm.is_none() && !verb.told.discloses) || matches.get_flag("yes"),
         })
     }
 
@@ -223,7 +223,7 @@ impl Call {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         self.complete_body()?;
         let client = self.server.client()?;
-        let is_agreed = match self.verb.discloses {
+        let is_agreed = match self.verb.told.discloses {
             _ if self.is_confirmed => true,
             true => self.confirm_disclosure(&client).await?,
             false => self.confirm()?,
@@ -245,7 +245,7 @@ impl Call {
             }
         };
         match saved {
-            Some(file) => self.print(save_profile(answer, self.verb.profile.unwrap_or_default(), file)?),
+            Some(file) => self.print(save_profile(answer, self.verb.told.profile.unwrap_or_default(), file)?),
             None => self.print(answer),
         }
     }
@@ -291,7 +291,7 @@ impl Call {
             return Ok(true);
         }
         let Self { verb, subject, .. } = self;
-        asked(&format!("{} {subject}: {}. ", verb.name, verb.confirm.unwrap_or_default()))
+        asked(&format!("{} {subject}: {}. ", verb.name, verb.told.confirm.unwrap_or_default()))
     }
 
     fn print_list(&self, items: Vec<Value>, next: Option<String>) -> anyhow::Result<()> {
@@ -305,7 +305,7 @@ impl Call {
                 print::json(&mut out, &page)?;
             }
             Output::Table => {
-                print::table(&mut out, self.verb.columns, &items)?;
+                print::table(&mut out, &self.verb.told.columns, &items)?;
                 if next.is_some() {
                     print::note("there are more; --limit sets how many are shown");
                 }
@@ -316,7 +316,7 @@ impl Call {
 
     fn print(&self, answer: Value) -> anyhow::Result<()> {
         let mut out = print::out();
-        match (self.output, answer, self.verb.show) {
+        match (self.output, answer, self.verb.show()) {
             (_, Value::Null, _) => writeln!(out, "done")?,
             (Output::Json, answer, _) => print::json(&mut out, &answer)?,
             (Output::Table, answer, Some(show)) => show(&mut out, &answer)?,

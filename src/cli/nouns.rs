@@ -1,10 +1,16 @@
-//! The commands of the admin API, noun by noun: the operation, an example, and the columns of a listing.
+//! The commands of the admin API: nouns, and the operations that are their verbs.
 //!
-//! Everything else (arguments, flags, their help) comes from the operation itself; see [`super::operation`].
+//! What the command of an operation is called, an example of it, and how it asks and shows, stands beside the operation's
+//! handler, as `x-weir-cli` in the API's document. Arguments, flags and their help come from the operation itself; see
+//! [`super::operation`].
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::LazyLock,
+};
 
 use clap::{ArgMatches, FromArgMatches, Subcommand, error::ErrorKind};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{audit, call::Call, operation::Operation, operator, view};
@@ -24,7 +30,6 @@ pub(super) enum Command {
 struct Noun {
     name: &'static str,
     about: &'static str,
-    verbs: &'static [Verb],
     /// Commands of the noun that are not operations.
     beside: Option<fn(clap::Command) -> clap::Command>,
 }
@@ -32,470 +37,171 @@ struct Noun {
 /// A command for one operation.
 #[derive(Debug)]
 pub(super) struct Verb {
+    /// The noun that it belongs to, if it belongs to one.
+    noun: Option<&'static str>,
     pub(super) name: &'static str,
     /// The operation's id.
     pub(super) operation: &'static str,
+    pub(super) told: Told,
+}
+
+/// What the document says of an operation's command.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Told {
+    /// A call of the command, whose first words are its name.
     pub(super) example: &'static str,
     /// The warning before the question at a terminal, if it asks one.
+    #[serde(default)]
     pub(super) confirm: Option<&'static str>,
     /// The columns of a listing.
-    pub(super) columns: &'static [&'static str],
+    #[serde(default)]
+    pub(super) columns: Vec<&'static str>,
     /// The default number of items of a listing; `None` for all of them.
+    #[serde(default)]
     pub(super) limit: Option<usize>,
     /// Parameters that are given by position, after those of the path.
-    pub(super) positional: &'static [&'static str],
+    #[serde(default)]
+    pub(super) positional: Vec<&'static str>,
     /// The place in the answer of a profile that can be saved.
+    #[serde(default)]
     pub(super) profile: Option<&'static str>,
-    /// How the answer is shown to people, if not member by member.
-    pub(super) show: Option<Show>,
     /// Whether it may newly disclose something, so that a dry run shows this first.
+    #[serde(default)]
     pub(super) discloses: bool,
+    /// Whether the command has a file of its own, and does more than this operation.
+    #[serde(default)]
+    own: bool,
 }
 
+/// How an answer is shown to people, if not member by member.
 type Show = fn(&mut dyn Write, &Value) -> io::Result<()>;
 
-const fn verb(name: &'static str, operation: &'static str, example: &'static str) -> Verb {
-    Verb {
-        name,
-        operation,
-        example,
-        confirm: None,
-        columns: &[],
-        limit: None,
-        positional: &[],
-        profile: None,
-        show: None,
-        discloses: false,
+impl Verb {
+    fn of(operation: &'static str, told: &'static Value) -> Option<Self> {
+        let told = Told::deserialize(told).ok()?;
+        let mut words = told.example.split(' ').skip(1);
+        let first = words.next()?;
+        let (noun, name) = match noun(first) {
+            Some(_) => (Some(first), words.next()?),
+            None => (None, first),
+        };
+        Some(Self { noun, name, operation, told })
+    }
+
+    /// What shows its answer, where that has a form of its own.
+    pub(super) fn show(&self) -> Option<Show> {
+        match self.operation {
+            "preview_view" => Some(view::show_preview),
+            "diff_view" => Some(view::show_diff),
+            _ => None,
+        }
+    }
+
+    /// The command without arguments.
+    fn command_line(&self) -> String {
+        match (self.told.own, self.noun) {
+            (true, _) => {
+                let words = self.told.example.split(' ').take_while(|word| !word.starts_with('-'));
+                words.collect::<Vec<_>>().join(" ")
+            }
+            (false, Some(noun)) => format!("weir {noun} {}", self.name),
+            (false, None) => format!("weir {}", self.name),
+        }
     }
 }
 
-impl Verb {
-    const fn confirmed(self, confirm: &'static str) -> Self {
-        Self { confirm: Some(confirm), ..self }
-    }
+/// The commands of all operations, in the order in which help lists them.
+static VERBS: LazyLock<Vec<Verb>> = LazyLock::new(|| {
+    let mut verbs: Vec<Verb> =
+        Operation::commands().filter_map(|(operation, told)| Verb::of(operation, told)).collect();
+    let place = |verb: &Verb| ORDER.iter().position(|known| *known == verb.name).unwrap_or(ORDER.len());
+    verbs.sort_by_key(|verb| (place(verb), verb.name));
+    verbs
+});
 
-    const fn disclosing(self) -> Self {
-        Self { discloses: true, ..self }
-    }
+/// The verbs in the order in which help lists them; others follow by name.
+const ORDER: [&str; 40] = [
+    "put",
+    "create",
+    "issue",
+    "get",
+    "list",
+    "update",
+    "delete",
+    "scan",
+    "columns",
+    "classify",
+    "classify-all",
+    "submit",
+    "activate",
+    "publish",
+    "preview",
+    "diff",
+    "suspend",
+    "resume",
+    "terminate",
+    "offboard",
+    "profile",
+    "disable",
+    "enable",
+    "issue-token",
+    "list-tokens",
+    "revoke-token",
+    "list-identities",
+    "get-identity",
+    "disable-identity",
+    "enable-identity",
+    "forget-identity",
+    "rotate",
+    "revoke",
+    "revoke-all",
+    "cancel",
+    "accept-schema",
+    "reconcile",
+    "whoami",
+    "freeze",
+    "unfreeze",
+];
 
-    const fn columns(self, columns: &'static [&'static str]) -> Self {
-        Self { columns, ..self }
-    }
+/// The commands of a noun; those without one, if it is `None`.
+fn verbs(noun: Option<&str>) -> impl Iterator<Item = &'static Verb> {
+    VERBS.iter().filter(move |verb| verb.noun == noun && !verb.told.own)
+}
+
+fn find_verb(noun: Option<&str>, name: &str) -> Option<&'static Verb> {
+    verbs(noun).find(|verb| verb.name == name)
 }
 
 const NOUNS: &[Noun] = &[
-    Noun {
-        name: "table",
-        about: "Manages registered tables",
-        verbs: &[
-            verb("put", "put_table", "weir table put claims.claims --location s3://lake/warehouse/claims"),
-            verb("get", "get_table", "weir table get claims.claims"),
-            verb("list", "list_tables", "weir table list").columns(&["name", "location", "owner", "updated_at"]),
-            verb("update", "update_table", "weir table update claims.claims --owner data-team --unset description"),
-            verb("delete", "delete_table", "weir table delete claims.claims").confirmed("its registration goes"),
-            verb("scan", "scan_table", "weir table scan claims.claims"),
-            verb("columns", "list_columns", "weir table columns claims.claims --state proposed").columns(&[
-                "path",
-                "type",
-                "class",
-                "role",
-                "state",
-                "evidence.confidence",
-            ]),
-            verb(
-                "classify",
-                "update_column",
-                "weir table classify claims.claims member_id --class PHI --role direct --state confirmed",
-            ),
-            verb("classify-all", "update_columns", "weir table classify-all claims.claims --file decided.json"),
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "share",
-        about: "Manages shares",
-        verbs: &[
-            verb("put", "put_share", "weir share put insurer --display-name 'Insurer data'"),
-            verb("get", "get_share", "weir share get insurer"),
-            verb("list", "list_shares", "weir share list").columns(&["name", "display_name", "updated_at"]),
-            verb("update", "update_share", "weir share update insurer --description 'Refreshed nightly'"),
-            verb("delete", "delete_share", "weir share delete insurer").confirmed("its name is gone for recipients"),
-            verb("revoke", "revoke_share_from_recipient", "weir share revoke insurer acme --reason 'contract ended'")
-                .confirmed("the recipient's access ends at once"),
-            verb("revoke-all", "revoke_share", "weir share revoke-all insurer --reason 'withdrawn'")
-                .confirmed("every recipient's access ends at once"),
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "object",
-        about: "Puts tables and views into shares",
-        verbs: &[
-            verb("put", "put_object", "weir object put insurer claims claims --source-table claims.claims --history")
-                .disclosing(),
-            verb("get", "get_object", "weir object get insurer claims claims"),
-            verb("list", "list_objects", "weir object list insurer").columns(&[
-                "schema",
-                "name",
-                "source",
-                "history",
-                "cdf",
-                "delivery",
-                "on_schema_change",
-            ]),
-            verb("update", "update_object", "weir object update insurer claims claims --history=false").disclosing(),
-            verb("delete", "delete_object", "weir object delete insurer claims claims")
-                .confirmed("recipients no longer see it"),
-            verb(
-                "accept-schema",
-                "accept_schema",
-                "weir object accept-schema insurer claims claims --reason 'agreed with acme'",
-            )
-            .disclosing(),
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "view",
-        about: "Drafts, compares, previews and publishes governed views",
-        verbs: &[
-            verb("put", "put_view", "weir view put claims.claims_fraud --file view.json"),
-            verb("get", "get_view", "weir view get claims.claims_fraud"),
-            verb("list", "list_views", "weir view list").columns(&["name", "source", "draft", "updated_at"]),
-            verb("update", "update_view", "weir view update claims.claims_fraud --row-filter \"plan = 'gold'\""),
-            verb("delete", "delete_view", "weir view delete claims.claims_fraud")
-                .confirmed("its versions and their copies go"),
-            verb("publish", "publish_view", "weir view publish claims.claims_fraud")
-                .confirmed("what is published is never changed"),
-            Verb {
-                show: Some(view::show_preview),
-                ..verb("preview", "preview_view", "weir view preview claims.claims_fraud --recipient acme --limit 5")
-            },
-            Verb {
-                positional: &["from", "to"],
-                show: Some(view::show_diff),
-                ..verb("diff", "diff_view", "weir view diff claims.claims_fraud 1 2 --recipient acme")
-            },
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "recipient",
-        about: "Manages recipients",
-        verbs: &[
-            verb(
-                "put",
-                "put_recipient",
-                "weir recipient put acme --display-name 'Acme Re' --contacts security=soc@acme.example",
-            ),
-            verb("get", "get_recipient", "weir recipient get acme"),
-            verb("list", "list_recipients", "weir recipient list").columns(&[
-                "name",
-                "state",
-                "display_name",
-                "delivery",
-                "updated_at",
-            ]),
-            verb(
-                "update",
-                "update_recipient",
-                "weir recipient update acme --properties 'plans=[\"gold\"]' --unset contacts.sales",
-            ),
-            verb("delete", "delete_recipient", "weir recipient delete acme").confirmed("only its past stays on record"),
-            verb("suspend", "suspend_recipient", "weir recipient suspend acme --reason 'incident 4711'")
-                .confirmed("it is refused everything at once"),
-            verb("resume", "resume_recipient", "weir recipient resume acme --reason 'incident 4711 closed'")
-                .confirmed("it may read again what it is granted"),
-            verb("offboard", "offboard_recipient", "weir recipient offboard acme --reason 'contract ended'")
-                .confirmed("it ends for good, with its grants and tokens"),
-            Verb {
-                profile: Some(""),
-                ..verb("profile", "get_profile", "weir recipient profile acme --profile acme.share")
-            },
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "purpose",
-        about: "Manages purposes: what data may be used for",
-        verbs: &[
-            verb(
-                "put",
-                "put_purpose",
-                "weir purpose put fraud_analytics --description 'Detecting fraud in claims' --legal-basis 'contract 4711'",
-            ),
-            verb("get", "get_purpose", "weir purpose get fraud_analytics"),
-            verb("list", "list_purposes", "weir purpose list").columns(&[
-                "name",
-                "description",
-                "legal_basis",
-                "parent",
-            ]),
-            verb("update", "update_purpose", "weir purpose update fraud_analytics --parent analytics"),
-            verb("delete", "delete_purpose", "weir purpose delete fraud_analytics")
-                .confirmed("only its past stays on record"),
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "use-case",
-        about: "Manages use cases: what recipients do with data",
-        verbs: &[
-            verb(
-                "put",
-                "put_use_case",
-                "weir use-case put triage --recipient acme --purpose fraud_analytics \
-                 --decision-supported 'Which claims to look at' --sponsor 'head of claims'",
-            ),
-            verb("get", "get_use_case", "weir use-case get triage"),
-            verb("list", "list_use_cases", "weir use-case list").columns(&["name", "recipient", "purpose", "sponsor"]),
-            verb("update", "update_use_case", "weir use-case update triage --sponsor 'head of fraud'"),
-            verb("delete", "delete_use_case", "weir use-case delete triage").confirmed("only its past stays on record"),
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "agreement",
-        about: "Manages agreements: the contracts that grants stand on",
-        verbs: &[
-            verb(
-                "put",
-                "put_agreement",
-                "weir agreement put acme-nda --recipient acme --type custom --document-uri clm://4711 \
-                 --purposes fraud_analytics --valid-from 2026-12-01 --valid-until 2027-11-30",
-            ),
-            verb("get", "get_agreement", "weir agreement get acme-nda"),
-            verb("list", "list_agreements", "weir agreement list").columns(&[
-                "name",
-                "recipient",
-                "type",
-                "state",
-                "ends_at",
-                "purposes",
-            ]),
-            verb("update", "update_agreement", "weir agreement update acme-nda --valid-until 2028-11-30"),
-            verb("delete", "delete_agreement", "weir agreement delete acme-nda")
-                .confirmed("only its past stays on record"),
-            verb("submit", "submit_agreement", "weir agreement submit acme-nda --reason 'sent to legal'"),
-            verb("activate", "activate_agreement", "weir agreement activate acme-nda --reason 'signed'"),
-            verb("suspend", "suspend_agreement", "weir agreement suspend acme-nda --reason 'audit overdue'")
-                .confirmed("grants that name it allow nothing until it is resumed"),
-            verb("resume", "resume_agreement", "weir agreement resume acme-nda --reason 'audit passed'"),
-            verb("terminate", "terminate_agreement", "weir agreement terminate acme-nda --reason 'cancelled'")
-                .confirmed("it ends for good, and grants that name it allow nothing any more"),
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "token",
-        about: "Issues, rotates and ends recipients' tokens",
-        verbs: &[
-            Verb {
-                profile: Some("/profile"),
-                ..verb("issue", "issue_token", "weir token issue acme --expires-in 90d --profile acme.share")
-            },
-            verb("get", "get_token", "weir token get acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22"),
-            verb("list", "list_tokens", "weir token list acme").columns(&[
-                "id",
-                "credential",
-                "state",
-                "expires_at",
-                "last_used_at",
-            ]),
-            Verb {
-                profile: Some("/profile"),
-                ..verb(
-                    "rotate",
-                    "rotate_token",
-                    "weir token rotate acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --existing-token-expire-in 7d",
-                )
-            },
-            verb(
-                "revoke",
-                "revoke_token",
-                "weir token revoke acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'leaked'",
-            )
-            .confirmed("it ends at once"),
-            verb("cancel", "cancel_activation", "weir token cancel acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22")
-                .confirmed("the link hands out nothing any more"),
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "grant",
-        about: "Grants shares to recipients, and revokes grants",
-        verbs: &[
-            verb(
-                "create",
-                "create_grant",
-                "weir grant create --share insurer --recipient acme --purpose fraud_analytics --valid-until 2027-06-30",
-            )
-            .disclosing(),
-            verb("get", "get_grant", "weir grant get 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22"),
-            verb("list", "list_grants", "weir grant list --recipient acme --at 2026-11-01").columns(&[
-                "id",
-                "share",
-                "recipient",
-                "state",
-                "valid_from",
-                "valid_until",
-                "purpose",
-            ]),
-            verb(
-                "revoke",
-                "revoke_grant",
-                "weir grant revoke 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'contract ended'",
-            )
-            .confirmed("access ends at once"),
-        ],
-        beside: None,
-    },
+    Noun { name: "table", about: "Manages registered tables", beside: None },
+    Noun { name: "share", about: "Manages shares", beside: None },
+    Noun { name: "object", about: "Puts tables and views into shares", beside: None },
+    Noun { name: "view", about: "Drafts, compares, previews and publishes governed views", beside: None },
+    Noun { name: "recipient", about: "Manages recipients", beside: None },
+    Noun { name: "purpose", about: "Manages purposes: what data may be used for", beside: None },
+    Noun { name: "use-case", about: "Manages use cases: what recipients do with data", beside: None },
+    Noun { name: "agreement", about: "Manages agreements: the contracts that grants stand on", beside: None },
+    Noun { name: "token", about: "Issues, rotates and ends recipients' tokens", beside: None },
+    Noun { name: "grant", about: "Grants shares to recipients, and revokes grants", beside: None },
     Noun {
         name: "operator",
         about: "Manages operators and their tokens",
-        verbs: &[
-            verb("put", "put_operator", "weir operator put ann --role owner"),
-            verb("get", "get_operator", "weir operator get ann"),
-            verb("list", "list_operators", "weir operator list").columns(&[
-                "name",
-                "role",
-                "disabled_at",
-                "updated_at",
-            ]),
-            verb("update", "update_operator", "weir operator update ann --role auditor"),
-            verb("delete", "delete_operator", "weir operator delete ann").confirmed("its tokens end"),
-            verb("disable", "disable_operator", "weir operator disable ann --reason 'on leave'")
-                .confirmed("it is refused everything at once"),
-            verb("enable", "enable_operator", "weir operator enable ann --reason 'back'"),
-            verb("issue-token", "issue_operator_token", "weir operator issue-token ann --expires-in 30d"),
-            verb("list-tokens", "list_operator_tokens", "weir operator list-tokens ann").columns(&[
-                "id",
-                "state",
-                "created_at",
-                "expires_at",
-            ]),
-            verb(
-                "revoke-token",
-                "revoke_operator_token",
-                "weir operator revoke-token ann 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'lost laptop'",
-            )
-            .confirmed("it ends at once"),
-            verb("list-identities", "list_operator_identities", "weir operator list-identities").columns(&[
-                "id",
-                "name",
-                "issuer",
-                "disabled_at",
-                "created_at",
-            ]),
-            verb(
-                "get-identity",
-                "get_operator_identity",
-                "weir operator get-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22",
-            ),
-            verb(
-                "disable-identity",
-                "disable_operator_identity",
-                "weir operator disable-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22 --reason 'left'",
-            )
-            .confirmed("it is refused everything at once"),
-            verb(
-                "enable-identity",
-                "enable_operator_identity",
-                "weir operator enable-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22 --reason 'back'",
-            ),
-            verb(
-                "forget-identity",
-                "delete_operator_identity",
-                "weir operator forget-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22",
-            )
-            .confirmed("its next sign-in is a first one"),
-        ],
         beside: Some(operator::Command::augment_subcommands),
     },
-    Noun {
-        name: "group",
-        about: "Manages groups of principals, who have roles together",
-        verbs: &[
-            verb(
-                "put",
-                "put_group",
-                r#"weir group put claims-team --members ann --members bob --bindings '[{"role": "owner", "scope": "domain:claims"}]'"#,
-            ),
-            verb("get", "get_group", "weir group get claims-team"),
-            verb("list", "list_groups", "weir group list").columns(&["name", "members", "bindings", "updated_at"]),
-            verb("update", "update_group", "weir group update claims-team --members ann"),
-            verb("delete", "delete_group", "weir group delete claims-team").confirmed("its members lose its roles"),
-        ],
-        beside: None,
-    },
+    Noun { name: "group", about: "Manages groups of principals, who have roles together", beside: None },
     Noun {
         name: "copy",
         about: "Lists the copies that the server made for views, and compares them with their store",
-        verbs: &[
-            verb("list", "list_copies", "weir copy list --state failed").columns(&[
-                "id",
-                "view",
-                "source",
-                "state",
-                "bytes",
-                "rows",
-                "recipients",
-                "failure",
-            ]),
-            verb("reconcile", "reconcile_copies", "weir copy reconcile"),
-        ],
         beside: None,
     },
-    Noun {
-        name: "notification",
-        about: "Lists messages to webhooks, and queues undelivered ones again",
-        verbs: &[
-            Verb { limit: Some(100), ..verb("list", "list_notifications", "weir notification list --state dead") }
-                .columns(&["id", "webhook", "type", "state", "attempts", "created_at", "failure"]),
-            verb("retry", "retry_notification", "weir notification retry 0198c5a2-6f1e-7c3b-9d00-3a1b2c3d4e5f"),
-        ],
-        beside: None,
-    },
-    Noun {
-        name: "job",
-        about: "Lists background jobs, and retries dead ones",
-        verbs: &[
-            verb("list", "list_jobs", "weir job list --state dead")
-                .columns(&["id", "kind", "key", "state", "attempts", "due_at", "failure"]),
-            verb("retry", "retry_job", "weir job retry 0198c5a2-6f1e-7c3b-9d00-3a1b2c3d4e5f"),
-        ],
-        beside: None,
-    },
+    Noun { name: "notification", about: "Lists messages to webhooks, and queues undelivered ones again", beside: None },
+    Noun { name: "job", about: "Lists background jobs, and retries dead ones", beside: None },
     Noun {
         name: "audit",
         about: "Lists, verifies, exports and seals the audit trail",
-        verbs: &[Verb {
-            limit: Some(100),
-            ..verb("list", "list_audit_events", "weir audit list --recipient acme --decision deny --since 2026-11-01")
-                .columns(&["seq", "at", "actor.name", "action", "decision", "reason", "recipient", "share", "table"])
-        }],
         beside: Some(audit::Command::augment_subcommands),
     },
-];
-
-/// Operations without a noun.
-const ALONE: &[Verb] = &[
-    verb("whoami", "whoami", "weir whoami"),
-    verb("freeze", "freeze", "weir freeze --reason 'incident 4711'").confirmed("every recipient is refused at once"),
-    verb("unfreeze", "unfreeze", "weir unfreeze --reason 'incident 4711 closed'")
-        .confirmed("recipients may read again what they are granted"),
-];
-
-/// Operations whose commands have their own files.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("list_usage", "weir usage"),
-    ("check_usage", "weir usage verify"),
-    ("record_drill", "weir drill"),
-    ("create_report", "weir report"),
-    ("list_reports", "weir report list"),
-    ("get_report", "weir report list"),
-    ("get_report_file", "weir report"),
-    ("preview_report", "weir report"),
 ];
 
 /// Replaces the API calls in `text` (`PUT /shares/x`) by the commands for them (`weir share put x`).
@@ -536,17 +242,11 @@ fn command_of(call: &str) -> Option<String> {
         let named = pattern.iter().zip(&segments).filter(|(known, _)| known.starts_with('{'));
         is_alike.then(|| named.map(|(_, segment)| format!(" {segment}")).collect::<String>())
     };
-    let nouns = NOUNS.iter().flat_map(|noun| noun.verbs.iter().map(|verb| (format!("{} ", noun.name), verb)));
-    let verbs = nouns.chain(ALONE.iter().map(|verb| (String::new(), verb)));
-    let found =
-        verbs.filter_map(|(noun, verb)| Some(format!("weir {noun}{}{}", verb.name, arguments(verb.operation)?)));
-    let elsewhere =
-        ELSEWHERE.iter().filter_map(|(operation, command)| arguments(operation).map(|_| (*command).to_owned()));
-    found.chain(elsewhere).next()
-}
-
-fn named<'a>(verbs: &'a [Verb], name: &str) -> Option<&'a Verb> {
-    verbs.iter().find(|verb| verb.name == name)
+    VERBS.iter().find_map(|verb| {
+        let arguments = arguments(verb.operation)?;
+        let own = verb.told.own;
+        Some(if own { verb.command_line() } else { verb.command_line() + &arguments })
+    })
 }
 
 fn noun(name: &str) -> Option<&'static Noun> {
@@ -556,12 +256,13 @@ fn noun(name: &str) -> Option<&'static Noun> {
 /// Builds the commands of one noun. Only the requested noun is built, because this reads the API's document.
 fn build_noun(command: clap::Command) -> clap::Command {
     let Some(noun) = noun(command.get_name()) else { return command };
-    let command = command.subcommands(noun.verbs.iter().map(|verb| verb.command(clap::Command::new(verb.name))));
+    let verbs = verbs(Some(noun.name)).map(|verb| verb.command(clap::Command::new(verb.name)));
+    let command = command.subcommands(verbs);
     noun.beside.map_or(command.clone(), |beside| beside(command))
 }
 
 fn build_alone(command: clap::Command) -> clap::Command {
-    named(ALONE, command.get_name()).map_or(command.clone(), |verb| verb.command(command))
+    find_verb(None, command.get_name()).map_or(command.clone(), |verb| verb.command(command))
 }
 
 impl Subcommand for Command {
@@ -570,7 +271,7 @@ impl Subcommand for Command {
             let command = clap::Command::new(noun.name).about(noun.about);
             command.subcommand_required(true).arg_required_else_help(true).defer(build_noun)
         });
-        let alone = ALONE.iter().map(|verb| clap::Command::new(verb.name).about(verb.about()).defer(build_alone));
+        let alone = verbs(None).map(|verb| clap::Command::new(verb.name).about(verb.about()).defer(build_alone));
         command.subcommands(nouns).subcommands(alone)
     }
 
@@ -579,7 +280,7 @@ impl Subcommand for Command {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        noun(name).is_some() || named(ALONE, name).is_some()
+        noun(name).is_some() || find_verb(None, name).is_some()
     }
 }
 
@@ -587,12 +288,12 @@ impl FromArgMatches for Command {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let missing = || clap::Error::new(ErrorKind::MissingSubcommand);
         let (name, arguments) = matches.subcommand().ok_or_else(missing)?;
-        if let Some(verb) = named(ALONE, name) {
+        if let Some(verb) = find_verb(None, name) {
             return Ok(Self::Call(Box::new(Call::read(name, verb, arguments)?)));
         }
         let noun = noun(name).ok_or_else(missing)?;
         let (verb, of_verb) = arguments.subcommand().ok_or_else(missing)?;
-        match (named(noun.verbs, verb), noun.name) {
+        match (find_verb(Some(noun.name), verb), noun.name) {
             (Some(verb), _) => Ok(Self::Call(Box::new(Call::read(noun.name, verb, of_verb)?))),
             (None, "audit") => audit::Command::from_arg_matches(arguments).map(Self::Audit),
             (None, _) => operator::Command::from_arg_matches(arguments).map(Self::Operator),
@@ -607,30 +308,42 @@ impl FromArgMatches for Command {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
+    use crate::cli;
 
-    #[derive(Parser)]
-    #[command(name = "weir")]
-    struct Arguments {
-        #[command(subcommand)]
-        command: Command,
-    }
-
-    fn verbs() -> impl Iterator<Item = &'static Verb> {
-        NOUNS.iter().flat_map(|noun| noun.verbs).chain(ALONE)
+    #[test]
+    fn every_operation_of_the_api_has_an_example_that_the_command_line_parses() {
+        let mut seen = 0;
+        for operation in Operation::ids() {
+            let verb = VERBS.iter().find(|verb| verb.operation == operation);
+            let verb = verb.unwrap_or_else(|| panic!("`{operation}` has no usable `x-weir-cli` beside its handler"));
+            let words = shell_words(verb.told.example);
+            let parsed = cli::Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
+            let called = match &parsed.command {
+                cli::Command::Nouns(Command::Call(call)) => Some(call.operation()),
+                _ => None,
+            };
+            assert_eq!(called, (!verb.told.own).then_some(operation), "{}", verb.told.example);
+            seen += 1;
+        }
+        assert_eq!(seen, VERBS.len());
     }
 
     #[test]
-    fn every_operation_of_the_api_is_one_command() {
-        let commands: Vec<&str> =
-            verbs().map(|verb| verb.operation).chain(ELSEWHERE.iter().map(|(operation, _)| *operation)).collect();
-        let unique: BTreeSet<&str> = commands.iter().copied().collect();
-        assert_eq!(unique.len(), commands.len());
-        assert_eq!(unique, Operation::ids().into_iter().collect());
+    fn no_two_operations_are_one_command() {
+        let generated: Vec<_> = VERBS.iter().filter(|verb| !verb.told.own).map(Verb::command_line).collect();
+        for (at, command) in generated.iter().enumerate() {
+            assert!(!generated[..at].contains(command), "{command}");
+        }
+    }
+
+    #[test]
+    fn help_lists_the_usual_verbs_first() {
+        let listed = |noun| verbs(noun).map(|verb| verb.name).collect::<Vec<_>>();
+        assert_eq!(listed(Some("share")), ["put", "get", "list", "update", "delete", "revoke", "revoke-all"]);
+        assert_eq!(listed(None), ["whoami", "freeze", "unfreeze"]);
     }
 
     #[test]
@@ -652,11 +365,11 @@ mod tests {
 
     #[test]
     fn every_command_says_what_its_operation_does_and_what_every_argument_is() {
-        let mut all = <Arguments as clap::CommandFactory>::command();
+        let mut all = cli::Arguments::command();
         all.build();
         for noun in NOUNS {
             let built = all.find_subcommand(noun.name).unwrap();
-            for verb in noun.verbs {
+            for verb in verbs(Some(noun.name)) {
                 let command = built.find_subcommand(verb.name).unwrap();
                 let about = command.get_about().unwrap().to_string();
                 assert_eq!(about, verb.about(), "{} {}", noun.name, verb.name);
@@ -665,17 +378,6 @@ mod tests {
                     assert!(help.len() > 4, "{} {} {}: {help}", noun.name, verb.name, argument.get_id());
                 }
             }
-        }
-    }
-
-    #[test]
-    fn every_example_is_a_command_that_is_understood() {
-        for verb in verbs() {
-            let words = shell_words(verb.example);
-            let with_token = words.iter().map(String::as_str).chain(["--token", "t"]);
-            let parsed = Arguments::try_parse_from(with_token).unwrap_or_else(|error| panic!("{error}"));
-            let Command::Call(call) = parsed.command else { panic!("{} is no call", verb.example) };
-            assert_eq!(call.operation(), verb.operation, "{}", verb.example);
         }
     }
 
@@ -702,8 +404,9 @@ mod tests {
 
     #[test]
     fn listings_show_members_that_their_items_have() {
-        for verb in verbs().filter(|verb| Operation::find(verb.operation).unwrap().is_listing()) {
-            assert!(!verb.columns.is_empty(), "{}", verb.operation);
+        let listings = VERBS.iter().filter(|verb| Operation::find(verb.operation).unwrap().is_listing());
+        for verb in listings.filter(|verb| !verb.told.own) {
+            assert!(!verb.told.columns.is_empty(), "{}", verb.operation);
         }
     }
 }

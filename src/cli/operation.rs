@@ -10,6 +10,8 @@ use crate::http::admin::document;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(document()).unwrap_or_default());
 
+/// The member of an operation in the document that tells its command.
+const COMMAND: &str = "x-weir-cli";
 /// The path of the admin API.
 const ROOT: &str = "/api/v1/";
 
@@ -76,12 +78,17 @@ impl Operation {
         })
     }
 
-    /// The ids of all operations.
-    #[cfg(test)]
-    pub(super) fn ids() -> Vec<&'static str> {
+    /// The ids of all operations, with what the document says of their commands.
+    pub(super) fn commands() -> impl Iterator<Item = (&'static str, &'static Value)> {
         let paths = DOCUMENT["paths"].as_object().into_iter().flatten();
         let operations = paths.flat_map(|(_, item)| item.as_object().into_iter().flatten());
-        operations.filter_map(|(_, operation)| operation["operationId"].as_str()).collect()
+        operations.filter_map(|(_, operation)| Some((operation["operationId"].as_str()?, &operation[COMMAND])))
+    }
+
+    /// The ids of all operations.
+    #[cfg(test)]
+    pub(super) fn ids() -> impl Iterator<Item = &'static str> {
+        Self::commands().map(|(operation, _)| operation)
     }
 
     fn read(path: &'static str, method: &str, operation: &'static Value) -> Option<Self> {

@@ -68,6 +68,12 @@ struct TaskLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TaskErrorLabels {
+    task: &'static str,
+    error: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct JobLabels {
     kind: &'static str,
     state: &'static str,
@@ -127,6 +133,7 @@ pub struct Metrics {
     task_failing: Family<TaskLabels, Gauge>,
     task_last_run: Family<TaskLabels, Gauge>,
     task_lag: Family<TaskLabels, Gauge>,
+    task_last_error: Family<TaskErrorLabels, Gauge>,
     jobs: Family<JobLabels, Gauge>,
     table_scans: Family<ScanLabels, Counter>,
 }
@@ -188,6 +195,7 @@ impl Metrics {
             task_failing: Family::default(),
             task_last_run: Family::default(),
             task_lag: Family::default(),
+            task_last_error: Family::default(),
             jobs: Family::default(),
             table_scans: Family::default(),
             registry: Arc::default(),
@@ -283,6 +291,8 @@ impl Metrics {
         r.register("task_last_run_timestamp_seconds", help, self.task_last_run.clone());
         let help = "How late a background task's last run began";
         r.register("task_lag_seconds", help, self.task_lag.clone());
+        let help = "When a background task last failed with an error of this class, in seconds since 1970";
+        r.register("task_last_error_timestamp_seconds", help, self.task_last_error.clone());
         r.register("jobs", "Jobs that are due, running or dead, on all servers together", self.jobs.clone());
         r.register("table_scans", "Scans of tables for classes, by what came of them", self.table_scans.clone());
         Self { registry: Arc::new(r), ..self }
@@ -338,15 +348,19 @@ impl Metrics {
     }
 
     /// Records a run of the background task `task` that began `lag` after its due time and ended at `at`, in seconds
-    /// since 1970.
-    pub fn task_ran(&self, task: &'static str, lag: TimeDelta, at: i64, has_failed: bool) {
+    /// since 1970. `error` is the class of its failure, one of a few fixed words.
+    pub fn task_ran(&self, task: &'static str, lag: TimeDelta, at: i64, error: Option<&'static str>) {
         let labels = TaskLabels { task };
         self.task_lag.get_or_create(&labels).set(lag.num_seconds().max(0));
-        self.task_failing.get_or_create(&labels).set(has_failed.into());
-        if has_failed {
-            self.tasks_failed.get_or_create(&labels).inc();
-        } else {
-            self.task_last_run.get_or_create(&labels).set(at);
+        self.task_failing.get_or_create(&labels).set(error.is_some().into());
+        match error {
+            Some(error) => {
+                self.tasks_failed.get_or_create(&labels).inc();
+                self.task_last_error.get_or_create(&TaskErrorLabels { task, error }).set(at);
+            }
+            None => {
+                self.task_last_run.get_or_create(&labels).set(at);
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Never here: a rule of the product, or work that a request waits for.
 
+mod failure;
+
 use std::{error::Error, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -144,7 +146,11 @@ impl Task {
         let lag = progress.due.map_or_else(TimeDelta::zero, |due| now - due);
         let surroundings = Surroundings { vitals: &service.core.vitals, clock: &service.core.clock };
         let outcome = progress.run(self.name, self.period, surroundings, (self.run)(service.clone())).await;
-        service.core.metrics.task_ran(self.name, lag, service.core.clock.now().timestamp(), outcome.is_err());
+        let failure = outcome.as_ref().err().map(|error| match progress.has_panicked {
+            true => failure::PANIC,
+            false => failure::class(&**error),
+        });
+        service.core.metrics.task_ran(self.name, lag, service.core.clock.now().timestamp(), failure);
         if let Err(error) = &outcome {
             // An outage is logged once, not every second.
             if !progress.has_failed {

@@ -40,6 +40,7 @@ fn samples() -> BTreeMap<String, String> {
     metrics.storage_failed("lake");
     metrics.notification_attempted("hook", "dead");
     metrics.database_answers(true);
+    metrics.jobs_are(&[]);
     let page = metrics.encode().unwrap();
     assert!(page.contains("weir_audit_unexported_seconds 7"), "{page}");
     let lines = page.lines().filter(|line| !line.starts_with('#'));

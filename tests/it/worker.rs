@@ -30,6 +30,7 @@ use crate::support::{
 on_both_databases!(
     a_year_passes_when_the_clock_is_driven_and_everything_due_runs,
     a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_was_ahead,
+    the_last_error_of_a_task_is_a_class_with_a_time_in_the_metrics,
 );
 
 /// Runs the tasks that are due, all of which must succeed, and returns their names.
@@ -91,6 +92,31 @@ async fn a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_w
     let told = app.service.core.metrics.encode().unwrap();
     assert!(told.contains("weir_clock_steps_back_total 1"), "{told}");
     run(&tasks).await;
+}
+
+async fn the_last_error_of_a_task_is_a_class_with_a_time_in_the_metrics(app: TestApp) {
+    let tasks = Tasks::of(&app.service);
+    run(&tasks).await;
+    let told = |app: &TestApp| {
+        let page = app.service.core.metrics.encode().unwrap();
+        let lines = page.lines().filter(|line| line.contains("task=\"usage\"") && !line.contains("_lag_"));
+        lines.map(|line| line.trim_start_matches("weir_").to_owned()).collect::<Vec<_>>()
+    };
+    assert!(!told(&app).iter().any(|line| line.contains("last_error")));
+    app.execute("ALTER TABLE usage_progress RENAME TO hidden").await;
+    app.share_claims().await;
+    app.pass(10);
+    let failed: Vec<_> = tasks.run_due().await.into_iter().filter(|task| task.failure.is_some()).collect();
+    assert!(failed.len() == 1 && failed[0].name == "usage", "{failed:?}");
+    let at = app.now().timestamp();
+    let last = format!("task_last_error_timestamp_seconds{{task=\"usage\",error=\"database\"}} {at}");
+    let lines = told(&app);
+    assert!(lines.contains(&last) && lines.contains(&"task_failing{task=\"usage\"} 1".to_owned()), "{lines:?}");
+    app.execute("ALTER TABLE hidden RENAME TO usage_progress").await;
+    app.pass(10);
+    run(&tasks).await;
+    let lines = told(&app);
+    assert!(lines.contains(&last) && lines.contains(&"task_failing{task=\"usage\"} 0".to_owned()), "{lines:?}");
 }
 
 fn event() -> Event {

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import uuid
 
 import conftest
 import lake
@@ -285,6 +286,33 @@ def dead_letters(ground):
     [letter] = book.server.admin("GET", "/notifications?state=dead")["items"]
     book.run("weir notification retry", ID=letter["id"])
     until("delivery", lambda: receiver.taken == 2)
+    return book
+
+
+def dead_jobs(ground):
+    book = ground.open("dead-jobs.md")
+    server, dead = book.server, 'weir_jobs{kind="report",state="dead"}'
+    until("metric", lambda: metric(server, dead) == 0)
+    # A report that a server left to be made, of a month that cannot be counted.
+    month, nobody, id = "2020-01", uuid.UUID(int=0), uuid.uuid4()
+    asked = "INSERT INTO reports (id, month, recipient_id, state, requested_by, requested_at) VALUES (?, ?, ?, 'making', 'ann', 0)"
+    with contextlib.closing(sqlite3.connect(ground.directory / "weir.db")) as db, db:
+        db.execute(asked, (id.bytes, month, nobody.bytes))
+    server.restart()
+    until("dead job", lambda: metric(server, dead) == 1)
+    said = book.run("weir job list")
+    assert str(id) in said and "before the audit trail began" in said, said
+    assert month in book.run("weir report list")
+    assert "job.dead" in book.run("weir audit list")
+    assert book.doctor("jobs", is_well=True).startswith("warn")
+    # What was wrong is mended: the month can be counted.
+    with contextlib.closing(sqlite3.connect(ground.directory / "weir.db")) as db, db:
+        db.execute("UPDATE reports SET month = strftime('%Y-%m', 'now')")
+    [job] = server.admin("GET", "/jobs?state=dead")["items"]
+    book.run("weir job retry", ID=job["id"])
+    until("report", lambda: server.admin("GET", f"/reports/{id}")["state"] == "ready")
+    until("job that is done", lambda: metric(server, dead) == 0)
+    assert server.admin("GET", "/jobs")["items"] == []
     return book
 
 

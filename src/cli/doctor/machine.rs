@@ -187,7 +187,11 @@ pub(super) async fn tasks(settings: &Settings) -> Finding {
     let told = async { ask(settings, address, "metrics").await.ok()?.error_for_status().ok()?.text().await.ok() };
     let told = told.await.unwrap_or_default();
     let states: Vec<(&str, bool)> = told.lines().filter_map(task_state).collect();
-    let failing: Vec<&str> = states.iter().filter(|(_, fails)| *fails).map(|(task, _)| *task).collect();
+    let failing = states.iter().filter(|(_, fails)| *fails).map(|(task, _)| match last_error(&told, task) {
+        Some(error) => format!("{task} ({error})"),
+        None => (*task).to_owned(),
+    });
+    let failing: Vec<String> = failing.collect();
     match (states.len(), failing.is_empty()) {
         (0, _) => {
             Finding::new(CHECK, Status::Skipped, "no server runs here whose background tasks could be asked after")
@@ -197,7 +201,9 @@ pub(super) async fn tasks(settings: &Settings) -> Finding {
         }
         (_, false) => {
             let detail = format!("the last run failed of the background tasks {}", failing.join(", "));
-            Finding::of(CHECK, Err(Fault::new(detail, "the server's log says why, under `a background task failed`")))
+            let remedy = "the server's log says why, under `a background task failed`; docs/operations.md#background-tasks \
+                          says what the words mean";
+            Finding::of(CHECK, Err(Fault::new(detail, remedy)))
         }
     }
 }
@@ -206,6 +212,16 @@ pub(super) async fn tasks(settings: &Settings) -> Finding {
 fn task_state(line: &str) -> Option<(&str, bool)> {
     let (task, value) = line.strip_prefix("weir_task_failing{task=\"")?.split_once("\"}")?;
     Some((task, value.trim() != "0"))
+}
+
+/// Reads from metrics the class of the last failure of `task`. A server of an earlier version has none.
+fn last_error<'a>(metrics: &'a str, task: &str) -> Option<&'a str> {
+    let beginning = format!("weir_task_last_error_timestamp_seconds{{task=\"{task}\",error=\"");
+    let errors = metrics.lines().filter_map(|line| {
+        let (error, at) = line.strip_prefix(&beginning)?.split_once("\"}")?;
+        Some((at.trim().parse::<i64>().ok()?, error))
+    });
+    errors.max().map(|(_, error)| error)
 }
 
 /// Reports when the server's certificates expire; `None` if they cannot be read, which is reported elsewhere.
@@ -329,6 +345,13 @@ mod tests {
         assert_eq!(task_state("weir_task_failing{task=\"copies\"} 1"), Some(("copies", true)));
         assert_eq!(task_state("weir_task_failing{task=\"usage\"} 0"), Some(("usage", false)));
         assert_eq!(task_state("weir_tasks_failed_total{task=\"usage\"} 3"), None);
+        let metrics = r#"
+            weir_task_last_error_timestamp_seconds{task="copies",error="storage_denied"} 1790000001
+            weir_task_last_error_timestamp_seconds{task="copies",error="database_full"} 1790000000
+            weir_task_last_error_timestamp_seconds{task="usage",error="panic"} 1790000002"#;
+        let metrics = metrics.replace("            ", "");
+        assert_eq!(last_error(&metrics, "copies"), Some("storage_denied"));
+        assert_eq!(last_error(&metrics, "reports"), None);
     }
 
     #[test]

@@ -44,6 +44,8 @@ struct Operation {
     summary: Vec<Span>,
     about: Vec<Block>,
     roles: String,
+    /// The command that makes the call, as one writes it at a shell.
+    command: String,
     parameters: Vec<Member>,
     body: Vec<Content>,
     answers: Vec<Answer>,
@@ -151,6 +153,7 @@ impl Operation {
             summary: spans(&text(&call["summary"])),
             about: blocks(&call["description"]),
             roles: roles.join(", "),
+            command: text(&call["x-weir-cli"]["example"]),
             parameters: items_of(&call["parameters"]).map(parameter).collect(),
             body: content(&call["requestBody"]),
             answers: members_of(&call["responses"]).map(answer).collect(),
@@ -324,7 +327,7 @@ mod tests {
     fn the_page_shows_every_call_and_escapes_what_it_shows() {
         let call = json!({
             "tags": ["shares"], "operationId": "put_share", "summary": "Makes `<b>`.", "description": "<script>",
-            "x-required-roles": ["admin", "owner"],
+            "x-required-roles": ["admin", "owner"], "x-weir-cli": {"example": "weir share put a&b"},
             "parameters": [{"name": "name", "in": "path", "required": true, "schema": {"type": "string"}}],
             "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Share"}}}},
             "responses": {"200": {"description": "Done"}},
@@ -342,6 +345,7 @@ mod tests {
             "Makes <code>&lt;b&gt;</code>.",
             "&lt;script&gt;",
             "For the roles admin, owner",
+            "At a shell: <code>weir share put a&amp;b</code>",
             "<a href=\"#schema-Share\">Share</a>",
             "id=\"schema-Share\"",
             "<code>comment</code>",

@@ -438,6 +438,17 @@ async fn a_folder_of_the_servers_own_that_others_may_open_is_told_and_left_as_it
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_background_task_that_fails_is_named_with_the_class_of_its_last_error() {
+    let (_database, ground) = sqlite().await;
+    let metrics = "weir_task_failing{task=\"copies\"} 0\nweir_task_failing{task=\"usage\"} 1\n\
+        weir_task_last_error_timestamp_seconds{task=\"copies\",error=\"storage\"} 1790000009\n\
+        weir_task_last_error_timestamp_seconds{task=\"usage\",error=\"panic\"} 1790000001\n\
+        weir_task_last_error_timestamp_seconds{task=\"usage\",error=\"database_full\"} 1790000002\n";
+    let listening = serve(Router::new().fallback(move || async move { metrics })).await;
+    ground.with("/server/listen", json!(listening)).fails("tasks", "background tasks usage (database_full)");
+}
+
 #[tokio::test]
 async fn a_disk_without_room_is_named() {
     let (_database, ground) = sqlite().await;

@@ -153,8 +153,8 @@ async fn only_the_groups_that_somebody_is_in_are_read(app: TestApp) {
 
 /// As the migration leaves them.
 async fn groups_of_before_are_found_by_their_members(app: TestApp) {
-    const SQLITE: &str = include_str!("../../../migrations/sqlite/0039_group_members.sql");
-    const POSTGRES: &str = include_str!("../../../migrations/postgres/0039_group_members.sql");
+    const SQLITE: &str = include_str!("../../../migrations/sqlite/0031_group_members.sql");
+    const POSTGRES: &str = include_str!("../../../migrations/postgres/0031_group_members.sql");
     app.put("/operators/ann", json!({"bindings": []})).await.expect(201);
     let ann = app.post("/operators/ann/tokens", json!({})).await.expect(201)["token"].as_str().unwrap().to_owned();
     let spec = json!({"members": ["Ann", "ANN"], "bindings": [{"role": "auditor", "scope": "*"}]});

@@ -119,7 +119,10 @@ impl Tagged for StoppedAgreementView {
     responses(
         (status = 201, description = "Created", body = AgreementDetailView),
         (status = 200, description = "Exists as described", body = AgreementDetailView)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir agreement put acme-nda --recipient acme --type custom --document-uri clm://4711 --purposes fraud_analytics --valid-from 2026-12-01 --valid-until 2027-11-30",
+    })))
 )]
 pub async fn put_agreement(
     State(admin): State<Admin>,
@@ -134,7 +137,8 @@ pub async fn put_agreement(
 /// Returns an agreement.
 #[utoipa::path(
     get, path = "/agreements/{agreement}", tag = "agreements", params(("agreement" = String, Path)),
-    responses((status = 200, body = AgreementDetailView))
+    responses((status = 200, body = AgreementDetailView)),
+    extensions(("x-weir-cli" = json!({"example": "weir agreement get acme-nda"})))
 )]
 pub async fn get_agreement(
     State(admin): State<Admin>,
@@ -148,7 +152,11 @@ pub async fn get_agreement(
 /// Lists agreements by name.
 #[utoipa::path(
     get, path = "/agreements", tag = "agreements", params(PageQuery),
-    responses((status = 200, body = PageView<AgreementDetailView>))
+    responses((status = 200, body = PageView<AgreementDetailView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir agreement list",
+        "columns": ["name", "recipient", "type", "state", "ends_at", "purposes"],
+    })))
 )]
 pub async fn list_agreements(
     State(admin): State<Admin>,
@@ -165,7 +173,8 @@ pub async fn list_agreements(
     patch, path = "/agreements/{agreement}", tag = "agreements",
     params(("agreement" = String, Path), ("If-Match" = Option<String>, Header)),
     request_body(content((AgreementSpec = "application/merge-patch+json"), (AgreementSpec = "application/json"))),
-    responses((status = 200, body = AgreementDetailView))
+    responses((status = 200, body = AgreementDetailView)),
+    extensions(("x-weir-cli" = json!({"example": "weir agreement update acme-nda --valid-until 2028-11-30"})))
 )]
 pub async fn update_agreement(
     State(admin): State<Admin>,
@@ -182,7 +191,11 @@ pub async fn update_agreement(
 #[utoipa::path(
     delete, path = "/agreements/{agreement}", tag = "agreements",
     params(("agreement" = String, Path), ("If-Match" = Option<String>, Header)),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "Deleted")),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir agreement delete acme-nda",
+        "confirm": "only its past stays on record",
+    })))
 )]
 pub async fn delete_agreement(
     State(admin): State<Admin>,
@@ -219,7 +232,8 @@ async fn stopped(
 /// Hands a draft over to be reviewed and signed.
 #[utoipa::path(
     post, path = "/agreements/{agreement}/submit", tag = "agreements", params(("agreement" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = AgreementDetailView))
+    request_body = ReasonBody, responses((status = 200, body = AgreementDetailView)),
+    extensions(("x-weir-cli" = json!({"example": "weir agreement submit acme-nda --reason 'sent to legal'"})))
 )]
 pub async fn submit_agreement(
     State(admin): State<Admin>,
@@ -233,7 +247,8 @@ pub async fn submit_agreement(
 /// Puts an agreement in force: it is signed. From `draft` or `in_review`; 409 otherwise.
 #[utoipa::path(
     post, path = "/agreements/{agreement}/activate", tag = "agreements", params(("agreement" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = AgreementDetailView))
+    request_body = ReasonBody, responses((status = 200, body = AgreementDetailView)),
+    extensions(("x-weir-cli" = json!({"example": "weir agreement activate acme-nda --reason 'signed'"})))
 )]
 pub async fn activate_agreement(
     State(admin): State<Admin>,
@@ -248,7 +263,11 @@ pub async fn activate_agreement(
 /// otherwise.
 #[utoipa::path(
     post, path = "/agreements/{agreement}/suspend", tag = "agreements", params(("agreement" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = StoppedAgreementView))
+    request_body = ReasonBody, responses((status = 200, body = StoppedAgreementView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir agreement suspend acme-nda --reason 'audit overdue'",
+        "confirm": "grants that name it allow nothing until it is resumed",
+    })))
 )]
 pub async fn suspend_agreement(
     State(admin): State<Admin>,
@@ -262,7 +281,8 @@ pub async fn suspend_agreement(
 /// Puts a suspended agreement in force again; 409 for any other.
 #[utoipa::path(
     post, path = "/agreements/{agreement}/resume", tag = "agreements", params(("agreement" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = AgreementDetailView))
+    request_body = ReasonBody, responses((status = 200, body = AgreementDetailView)),
+    extensions(("x-weir-cli" = json!({"example": "weir agreement resume acme-nda --reason 'audit passed'"})))
 )]
 pub async fn resume_agreement(
     State(admin): State<Admin>,
@@ -276,7 +296,11 @@ pub async fn resume_agreement(
 /// Ends an agreement for good, whatever its state: grants that name it allow nothing any more.
 #[utoipa::path(
     post, path = "/agreements/{agreement}/terminate", tag = "agreements", params(("agreement" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = StoppedAgreementView))
+    request_body = ReasonBody, responses((status = 200, body = StoppedAgreementView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir agreement terminate acme-nda --reason 'cancelled'",
+        "confirm": "it ends for good, and grants that name it allow nothing any more",
+    })))
 )]
 pub async fn terminate_agreement(
     State(admin): State<Admin>,

@@ -85,7 +85,11 @@ impl From<Freeze> for FreezeView {
 ///
 /// If everything is already frozen, that freeze stays in force and is returned.
 #[utoipa::path(
-    post, path = "/freeze", tag = "freezes", request_body = ReasonBody, responses((status = 200, body = FrozenView))
+    post, path = "/freeze", tag = "freezes", request_body = ReasonBody, responses((status = 200, body = FrozenView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir freeze --reason 'incident 4711'",
+        "confirm": "every recipient is refused at once",
+    })))
 )]
 pub async fn freeze(
     State(admin): State<Admin>,
@@ -108,7 +112,11 @@ pub struct UnfreezeBody {
 ///
 /// 409 if nothing is frozen.
 #[utoipa::path(
-    post, path = "/unfreeze", tag = "freezes", request_body = UnfreezeBody, responses((status = 200, body = FreezeView))
+    post, path = "/unfreeze", tag = "freezes", request_body = UnfreezeBody, responses((status = 200, body = FreezeView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir unfreeze --reason 'incident 4711 closed'",
+        "confirm": "recipients may read again what they are granted",
+    })))
 )]
 pub async fn unfreeze(
     State(admin): State<Admin>,

@@ -283,7 +283,11 @@ impl From<GrantBody> for NewGrant {
     responses(
         (status = 201, description = "Granted", body = GrantView),
         (status = 200, description = "A dry run: the grant that would be created", body = GrantView)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir grant create --share insurer --recipient acme --purpose fraud_analytics --valid-until 2027-06-30",
+        "discloses": true,
+    })))
 )]
 pub async fn create_grant(
     State(admin): State<Admin>,
@@ -303,7 +307,11 @@ pub async fn create_grant(
 
 /// Lists grants in the order of their creation.
 #[utoipa::path(
-    get, path = "/grants", tag = "grants", params(GrantQuery), responses((status = 200, body = PageView<GrantView>))
+    get, path = "/grants", tag = "grants", params(GrantQuery), responses((status = 200, body = PageView<GrantView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir grant list --recipient acme --at 2026-11-01",
+        "columns": ["id", "share", "recipient", "state", "valid_from", "valid_until", "purpose"],
+    })))
 )]
 pub async fn list_grants(
     State(admin): State<Admin>,
@@ -323,7 +331,8 @@ pub async fn list_grants(
 /// Returns a grant.
 #[utoipa::path(
     get, path = "/grants/{id}", tag = "grants", params(("id" = Uuid, Path)),
-    responses((status = 200, body = GrantView))
+    responses((status = 200, body = GrantView)),
+    extensions(("x-weir-cli" = json!({"example": "weir grant get 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22"})))
 )]
 pub async fn get_grant(
     State(admin): State<Admin>,
@@ -336,7 +345,11 @@ pub async fn get_grant(
 /// Ends a grant now.
 #[utoipa::path(
     post, path = "/grants/{id}/revoke", tag = "grants", params(("id" = Uuid, Path)), request_body = RevokeBody,
-    responses((status = 200, body = RevokedView))
+    responses((status = 200, body = RevokedView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir grant revoke 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'contract ended'",
+        "confirm": "access ends at once",
+    })))
 )]
 pub async fn revoke_grant(
     State(admin): State<Admin>,
@@ -350,7 +363,11 @@ pub async fn revoke_grant(
 /// Ends every grant on a share, including grants that have not begun.
 #[utoipa::path(
     post, path = "/shares/{share}/revoke", tag = "grants", params(("share" = String, Path)),
-    request_body = RevokeBody, responses((status = 200, body = RevokedView))
+    request_body = RevokeBody, responses((status = 200, body = RevokedView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir share revoke-all insurer --reason 'withdrawn'",
+        "confirm": "every recipient's access ends at once",
+    })))
 )]
 pub async fn revoke_share(
     State(admin): State<Admin>,
@@ -365,7 +382,11 @@ pub async fn revoke_share(
 #[utoipa::path(
     post, path = "/shares/{share}/recipients/{recipient}/revoke", tag = "grants",
     params(("share" = String, Path), ("recipient" = String, Path)), request_body = RevokeBody,
-    responses((status = 200, body = RevokedView))
+    responses((status = 200, body = RevokedView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir share revoke insurer acme --reason 'contract ended'",
+        "confirm": "the recipient's access ends at once",
+    })))
 )]
 pub async fn revoke_share_from_recipient(
     State(admin): State<Admin>,

@@ -140,7 +140,10 @@ impl From<Recipient> for RecipientView {
     responses(
         (status = 201, description = "Created", body = RecipientView),
         (status = 200, description = "Exists as described", body = RecipientView)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir recipient put acme --display-name 'Acme Re' --contacts security=soc@acme.example",
+    })))
 )]
 pub async fn put_recipient(
     State(admin): State<Admin>,
@@ -155,7 +158,8 @@ pub async fn put_recipient(
 /// Returns a recipient.
 #[utoipa::path(
     get, path = "/recipients/{recipient}", tag = "recipients", params(("recipient" = String, Path)),
-    responses((status = 200, body = RecipientView))
+    responses((status = 200, body = RecipientView)),
+    extensions(("x-weir-cli" = json!({"example": "weir recipient get acme"})))
 )]
 pub async fn get_recipient(
     State(admin): State<Admin>,
@@ -167,7 +171,11 @@ pub async fn get_recipient(
 /// Lists recipients by name.
 #[utoipa::path(
     get, path = "/recipients", tag = "recipients", params(PageQuery),
-    responses((status = 200, body = PageView<RecipientView>))
+    responses((status = 200, body = PageView<RecipientView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir recipient list",
+        "columns": ["name", "state", "display_name", "delivery", "updated_at"],
+    })))
 )]
 pub async fn list_recipients(
     State(admin): State<Admin>,
@@ -184,7 +192,8 @@ pub async fn list_recipients(
 /// each token.
 #[utoipa::path(
     get, path = "/recipients/{recipient}/profile", tag = "recipients", params(("recipient" = String, Path)),
-    responses((status = 200, body = OauthProfile))
+    responses((status = 200, body = OauthProfile)),
+    extensions(("x-weir-cli" = json!({"example": "weir recipient profile acme --profile acme.share", "profile": ""})))
 )]
 pub async fn get_profile(
     State(admin): State<Admin>,
@@ -211,7 +220,10 @@ pub struct UpdateQuery {
     patch, path = "/recipients/{recipient}", tag = "recipients",
     params(("recipient" = String, Path), UpdateQuery, ("If-Match" = Option<String>, Header)),
     request_body(content((RecipientSpec = "application/merge-patch+json"), (RecipientSpec = "application/json"))),
-    responses((status = 200, body = RecipientView))
+    responses((status = 200, body = RecipientView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir recipient update acme --properties 'plans=[\"gold\"]' --unset contacts.sales",
+    })))
 )]
 pub async fn update_recipient(
     State(admin): State<Admin>,
@@ -229,7 +241,11 @@ pub async fn update_recipient(
 #[utoipa::path(
     delete, path = "/recipients/{recipient}", tag = "recipients",
     params(("recipient" = String, Path), ("If-Match" = Option<String>, Header)),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "Deleted")),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir recipient delete acme",
+        "confirm": "only its past stays on record",
+    })))
 )]
 pub async fn delete_recipient(
     State(admin): State<Admin>,
@@ -244,7 +260,11 @@ pub async fn delete_recipient(
 /// Suspends a recipient: it is refused everything until it is resumed.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/suspend", tag = "recipients", params(("recipient" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = StoppedView))
+    request_body = ReasonBody, responses((status = 200, body = StoppedView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir recipient suspend acme --reason 'incident 4711'",
+        "confirm": "it is refused everything at once",
+    })))
 )]
 pub async fn suspend_recipient(
     State(admin): State<Admin>,
@@ -258,7 +278,11 @@ pub async fn suspend_recipient(
 /// Resumes a suspended recipient: it may read what it is granted again.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/resume", tag = "recipients", params(("recipient" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = RecipientView))
+    request_body = ReasonBody, responses((status = 200, body = RecipientView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir recipient resume acme --reason 'incident 4711 closed'",
+        "confirm": "it may read again what it is granted",
+    })))
 )]
 pub async fn resume_recipient(
     State(admin): State<Admin>,
@@ -272,7 +296,11 @@ pub async fn resume_recipient(
 /// Ends a recipient for good, with its grants and tokens; its history is kept.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/offboard", tag = "recipients", params(("recipient" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = StoppedView))
+    request_body = ReasonBody, responses((status = 200, body = StoppedView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir recipient offboard acme --reason 'contract ended'",
+        "confirm": "it ends for good, with its grants and tokens",
+    })))
 )]
 pub async fn offboard_recipient(
     State(admin): State<Admin>,

@@ -259,7 +259,11 @@ pub struct RevokedTokenView {
 #[utoipa::path(
     post, path = "/recipients/{recipient}/tokens", tag = "tokens",
     params(("recipient" = String, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = TokenBody,
-    responses((status = 201, description = "Issued; no other answer shows the token or its link", body = IssuedView))
+    responses((status = 201, description = "Issued; no other answer shows the token or its link", body = IssuedView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir token issue acme --expires-in 90d --profile acme.share",
+        "profile": "/profile",
+    })))
 )]
 pub async fn issue_token(
     State(admin): State<Admin>,
@@ -282,7 +286,11 @@ pub async fn issue_token(
 /// Lists a recipient's tokens in the order of their creation.
 #[utoipa::path(
     get, path = "/recipients/{recipient}/tokens", tag = "tokens", params(("recipient" = String, Path), PageQuery),
-    responses((status = 200, body = PageView<TokenView>))
+    responses((status = 200, body = PageView<TokenView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir token list acme",
+        "columns": ["id", "credential", "state", "expires_at", "last_used_at"],
+    })))
 )]
 pub async fn list_tokens(
     State(admin): State<Admin>,
@@ -296,7 +304,8 @@ pub async fn list_tokens(
 /// Returns a token, without its secret.
 #[utoipa::path(
     get, path = "/recipients/{recipient}/tokens/{id}", tag = "tokens",
-    params(("recipient" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = TokenView))
+    params(("recipient" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = TokenView)),
+    extensions(("x-weir-cli" = json!({"example": "weir token get acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22"})))
 )]
 pub async fn get_token(
     State(admin): State<Admin>,
@@ -310,7 +319,11 @@ pub async fn get_token(
 #[utoipa::path(
     post, path = "/recipients/{recipient}/tokens/{id}/revoke", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path)), request_body = RevokeBody,
-    responses((status = 200, body = RevokedTokenView))
+    responses((status = 200, body = RevokedTokenView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir token revoke acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'leaked'",
+        "confirm": "it ends at once",
+    })))
 )]
 pub async fn revoke_token(
     State(admin): State<Admin>,
@@ -329,7 +342,11 @@ pub async fn revoke_token(
 #[utoipa::path(
     delete, path = "/recipients/{recipient}/tokens/{id}/activation", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path)),
-    responses((status = 204, description = "Cancelled"))
+    responses((status = 204, description = "Cancelled")),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir token cancel acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22",
+        "confirm": "the link hands out nothing any more",
+    })))
 )]
 pub async fn cancel_activation(
     State(admin): State<Admin>,
@@ -348,7 +365,11 @@ pub async fn cancel_activation(
     post, path = "/recipients/{recipient}/tokens/{id}/rotate", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = RotationBody,
-    responses((status = 201, description = "Issued; no other answer shows the token or its link", body = IssuedView))
+    responses((status = 201, description = "Issued; no other answer shows the token or its link", body = IssuedView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir token rotate acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --existing-token-expire-in 7d",
+        "profile": "/profile",
+    })))
 )]
 pub async fn rotate_token(
     State(admin): State<Admin>,

@@ -75,7 +75,8 @@ impl From<DrillBody> for Drill {
 /// `weir drill` calls this. The audit trail lists outcomes as events with the action `drill.record`.
 #[utoipa::path(
     post, path = "/drills", tag = "drills", request_body = DrillBody,
-    responses((status = 201, description = "Recorded", body = DrillView))
+    responses((status = 201, description = "Recorded", body = DrillView)),
+    extensions(("x-weir-cli" = json!({"example": "weir drill revocation", "own": true})))
 )]
 pub async fn record_drill(
     State(admin): State<Admin>,

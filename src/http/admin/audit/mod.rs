@@ -226,7 +226,12 @@ impl AuditEventView {
     responses((
         status = 200,
         content((PageView<AuditEventView> = "application/json"), (AuditEventView = "application/x-ndjson"))
-    ))
+    )),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir audit list --recipient acme --decision deny --since 2026-11-01",
+        "columns": ["seq", "at", "actor.name", "action", "decision", "reason", "recipient", "share", "table"],
+        "limit": 100,
+    })))
 )]
 pub async fn list_audit_events(
     State(admin): State<Admin>,

@@ -243,7 +243,8 @@ pub struct ColumnsView {
     responses(
         (status = 200, description = "Done", body = ScanView),
         (status = 202, description = "It goes on as a job", body = QueuedScanView)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({"example": "weir table scan claims.claims"})))
 )]
 pub async fn scan_table(
     State(admin): State<Admin>,
@@ -271,7 +272,11 @@ pub async fn scan_table(
 #[utoipa::path(
     get, path = "/tables/{name}/columns", tag = "tables",
     params(("name" = String, Path, description = "The table's dotted name"), ColumnParameters),
-    responses((status = 200, body = PageView<ClassifiedColumnView>))
+    responses((status = 200, body = PageView<ClassifiedColumnView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir table columns claims.claims --state proposed",
+        "columns": ["path", "type", "class", "role", "state", "evidence.confidence"],
+    })))
 )]
 pub async fn list_columns(
     State(admin): State<Admin>,
@@ -305,7 +310,10 @@ pub async fn list_columns(
         (ColumnSpec = "application/merge-patch+json"),
         (ColumnSpec = "application/json")
     )),
-    responses((status = 200, body = ClassifiedColumnView))
+    responses((status = 200, body = ClassifiedColumnView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir table classify claims.claims member_id --class PHI --role direct --state confirmed",
+    })))
 )]
 pub async fn update_column(
     State(admin): State<Admin>,
@@ -324,7 +332,8 @@ pub async fn update_column(
 #[utoipa::path(
     patch, path = "/tables/{name}/columns", tag = "tables",
     params(("name" = String, Path, description = "The table's dotted name")), request_body = ColumnsBody,
-    responses((status = 200, body = ColumnsView))
+    responses((status = 200, body = ColumnsView)),
+    extensions(("x-weir-cli" = json!({"example": "weir table classify-all claims.claims --file decided.json"})))
 )]
 pub async fn update_columns(
     State(admin): State<Admin>,

@@ -212,7 +212,11 @@ fn path((share, schema, name): &Names) -> ObjectPath<'_> {
     responses(
         (status = 201, description = "Shared", body = ObjectView),
         (status = 200, description = "Exists as described", body = ObjectView)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir object put insurer claims claims --source-table claims.claims --history",
+        "discloses": true,
+    })))
 )]
 pub async fn put_object(
     State(admin): State<Admin>,
@@ -228,7 +232,8 @@ pub async fn put_object(
 #[utoipa::path(
     get, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
     params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = ObjectView))
+    responses((status = 200, body = ObjectView)),
+    extensions(("x-weir-cli" = json!({"example": "weir object get insurer claims claims"})))
 )]
 pub async fn get_object(
     State(admin): State<Admin>,
@@ -241,7 +246,11 @@ pub async fn get_object(
 /// Lists a share's objects by schema and name.
 #[utoipa::path(
     get, path = "/shares/{share}/objects", tag = "objects", params(("share" = String, Path), PageQuery),
-    responses((status = 200, body = PageView<ObjectView>))
+    responses((status = 200, body = PageView<ObjectView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir object list insurer",
+        "columns": ["schema", "name", "source", "history", "cdf", "delivery", "on_schema_change"],
+    })))
 )]
 pub async fn list_objects(
     State(admin): State<Admin>,
@@ -261,7 +270,11 @@ pub async fn list_objects(
         ("If-Match" = Option<String>, Header)
     ),
     request_body(content((ObjectSpec = "application/merge-patch+json"), (ObjectSpec = "application/json"))),
-    responses((status = 200, body = ObjectView))
+    responses((status = 200, body = ObjectView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir object update insurer claims claims --history=false",
+        "discloses": true,
+    })))
 )]
 pub async fn update_object(
     State(admin): State<Admin>,
@@ -280,7 +293,11 @@ pub async fn update_object(
 #[utoipa::path(
     post, path = "/shares/{share}/objects/{schema}/{name}/accept-schema", tag = "objects",
     params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
-    request_body = AcceptSchemaBody, responses((status = 200, body = ObjectView))
+    request_body = AcceptSchemaBody, responses((status = 200, body = ObjectView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir object accept-schema insurer claims claims --reason 'agreed with acme'",
+        "discloses": true,
+    })))
 )]
 pub async fn accept_schema(
     State(admin): State<Admin>,
@@ -299,7 +316,11 @@ pub async fn accept_schema(
         ("share" = String, Path), ("schema" = String, Path), ("name" = String, Path),
         ("If-Match" = Option<String>, Header)
     ),
-    responses((status = 204, description = "Removed"))
+    responses((status = 204, description = "Removed")),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir object delete insurer claims claims",
+        "confirm": "recipients no longer see it",
+    })))
 )]
 pub async fn delete_object(
     State(admin): State<Admin>,

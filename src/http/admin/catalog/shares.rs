@@ -7,13 +7,13 @@ declared! {
     ShareView of ShareSpec, tagged "shares", listed at "/shares", each at "/shares/{share}" by "share",
     read with ReadSharing, changed with ManageSharing;
     /// Creates a share, or confirms that it exists as described.
-    put_share,
+    put_share as {"example": "weir share put insurer --display-name 'Insurer data'"},
     /// Returns a share.
-    get_share,
+    get_share as {"example": "weir share get insurer"},
     /// Lists shares by name.
-    list_shares,
+    list_shares as {"example": "weir share list", "columns": ["name", "display_name", "updated_at"]},
     /// Changes a share.
-    update_share,
+    update_share as {"example": "weir share update insurer --description 'Refreshed nightly'"},
     /// Deletes a share that is empty and not granted to any recipient.
-    delete_share
+    delete_share as {"example": "weir share delete insurer", "confirm": "its name is gone for recipients"}
 }

@@ -150,7 +150,10 @@ impl From<OpenedTable> for TableView {
     responses(
         (status = 201, description = "Registered", body = TableView),
         (status = 200, description = "Exists as described", body = TableView)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir table put claims.claims --location s3://lake/warehouse/claims",
+    })))
 )]
 pub async fn put_table(
     State(admin): State<Admin>,
@@ -166,7 +169,8 @@ pub async fn put_table(
 #[utoipa::path(
     get, path = "/tables/{name}", tag = "tables",
     params(("name" = String, Path, description = "The table's dotted name")),
-    responses((status = 200, body = TableView))
+    responses((status = 200, body = TableView)),
+    extensions(("x-weir-cli" = json!({"example": "weir table get claims.claims"})))
 )]
 pub async fn get_table(
     State(admin): State<Admin>,
@@ -178,7 +182,11 @@ pub async fn get_table(
 
 /// Lists registered tables by name.
 #[utoipa::path(
-    get, path = "/tables", tag = "tables", params(PageQuery), responses((status = 200, body = PageView<TableView>))
+    get, path = "/tables", tag = "tables", params(PageQuery), responses((status = 200, body = PageView<TableView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir table list",
+        "columns": ["name", "location", "owner", "updated_at"],
+    })))
 )]
 pub async fn list_tables(
     State(admin): State<Admin>,
@@ -199,7 +207,10 @@ pub async fn list_tables(
         (TableSpec = "application/merge-patch+json"),
         (TableSpec = "application/json")
     )),
-    responses((status = 200, body = TableView))
+    responses((status = 200, body = TableView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir table update claims.claims --owner data-team --unset description",
+    })))
 )]
 pub async fn update_table(
     State(admin): State<Admin>,
@@ -216,7 +227,11 @@ pub async fn update_table(
 #[utoipa::path(
     delete, path = "/tables/{name}", tag = "tables",
     params(("name" = String, Path, description = "The table's dotted name"), ("If-Match" = Option<String>, Header)),
-    responses((status = 204, description = "Removed"))
+    responses((status = 204, description = "Removed")),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir table delete claims.claims",
+        "confirm": "its registration goes",
+    })))
 )]
 pub async fn delete_table(
     State(admin): State<Admin>,

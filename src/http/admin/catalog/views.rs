@@ -364,7 +364,8 @@ fn word(effect: ColumnEffect) -> &'static str {
     responses(
         (status = 201, description = "Drafted", body = ViewResponse),
         (status = 200, description = "Exists as described", body = ViewResponse)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({"example": "weir view put claims.claims_fraud --file view.json"})))
 )]
 pub async fn put_view(
     State(admin): State<Admin>,
@@ -379,7 +380,8 @@ pub async fn put_view(
 /// Returns a view, and how many of the copies that its recipients read are ready.
 #[utoipa::path(
     get, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "The view's dotted name")),
-    responses((status = 200, body = ViewResponse))
+    responses((status = 200, body = ViewResponse)),
+    extensions(("x-weir-cli" = json!({"example": "weir view get claims.claims_fraud"})))
 )]
 pub async fn get_view(
     State(admin): State<Admin>,
@@ -391,7 +393,11 @@ pub async fn get_view(
 
 /// Lists views by name.
 #[utoipa::path(
-    get, path = "/views", tag = "views", params(PageQuery), responses((status = 200, body = PageView<ViewResponse>))
+    get, path = "/views", tag = "views", params(PageQuery), responses((status = 200, body = PageView<ViewResponse>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir view list",
+        "columns": ["name", "source", "draft", "updated_at"],
+    })))
 )]
 pub async fn list_views(
     State(admin): State<Admin>,
@@ -407,7 +413,10 @@ pub async fn list_views(
     patch, path = "/views/{name}", tag = "views",
     params(("name" = String, Path, description = "The view's dotted name"), ("If-Match" = Option<String>, Header)),
     request_body(content((ViewSpec = "application/merge-patch+json"), (ViewSpec = "application/json"))),
-    responses((status = 200, body = ViewResponse))
+    responses((status = 200, body = ViewResponse)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir view update claims.claims_fraud --row-filter \"plan = 'gold'\"",
+    })))
 )]
 pub async fn update_view(
     State(admin): State<Admin>,
@@ -424,7 +433,11 @@ pub async fn update_view(
 #[utoipa::path(
     delete, path = "/views/{name}", tag = "views",
     params(("name" = String, Path, description = "The view's dotted name"), ("If-Match" = Option<String>, Header)),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "Deleted")),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir view delete claims.claims_fraud",
+        "confirm": "its versions and their copies go",
+    })))
 )]
 pub async fn delete_view(
     State(admin): State<Admin>,
@@ -446,7 +459,11 @@ pub async fn delete_view(
     responses(
         (status = 201, description = "Published", body = PublishedView),
         (status = 200, description = "Nothing has changed; the newest version", body = PublishedView)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir view publish claims.claims_fraud",
+        "confirm": "what is published is never changed",
+    })))
 )]
 pub async fn publish_view(
     State(admin): State<Admin>,
@@ -466,7 +483,10 @@ pub async fn publish_view(
 #[utoipa::path(
     post, path = "/views/{name}/preview", tag = "views",
     params(("name" = String, Path, description = "The view's dotted name")), request_body = PreviewBody,
-    responses((status = 200, body = PreviewView))
+    responses((status = 200, body = PreviewView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir view preview claims.claims_fraud --recipient acme --limit 5",
+    })))
 )]
 pub async fn preview_view(
     State(admin): State<Admin>,
@@ -488,7 +508,11 @@ pub async fn preview_view(
 #[utoipa::path(
     get, path = "/views/{name}/diff", tag = "views",
     params(("name" = String, Path, description = "The view's dotted name"), DiffQuery),
-    responses((status = 200, body = ViewDiffView))
+    responses((status = 200, body = ViewDiffView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir view diff claims.claims_fraud 1 2 --recipient acme",
+        "positional": ["from", "to"],
+    })))
 )]
 pub async fn diff_view(
     State(admin): State<Admin>,

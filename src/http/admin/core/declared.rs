@@ -3,18 +3,18 @@
 //!
 //! Never here: parts of a single noun.
 
-/// Makes a noun's answer, its operations (PUT, GET, listing, PATCH, DELETE), each with its doc comment and name for the
-/// document, and `routes`, with the permissions that reading and changing require. Imports what the operations name.
+/// Makes a noun's answer, its operations (PUT, GET, listing, PATCH, DELETE), each with its doc comment, name and
+/// command for the document, and `routes`, with the permissions that reading and changing require. Imports what the operations name.
 macro_rules! declared {
     (
         $(#[$about:meta])* $view:ident of $spec:ident, tagged $tag:literal,
         listed at $all:literal, each at $one:literal by $parameter:literal,
         read with $read:ident, changed with $change:ident;
-        $(#[$put_about:meta])* $put:ident,
-        $(#[$get_about:meta])* $get:ident,
-        $(#[$list_about:meta])* $list:ident,
-        $(#[$update_about:meta])* $update:ident,
-        $(#[$delete_about:meta])* $delete:ident
+        $(#[$put_about:meta])* $put:ident as $put_cli:tt,
+        $(#[$get_about:meta])* $get:ident as $get_cli:tt,
+        $(#[$list_about:meta])* $list:ident as $list_cli:tt,
+        $(#[$update_about:meta])* $update:ident as $update_cli:tt,
+        $(#[$delete_about:meta])* $delete:ident as $delete_cli:tt
     ) => {
         use axum::{Json, extract::State, http::StatusCode};
         use utoipa_axum::{router::OpenApiRouter, routes};
@@ -83,7 +83,8 @@ macro_rules! declared {
             responses(
                 (status = 201, description = "Created", body = $view),
                 (status = 200, description = "Exists as described", body = $view)
-            )
+            ),
+            extensions(("x-weir-cli" = json!($put_cli)))
         )]
         pub async fn $put(
             State(admin): State<Admin>,
@@ -97,7 +98,8 @@ macro_rules! declared {
 
         $(#[$get_about])*
         #[utoipa::path(
-            get, path = $one, tag = $tag, params(($parameter = String, Path)), responses((status = 200, body = $view))
+            get, path = $one, tag = $tag, params(($parameter = String, Path)), responses((status = 200, body = $view)),
+            extensions(("x-weir-cli" = json!($get_cli)))
         )]
         pub async fn $get(
             State(admin): State<Admin>,
@@ -109,7 +111,8 @@ macro_rules! declared {
 
         $(#[$list_about])*
         #[utoipa::path(
-            get, path = $all, tag = $tag, params(PageQuery), responses((status = 200, body = PageView<$view>))
+            get, path = $all, tag = $tag, params(PageQuery), responses((status = 200, body = PageView<$view>)),
+            extensions(("x-weir-cli" = json!($list_cli)))
         )]
         pub async fn $list(
             State(admin): State<Admin>,
@@ -124,7 +127,8 @@ macro_rules! declared {
         #[utoipa::path(
             patch, path = $one, tag = $tag, params(($parameter = String, Path), ("If-Match" = Option<String>, Header)),
             request_body(content(($spec = "application/merge-patch+json"), ($spec = "application/json"))),
-            responses((status = 200, body = $view))
+            responses((status = 200, body = $view)),
+            extensions(("x-weir-cli" = json!($update_cli)))
         )]
         pub async fn $update(
             State(admin): State<Admin>,
@@ -140,7 +144,8 @@ macro_rules! declared {
         $(#[$delete_about])*
         #[utoipa::path(
             delete, path = $one, tag = $tag, params(($parameter = String, Path), ("If-Match" = Option<String>, Header)),
-            responses((status = 204, description = "Deleted"))
+            responses((status = 204, description = "Deleted")),
+            extensions(("x-weir-cli" = json!($delete_cli)))
         )]
         pub async fn $delete(
             State(admin): State<Admin>,

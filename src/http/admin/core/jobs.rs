@@ -113,7 +113,11 @@ pub struct RetryBody {}
 /// Lists jobs, the oldest first; finished jobs are deleted.
 #[utoipa::path(
     get, path = "/jobs", tag = "jobs", params(JobQuery),
-    responses((status = 200, body = PageView<JobView>))
+    responses((status = 200, body = PageView<JobView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir job list --state dead",
+        "columns": ["id", "kind", "key", "state", "attempts", "due_at", "failure"],
+    })))
 )]
 pub async fn list_jobs(
     State(admin): State<Admin>,
@@ -131,7 +135,8 @@ pub async fn list_jobs(
 /// Queues a dead job again, with its attempt count reset.
 #[utoipa::path(
     post, path = "/jobs/{id}/retry", tag = "jobs", params(("id" = Uuid, Path)),
-    request_body = RetryBody, responses((status = 200, body = JobView))
+    request_body = RetryBody, responses((status = 200, body = JobView)),
+    extensions(("x-weir-cli" = json!({"example": "weir job retry 0198c5a2-6f1e-7c3b-9d00-3a1b2c3d4e5f"})))
 )]
 pub async fn retry_job(
     State(admin): State<Admin>,

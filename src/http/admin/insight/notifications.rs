@@ -96,7 +96,12 @@ impl From<Notification> for NotificationView {
 /// Notifications that were delivered or given up are kept for 30 days.
 #[utoipa::path(
     get, path = "/notifications", tag = "notifications", params(NotificationQuery),
-    responses((status = 200, body = PageView<NotificationView>))
+    responses((status = 200, body = PageView<NotificationView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir notification list --state dead",
+        "columns": ["id", "webhook", "type", "state", "attempts", "created_at", "failure"],
+        "limit": 100,
+    })))
 )]
 pub async fn list_notifications(
     State(admin): State<Admin>,
@@ -114,7 +119,8 @@ pub async fn list_notifications(
 /// Queues a notification that was given up again.
 #[utoipa::path(
     post, path = "/notifications/{id}/retry", tag = "notifications", params(("id" = Uuid, Path)),
-    request_body = RetryBody, responses((status = 200, body = NotificationView))
+    request_body = RetryBody, responses((status = 200, body = NotificationView)),
+    extensions(("x-weir-cli" = json!({"example": "weir notification retry 0198c5a2-6f1e-7c3b-9d00-3a1b2c3d4e5f"})))
 )]
 pub async fn retry_notification(
     State(admin): State<Admin>,

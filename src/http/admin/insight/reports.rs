@@ -159,7 +159,8 @@ impl From<FiledReport> for ReportView {
         (status = 200, description = "It exists already", body = ReportView),
         (status = 201, description = "Made", body = ReportView),
         (status = 202, description = "It is being made", body = ReportView),
-    )
+    ),
+    extensions(("x-weir-cli" = json!({"example": "weir report --month 2026-10 --output-dir report", "own": true})))
 )]
 pub async fn create_report(
     State(admin): State<Admin>,
@@ -179,7 +180,8 @@ pub async fn create_report(
 /// Lists reports in the order in which they were requested.
 #[utoipa::path(
     get, path = "/reports", tag = "reports", params(ReportParameters),
-    responses((status = 200, body = PageView<ReportView>))
+    responses((status = 200, body = PageView<ReportView>)),
+    extensions(("x-weir-cli" = json!({"example": "weir report list", "own": true})))
 )]
 pub async fn list_reports(
     State(admin): State<Admin>,
@@ -194,7 +196,8 @@ pub async fn list_reports(
 /// Returns a report and the list of its files.
 #[utoipa::path(
     get, path = "/reports/{id}", tag = "reports", params(("id" = Uuid, Path)),
-    responses((status = 200, body = ReportView))
+    responses((status = 200, body = ReportView)),
+    extensions(("x-weir-cli" = json!({"example": "weir report list --month 2026-10", "own": true})))
 )]
 pub async fn get_report(
     State(admin): State<Admin>,
@@ -210,7 +213,8 @@ pub async fn get_report(
     get, path = "/reports/{id}/{file}", tag = "reports", params(("id" = Uuid, Path), ("file" = String, Path)),
     responses((status = 200, content(
         (String = "text/html"), (String = "text/csv"), (String = "application/json"), (String = "text/plain")
-    )))
+    ))),
+    extensions(("x-weir-cli" = json!({"example": "weir report --month 2026-10 --format html", "own": true})))
 )]
 pub async fn get_report_file(
     State(admin): State<Admin>,
@@ -244,7 +248,8 @@ pub struct PreviewParameters {
 /// stored nor signed.
 #[utoipa::path(
     get, path = "/reports/preview/{file}", tag = "reports", params(("file" = String, Path), PreviewParameters),
-    responses((status = 200, content((String = "text/html"), (String = "text/csv"), (String = "application/json"))))
+    responses((status = 200, content((String = "text/html"), (String = "text/csv"), (String = "application/json")))),
+    extensions(("x-weir-cli" = json!({"example": "weir report --month 2026-11 --recipient acme", "own": true})))
 )]
 pub async fn preview_report(
     State(admin): State<Admin>,

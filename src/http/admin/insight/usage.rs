@@ -343,7 +343,8 @@ fn grouped_by(text: Option<&str>) -> Result<GroupedBy, ServiceError> {
 /// header `x-next-page-token`.
 #[utoipa::path(
     get, path = "/usage", tag = "usage", params(UsageParameters),
-    responses((status = 200, content((UsagePageView = "application/json"), (String = "text/csv"))))
+    responses((status = 200, content((UsagePageView = "application/json"), (String = "text/csv")))),
+    extensions(("x-weir-cli" = json!({"example": "weir usage", "own": true})))
 )]
 pub async fn list_usage(
     State(admin): State<Admin>,
@@ -388,7 +389,10 @@ pub async fn list_usage(
 /// Compares usage with the audit trail, day by day.
 ///
 /// At most 400 days at a time; the newest 400 by default.
-#[utoipa::path(get, path = "/usage/check", tag = "usage", params(CheckParameters), responses((status = 200, body = UsageCheckView)))]
+#[utoipa::path(
+    get, path = "/usage/check", tag = "usage", params(CheckParameters), responses((status = 200, body = UsageCheckView)),
+    extensions(("x-weir-cli" = json!({"example": "weir usage verify", "own": true})))
+)]
 pub async fn check_usage(
     State(admin): State<Admin>,
     AdminQuery(query): AdminQuery<CheckParameters>,

@@ -122,7 +122,11 @@ impl From<Reconciled> for ReconciledView {
 
 /// Lists copies in the order of their creation.
 #[utoipa::path(
-    get, path = "/copies", tag = "copies", params(CopyQuery), responses((status = 200, body = PageView<CopyView>))
+    get, path = "/copies", tag = "copies", params(CopyQuery), responses((status = 200, body = PageView<CopyView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir copy list --state failed",
+        "columns": ["id", "view", "source", "state", "bytes", "rows", "recipients", "failure"],
+    })))
 )]
 pub async fn list_copies(
     State(admin): State<Admin>,
@@ -145,7 +149,8 @@ pub async fn list_copies(
 /// The server does the same once a day and reports the result in its metrics.
 #[utoipa::path(
     post, path = "/copies/reconcile", tag = "copies", request_body = ReconcileBody,
-    responses((status = 200, body = ReconciledView))
+    responses((status = 200, body = ReconciledView)),
+    extensions(("x-weir-cli" = json!({"example": "weir copy reconcile"})))
 )]
 pub async fn reconcile_copies(
     State(admin): State<Admin>,

@@ -85,7 +85,11 @@ impl From<OperatorIdentity> for OperatorIdentityView {
 /// Lists those who have signed in by the operators' issuer, by their first sign-in.
 #[utoipa::path(
     get, path = "/operator-identities", tag = "operators", params(PageQuery),
-    responses((status = 200, body = PageView<OperatorIdentityView>))
+    responses((status = 200, body = PageView<OperatorIdentityView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir operator list-identities",
+        "columns": ["id", "name", "issuer", "disabled_at", "created_at"],
+    })))
 )]
 pub async fn list_operator_identities(
     State(admin): State<Admin>,
@@ -98,7 +102,8 @@ pub async fn list_operator_identities(
 /// Answers one who has signed in by the operators' issuer.
 #[utoipa::path(
     get, path = "/operator-identities/{id}", tag = "operators", params(("id" = Uuid, Path)),
-    responses((status = 200, body = OperatorIdentityView))
+    responses((status = 200, body = OperatorIdentityView)),
+    extensions(("x-weir-cli" = json!({"example": "weir operator get-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22"})))
 )]
 pub async fn get_operator_identity(
     State(admin): State<Admin>,
@@ -110,7 +115,11 @@ pub async fn get_operator_identity(
 /// Refuses somebody everything, whatever the issuer says, until it is enabled.
 #[utoipa::path(
     post, path = "/operator-identities/{id}/disable", tag = "operators", params(("id" = Uuid, Path)),
-    request_body = ReasonBody, responses((status = 200, body = OperatorIdentityView))
+    request_body = ReasonBody, responses((status = 200, body = OperatorIdentityView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir operator disable-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22 --reason 'left'",
+        "confirm": "it is refused everything at once",
+    })))
 )]
 pub async fn disable_operator_identity(
     State(admin): State<Admin>,
@@ -124,7 +133,10 @@ pub async fn disable_operator_identity(
 /// Lets somebody in again whom the issuer vouches for.
 #[utoipa::path(
     post, path = "/operator-identities/{id}/enable", tag = "operators", params(("id" = Uuid, Path)),
-    request_body = ReasonBody, responses((status = 200, body = OperatorIdentityView))
+    request_body = ReasonBody, responses((status = 200, body = OperatorIdentityView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir operator enable-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22 --reason 'back'",
+    })))
 )]
 pub async fn enable_operator_identity(
     State(admin): State<Admin>,
@@ -139,7 +151,11 @@ pub async fn enable_operator_identity(
 #[utoipa::path(
     delete, path = "/operator-identities/{id}", tag = "operators",
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header)),
-    responses((status = 204, description = "Forgotten"))
+    responses((status = 204, description = "Forgotten")),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir operator forget-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22",
+        "confirm": "its next sign-in is a first one",
+    })))
 )]
 pub async fn delete_operator_identity(
     State(admin): State<Admin>,

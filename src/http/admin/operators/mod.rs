@@ -163,7 +163,10 @@ pub struct WhoamiView {
 }
 
 /// Returns the operator that the token belongs to.
-#[utoipa::path(get, path = "/whoami", tag = "operators", responses((status = 200, body = WhoamiView)))]
+#[utoipa::path(
+    get, path = "/whoami", tag = "operators", responses((status = 200, body = WhoamiView)),
+    extensions(("x-weir-cli" = json!({"example": "weir whoami"})))
+)]
 pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
     let expires_at = match ctx.credential {
         Credential::Token { expires_at, .. } | Credential::Identity { expires_at, .. } => Some(expires_at),
@@ -181,7 +184,8 @@ pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
     responses(
         (status = 201, description = "Created", body = OperatorView),
         (status = 200, description = "Exists as described", body = OperatorView)
-    )
+    ),
+    extensions(("x-weir-cli" = json!({"example": "weir operator put ann --role owner"})))
 )]
 pub async fn put_operator(
     State(admin): State<Admin>,
@@ -196,7 +200,8 @@ pub async fn put_operator(
 /// Returns an operator.
 #[utoipa::path(
     get, path = "/operators/{operator}", tag = "operators", params(("operator" = String, Path)),
-    responses((status = 200, body = OperatorView))
+    responses((status = 200, body = OperatorView)),
+    extensions(("x-weir-cli" = json!({"example": "weir operator get ann"})))
 )]
 pub async fn get_operator(
     State(admin): State<Admin>,
@@ -208,7 +213,11 @@ pub async fn get_operator(
 /// Lists operators by name.
 #[utoipa::path(
     get, path = "/operators", tag = "operators", params(PageQuery),
-    responses((status = 200, body = PageView<OperatorView>))
+    responses((status = 200, body = PageView<OperatorView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir operator list",
+        "columns": ["name", "role", "disabled_at", "updated_at"],
+    })))
 )]
 pub async fn list_operators(
     State(admin): State<Admin>,
@@ -225,7 +234,8 @@ pub async fn list_operators(
     patch, path = "/operators/{operator}", tag = "operators",
     params(("operator" = String, Path), ("If-Match" = Option<String>, Header)),
     request_body(content((OperatorSpec = "application/merge-patch+json"), (OperatorSpec = "application/json"))),
-    responses((status = 200, body = OperatorView))
+    responses((status = 200, body = OperatorView)),
+    extensions(("x-weir-cli" = json!({"example": "weir operator update ann --role auditor"})))
 )]
 pub async fn update_operator(
     State(admin): State<Admin>,
@@ -244,7 +254,8 @@ pub async fn update_operator(
 #[utoipa::path(
     delete, path = "/operators/{operator}", tag = "operators",
     params(("operator" = String, Path), ("If-Match" = Option<String>, Header)),
-    responses((status = 204, description = "Deleted"))
+    responses((status = 204, description = "Deleted")),
+    extensions(("x-weir-cli" = json!({"example": "weir operator delete ann", "confirm": "its tokens end"})))
 )]
 pub async fn delete_operator(
     State(admin): State<Admin>,
@@ -261,7 +272,11 @@ pub async fn delete_operator(
 /// 409 if it is an admin, and no other enabled admin has a valid token.
 #[utoipa::path(
     post, path = "/operators/{operator}/disable", tag = "operators", params(("operator" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = OperatorView))
+    request_body = ReasonBody, responses((status = 200, body = OperatorView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir operator disable ann --reason 'on leave'",
+        "confirm": "it is refused everything at once",
+    })))
 )]
 pub async fn disable_operator(
     State(admin): State<Admin>,
@@ -275,7 +290,8 @@ pub async fn disable_operator(
 /// Enables a disabled operator; its tokens that have not ended work again.
 #[utoipa::path(
     post, path = "/operators/{operator}/enable", tag = "operators", params(("operator" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = OperatorView))
+    request_body = ReasonBody, responses((status = 200, body = OperatorView)),
+    extensions(("x-weir-cli" = json!({"example": "weir operator enable ann --reason 'back'"})))
 )]
 pub async fn enable_operator(
     State(admin): State<Admin>,
@@ -294,7 +310,8 @@ pub async fn enable_operator(
     post, path = "/operators/{operator}/tokens", tag = "operators",
     params(("operator" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = OperatorTokenBody,
-    responses((status = 201, description = "Issued; no other answer shows the token", body = IssuedOperatorTokenView))
+    responses((status = 201, description = "Issued; no other answer shows the token", body = IssuedOperatorTokenView)),
+    extensions(("x-weir-cli" = json!({"example": "weir operator issue-token ann --expires-in 30d"})))
 )]
 pub async fn issue_operator_token(
     State(admin): State<Admin>,
@@ -315,7 +332,11 @@ pub async fn issue_operator_token(
 /// Lists an operator's tokens in the order of their creation.
 #[utoipa::path(
     get, path = "/operators/{operator}/tokens", tag = "operators", params(("operator" = String, Path), PageQuery),
-    responses((status = 200, body = PageView<OperatorTokenView>))
+    responses((status = 200, body = PageView<OperatorTokenView>)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir operator list-tokens ann",
+        "columns": ["id", "state", "created_at", "expires_at"],
+    })))
 )]
 pub async fn list_operator_tokens(
     State(admin): State<Admin>,
@@ -330,7 +351,11 @@ pub async fn list_operator_tokens(
 #[utoipa::path(
     post, path = "/operators/{operator}/tokens/{id}/revoke", tag = "operators",
     params(("operator" = String, Path), ("id" = Uuid, Path)), request_body = RevokeBody,
-    responses((status = 200, body = OperatorTokenView))
+    responses((status = 200, body = OperatorTokenView)),
+    extensions(("x-weir-cli" = json!({
+        "example": "weir operator revoke-token ann 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'lost laptop'",
+        "confirm": "it ends at once",
+    })))
 )]
 pub async fn revoke_operator_token(
     State(admin): State<Admin>,

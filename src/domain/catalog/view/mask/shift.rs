@@ -86,7 +86,7 @@ impl BoundShift {
         }
         let digest = self.digests.of(subject)?;
         let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        let range = u64::from(self.max_days.unsigned_abs()) * 2;
+        let range = self.max_days.unsigned_abs() * 2;
         let number = i64::try_from(number.checked_rem(range).ok_or(Overflow)?).map_err(|_| Overflow)?;
         Ok(Some(number - self.max_days + i64::from(number >= self.max_days)))
     }
