@@ -18,7 +18,7 @@ rust-tests:  ## the Rust tests alone; databases and object stores as WEIR_TEST_*
 	cargo test
 
 classification:  ## how well scans propose classes: precision and recall by class
-	cargo test --test it classification:: -- --nocapture
+	cargo test --test it catalog::classification:: -- --nocapture
 
 mutants:   ## see that mistakes planted into the server are found by the tests of views
 	tests/mutants/run

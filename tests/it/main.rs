@@ -8,7 +8,6 @@ mod arch;
 mod audit;
 mod catalog;
 mod citations;
-mod classification;
 mod cli;
 mod config;
 mod conformance;

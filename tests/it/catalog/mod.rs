@@ -1,5 +1,6 @@
 //! The catalog over HTTP: what there is to share, and how it is described. What leaves of a view is in `views`.
 
+mod classification;
 mod columns;
 mod disclosures;
 mod moved;
