@@ -63,6 +63,9 @@ fn the_documentation_lists_every_action_with_what_it_means() {
         Purpose::KIND,
         Operator::KIND,
         Group::KIND,
+        Kind::Agreement,
+        Kind::UseCase,
+        Kind::Column,
     ];
     let by_fields = specs.map(|kind| format!("{kind}.update"));
     for (word, effect) in &listed {
