@@ -431,9 +431,12 @@ impl AgreementTerms {
         }
     }
 
-    /// When it takes the place of those before it; `None` while nobody has signed it.
-    fn begins(&self) -> Option<DateTime<Utc>> {
-        self.activated_at.map(|at| at.max(self.valid_from))
+    /// When it takes the place of those before it; `None` while nobody has signed it, and for one that was terminated before
+    /// it began.
+    pub fn begins(&self) -> Option<DateTime<Utc>> {
+        let at = self.activated_at?.max(self.valid_from);
+        let is_void = self.state.means() == Some(AgreementState::Terminated) && self.state_since < at;
+        (!is_void).then_some(at)
     }
 
     /// Whether it allows access for a purpose at `now`.

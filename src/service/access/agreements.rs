@@ -71,6 +71,10 @@ impl InUse for AgreementSpec {
             if succession.iter().any(|other| other.terms.position > kept.terms.position) {
                 users.push("is superseded by another one (terminate it instead)".to_owned());
             }
+            // Without it, the one before would decide again.
+            if kept.terms.position > 0 && kept.terms.activated_at.is_some() {
+                users.push("has taken the place of another one (terminate it instead)".to_owned());
+            }
         }
         Ok(users)
     }
@@ -92,6 +96,9 @@ impl InUse for AgreementSpec {
                 if before.spec.supersedes.as_deref().map(name_key) != spec.supersedes.as_deref().map(name_key) {
                     let message = "never changes; register an agreement that supersedes that one under another name";
                     wrong.push(FieldError::new("supersedes", message));
+                }
+                if let Some(kept) = tx.find_terms(&[before.id]).await?.remove(&before.id) {
+                    wrong.extend(settled_terms(&before.spec, agreement, &kept.terms));
                 }
             }
             None => match find_party(tx, &spec.recipient).await? {
@@ -127,6 +134,21 @@ impl InUse for AgreementSpec {
     }
 }
 
+/// What a change would do to terms that no longer change: the beginning of one that has begun, by which the one before would
+/// decide again, and everything that decides of one that was terminated.
+fn settled_terms(before: &AgreementSpec, agreement: &DeclaredAgreement, terms: &AgreementTerms) -> Option<FieldError> {
+    let after = &agreement.spec;
+    let is_terminated = terms.state.means() == Some(AgreementState::Terminated);
+    let is_same_end = before.valid_until == after.valid_until && before.review_at == after.review_at;
+    if is_terminated && (before.valid_from != after.valid_from || !is_same_end || before.purposes != after.purposes) {
+        let message = "is over for good, and its terms never change; register another agreement";
+        return Some(FieldError::new("state", message));
+    }
+    let has_begun = terms.begins().is_some_and(|at| at <= agreement.updated_at);
+    (has_begun && before.valid_from != after.valid_from)
+        .then(|| FieldError::new("valid_from", "never changes once the agreement has begun"))
+}
+
 /// The id of the recipient that signs an agreement.
 async fn find_party(tx: &mut Tx, recipient: &str) -> Result<Option<Uuid>, ServiceError> {
     match lookup::key(NameKind::Recipient, recipient) {
@@ -148,6 +170,9 @@ async fn unfit_predecessor(
     };
     if before.recipient_id != recipient_id {
         return wrong("is an agreement with another recipient".to_owned());
+    }
+    if before.terms.state.means() == Some(AgreementState::Terminated) {
+        return wrong("is terminated, and stays so; register an agreement of its own, and grant by that".to_owned());
     }
     let newest = tx.list_succession(before.succession_id).await?.pop();
     match newest.filter(|newest| newest.terms.agreement_id != before.terms.agreement_id) {
@@ -323,15 +348,17 @@ pub(in crate::service) async fn tighten(
 ) -> Result<bool, ServiceError> {
     let found = find_agreement(tx, name).await?.filter(|(agreement, _)| agreement.id == id);
     let Some((agreement, kept)) = found else { return Ok(false) };
+    let known = kept.terms.state.means();
+    if known == Some(to) || known == Some(AgreementState::Terminated) {
+        return Ok(false);
+    }
     let step = match to {
         AgreementState::Terminated => AgreementStep::Terminate,
         _ => AgreementStep::Suspend,
     };
-    match next_state(&kept, step, ctx).filter(|to| kept.terms.state.means() != Some(*to)) {
-        Some(to) => {
-            move_in(tx, ctx, agreement, &kept, (step, to), reason).await?;
-            Ok(true)
-        }
-        None => Ok(false),
-    }
+    // It may have been activated since, and then took the place of the one before, which must not decide again.
+    let activated_at = kept.terms.activated_at.or(Some(ctx.now));
+    let kept = KeptTerms { terms: AgreementTerms { activated_at, ..kept.terms.clone() }, ..kept };
+    move_in(tx, ctx, agreement, &kept, (step, to), reason).await?;
+    Ok(true)
 }

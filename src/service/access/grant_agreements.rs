@@ -20,7 +20,7 @@ use crate::{
         },
         core::{
             declared::{Declared, Plain},
-            name::{Name, NameKind},
+            name::{Name, NameKind, name_key},
             word::Words,
         },
     },
@@ -133,6 +133,7 @@ pub(in crate::service) async fn referred_to(
     asked: AskedGrant<'_>,
     reference: &Agreement,
 ) -> Result<NamedAgreement, ServiceError> {
+    refuse_interrupted(tx, asked, reference).await?;
     let ends_at = reference.valid_until.unwrap_or(asked.valid_until);
     for key in tx.list_agreements_ending_at(asked.recipient.id, ends_at, LOOKED_THROUGH).await? {
         if let Some((agreement, kept)) = find_agreement(tx, &key).await?
@@ -185,6 +186,22 @@ pub(in crate::service) async fn referred_to(
     };
     write::append(tx, event, ctx.now).await?;
     Ok(NamedAgreement { name: agreement.name.to_string(), kept })
+}
+
+/// Refuses words that lead to an agreement which people have suspended or terminated: others must not make it anew by them.
+async fn refuse_interrupted(tx: &mut Tx, asked: AskedGrant<'_>, reference: &Agreement) -> Result<(), ServiceError> {
+    let key = name_key(&reference.reference);
+    for interrupted in tx.list_interrupted_agreements(asked.recipient.id, LOOKED_THROUGH).await? {
+        let Some((agreement, _)) = find_agreement(tx, &interrupted).await? else { continue };
+        if agreement.name.key() == key || agreement.spec.document.uri == reference.reference {
+            let message = format!(
+                "refers to what agreement `{}` is about, which is suspended or terminated; name agreements that are in force",
+                agreement.name
+            );
+            return Err(ServiceError::invalid("agreement.ref", message));
+        }
+    }
+    Ok(())
 }
 
 /// The reference as a name, if it can be one and is free, or else a name that nothing has.

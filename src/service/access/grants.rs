@@ -617,7 +617,8 @@ async fn successions(tx: &mut Tx, named: &[NamedAgreement]) -> Result<Vec<Agreem
     let mut found = Vec::with_capacity(named.len());
     for NamedAgreement { kept, .. } in named {
         let members = tx.list_succession(kept.succession_id).await?.into_iter().map(|kept| kept.terms);
-        let mut members: Vec<_> = members.collect();
+        // Those before the one that is named never decide.
+        let mut members: Vec<_> = members.filter(|terms| terms.position >= kept.terms.position).collect();
         // One that was just made is not read back in a dry run.
         if !members.iter().any(|terms| terms.agreement_id == kept.terms.agreement_id) {
             members.push(kept.terms.clone());

@@ -181,6 +181,7 @@ impl Lost {
                     }
                     Some(AgreementState::Active) => {
                         self.agreements.remove(&id);
+                        return false;
                     }
                     _ => return false,
                 }

@@ -149,6 +149,10 @@ impl Catalog {
         let Some(reading) = outcome else {
             let mut unit = self.core.begin_change(ctx).await?;
             let (tx, ctx) = unit.parts();
+            // The table may have gone, or moved to where others decide, while it was read.
+            let found = tx.find_table_by_id(table.id).await?;
+            ctx.require(Permission::PreviewData, &thing(name, found.as_ref()))?;
+            let table = found.ok_or_else(|| not_found(name))?;
             let key = table.id.to_string();
             tx.enqueue_job(JobKind::Scan, &key, ctx.now).await?;
             let job = tx.find_job_of(JobKind::Scan, &key).await?;

@@ -239,6 +239,9 @@ impl Catalog {
         if before.spec.location != after.spec.location {
             require_placing(ctx)?;
         }
+        if before.spec.allowed_purposes != after.spec.allowed_purposes {
+            require_declared(tx, &after).await?;
+        }
         if let Some((_, snapshot)) = moved.filter(|_| before.spec.location != after.spec.location) {
             let users = users(tx, before.id).await?;
             if !users.is_empty() {
@@ -251,9 +254,6 @@ impl Catalog {
             }
             after.delta_id = snapshot.metadata().id.clone();
             columns::reopen(tx, before.id, ctx.now).await?;
-        }
-        if before.spec.allowed_purposes != after.spec.allowed_purposes {
-            require_declared(tx, &after).await?;
         }
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;

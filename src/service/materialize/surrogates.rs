@@ -159,10 +159,9 @@ impl Materializer {
         let surrogates = &self.inner.surrogates;
         for set in surrogates.list_sets(ROUND).await? {
             let now = self.core.clock.now();
-            if !self.has_ended(set, now).await? || !surrogates.end_set(set.id, now).await? {
+            if !self.has_ended(set, now).await? {
                 continue;
             }
-            self.forget_surrogate_set(set.recipient_id).await;
             let name =
                 self.core.db.find_recipient_by_id(set.recipient_id).await?.map(|recipient| recipient.name.to_string());
             tracing::info!(recipient.id = %set.recipient_id, "a recipient's surrogates are deleted");
@@ -173,7 +172,10 @@ impl Materializer {
                 recipient_id: Some(set.recipient_id),
                 ..Event::new(Actor::system("weir"), Action::SurrogatesDelete)
             };
+            // Recorded first: the sets are stored apart from the trail, and one that has ended is not looked at again.
             self.core.audit_writer.record(event).await?;
+            surrogates.end_set(set.id, now).await?;
+            self.forget_surrogate_set(set.recipient_id).await;
         }
         loop {
             let began = Instant::now();

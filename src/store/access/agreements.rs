@@ -35,12 +35,13 @@ macro_rules! terms_columns {
 }
 pub(in crate::store) use terms_columns;
 
-/// Joins the terms of every agreement that a grant `g` names, and of those that take its place: several rows for one grant,
-/// which [`add_grant`] puts together.
+/// Joins the terms of every agreement that a grant `g` names, and of those that take its place, never of those before it:
+/// several rows for one grant, which [`add_grant`] puts together.
 macro_rules! join_terms {
     () => {
         " LEFT JOIN grant_agreements ga ON ga.grant_id = g.id \
-         LEFT JOIN agreement_terms x ON x.succession_id = ga.succession_id "
+         LEFT JOIN agreement_terms n ON n.agreement_id = ga.agreement_id \
+         LEFT JOIN agreement_terms x ON x.succession_id = ga.succession_id AND x.position >= n.position "
     };
 }
 pub(in crate::store) use join_terms;
@@ -164,6 +165,13 @@ reads! {
         Ok(query.fetch_all(db).await?)
     }
 
+    /// Lists the name keys of a recipient's agreements that people have suspended or terminated.
+    pub async fn list_interrupted_agreements(self, db, recipient_id: Uuid, limit: u32) -> Result<Vec<String>> {
+        const SQL: &str = "SELECT a.name_key FROM agreement_terms x JOIN agreements a ON a.id = x.agreement_id \
+            WHERE x.recipient_id = $1 AND x.state IN ('suspended', 'terminated') ORDER BY a.name_key LIMIT $2";
+        Ok(sqlx::query_scalar(SQL).bind(recipient_id).bind(i64::from(limit)).fetch_all(db).await?)
+    }
+
     /// Lists the ids of grants that name an agreement of this succession.
     pub async fn list_grants_under(self, db, succession_id: Uuid, limit: u32) -> Result<Vec<Uuid>> {
         const SQL: &str = "SELECT DISTINCT grant_id FROM grant_agreements WHERE succession_id = $1 ORDER BY grant_id LIMIT $2";
@@ -269,7 +277,8 @@ macro_rules! in_force_agreement {
         let at = $at;
         $query.push(
             " AND NOT EXISTS (SELECT 1 FROM grant_agreements ga WHERE ga.grant_id = g.id AND NOT EXISTS (\
-             SELECT 1 FROM agreement_terms x WHERE x.succession_id = ga.succession_id AND x.valid_from <= ",
+             SELECT 1 FROM agreement_terms x WHERE x.succession_id = ga.succession_id AND x.position >= \
+             (SELECT n.position FROM agreement_terms n WHERE n.agreement_id = ga.agreement_id) AND x.valid_from <= ",
         );
         $query.push_bind(at).push(" AND x.ends_at > ").push_bind(at);
         $query.push(
@@ -278,7 +287,8 @@ macro_rules! in_force_agreement {
         $query.push_bind(at).push(" ORDER BY m.moved_at DESC, m.id DESC LIMIT 1) = 'active'");
         $query.push(
             " AND NOT EXISTS (SELECT 1 FROM agreement_terms y WHERE y.succession_id = x.succession_id \
-             AND y.position > x.position AND y.activated_at <= ",
+             AND y.position > x.position AND NOT (y.state = 'terminated' AND y.state_since < y.valid_from) \
+             AND y.activated_at <= ",
         );
         $query.push_bind(at).push(" AND y.valid_from <= ").push_bind(at).push(")))");
         $query.push(" AND (g.agreement_valid_until IS NULL OR g.agreement_valid_until > ").push_bind(at);

@@ -186,7 +186,8 @@ macro_rules! agreement_end {
     ($grant:literal) => {
         concat!(
             "COALESCE((SELECT MIN(x.ends_at) FROM grant_agreements ga JOIN agreement_terms x \
-             ON x.succession_id = ga.succession_id WHERE ga.grant_id = ",
+             ON x.succession_id = ga.succession_id AND x.position >= (SELECT n.position FROM agreement_terms n \
+             WHERE n.agreement_id = ga.agreement_id) WHERE ga.grant_id = ",
             $grant,
             ".id AND x.state = 'active' AND NOT EXISTS (SELECT 1 FROM agreement_terms y \
              WHERE y.succession_id = x.succession_id AND y.position > x.position AND y.activated_at IS NOT NULL)), ",
