@@ -15,6 +15,8 @@ on_both_databases!(
     an_agreement_ends_at_its_second_and_so_does_a_missed_review,
     a_purpose_is_allowed_by_agreement_and_table_or_nothing_is_read,
     a_successor_takes_over_without_a_gap_and_without_a_way_back,
+    what_was_closed_is_not_opened_again,
+    a_grant_by_a_successor_never_stands_on_the_one_before,
     what_no_grant_may_stand_on_is_refused,
     the_old_form_of_a_grant_makes_an_agreement_that_decides,
     who_could_read_knows_the_states_of_then,
@@ -322,6 +324,60 @@ async fn a_successor_takes_over_without_a_gap_and_without_a_way_back(app: TestAp
     acme.is_refused("AGREEMENT_INACTIVE").await;
     step(&app, "baa-next", "resume").await.expect(200);
     acme.reads().await;
+}
+
+async fn what_was_closed_is_not_opened_again(app: TestApp) {
+    parties(&app).await;
+    step(&app, "baa", "activate").await.expect(200);
+    let acme = Acme::under(&app, &["baa"]).await;
+    app.put("/agreements/next", with(spec(&app), json!({"supersedes": "baa"}))).await.expect(201);
+    step(&app, "next", "activate").await.expect(200);
+    acme.reads().await;
+    // The one before would decide again.
+    let later = json!({"valid_from": text(app.now() + TimeDelta::days(50))});
+    let problem = app.patch("/agreements/next", later.clone()).await.problem(422, "invalid_input");
+    assert_eq!(fields(&problem), ["valid_from"]);
+    step(&app, "next", "suspend").await.expect(200);
+    app.patch("/agreements/next", later).await.problem(422, "invalid_input");
+    step(&app, "next", "terminate").await.expect(200);
+    acme.is_refused("AGREEMENT_INACTIVE").await;
+    let problem = app.delete("/agreements/next").await.problem(409, "conflict");
+    assert!(problem["detail"].as_str().unwrap().contains("taken the place"), "{problem}");
+    for change in [json!({"purposes": ["fraud", "*"]}), json!({"valid_until": text(app.now() + TimeDelta::days(500))})]
+    {
+        let problem = app.patch("/agreements/next", change).await.problem(422, "invalid_input");
+        assert_eq!(fields(&problem), ["state"]);
+    }
+    app.patch("/agreements/next", json!({"notice_days": 5})).await.expect(200);
+    let problem = app.put("/agreements/third", with(spec(&app), json!({"supersedes": "next"}))).await;
+    assert_eq!(fields(&problem.problem(422, "invalid_input")), ["supersedes"]);
+    // Nor by other words for the same contract.
+    for reference in ["next", "NEXT", "clm://1"] {
+        let grant = json!({
+            "share": "insurer", "recipient": "acme", "purpose": "fraud", "replaces": acme.grant,
+            "agreement": {"ref": reference},
+        });
+        let problem = app.post("/grants", grant).await.problem(422, "invalid_input");
+        assert_eq!(fields(&problem), ["agreement.ref"], "{reference}");
+    }
+    acme.is_refused("AGREEMENT_INACTIVE").await;
+}
+
+async fn a_grant_by_a_successor_never_stands_on_the_one_before(app: TestApp) {
+    parties(&app).await;
+    step(&app, "baa", "activate").await.expect(200);
+    app.put("/agreements/next", with(spec(&app), json!({"supersedes": "baa"}))).await.expect(201);
+    let acme = Acme::under(&app, &["next"]).await;
+    acme.is_refused("AGREEMENT_INACTIVE").await;
+    let could_read = async || {
+        let path = format!("/grants?at={}", text(app.now()));
+        app.get(&path).await.expect(200)["items"].as_array().unwrap().len()
+    };
+    assert_eq!(could_read().await, 0, "the listing agrees");
+    step(&app, "next", "activate").await.expect(200);
+    acme.reads().await;
+    app.pass(1);
+    assert_eq!(could_read().await, 1);
 }
 
 async fn what_no_grant_may_stand_on_is_refused(app: TestApp) {
