@@ -144,9 +144,9 @@ fn settled_terms(before: &AgreementSpec, agreement: &DeclaredAgreement, terms: &
         let message = "is over for good, and its terms never change; register another agreement";
         return Some(FieldError::new("state", message));
     }
-    let has_begun = terms.begins().is_some_and(|at| at <= agreement.updated_at);
-    (has_begun && before.valid_from != after.valid_from)
-        .then(|| FieldError::new("valid_from", "never changes once the agreement has begun"))
+    let has_taken_over = terms.position > 0 && terms.begins().is_some_and(|at| at <= agreement.updated_at);
+    (has_taken_over && before.valid_from != after.valid_from)
+        .then(|| FieldError::new("valid_from", "never changes once the agreement has taken the place of another one"))
 }
 
 /// The id of the recipient that signs an agreement.

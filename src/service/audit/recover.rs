@@ -181,7 +181,8 @@ impl Lost {
                     }
                     Some(AgreementState::Active) => {
                         self.agreements.remove(&id);
-                        return false;
+                        // One that had been interrupted is as it was; one that had begun is for people to decide on.
+                        return event.action.means() != Some(Action::AgreementActivate);
                     }
                     _ => return false,
                 }

@@ -343,8 +343,7 @@ async fn what_was_closed_is_not_opened_again(app: TestApp) {
     acme.is_refused("AGREEMENT_INACTIVE").await;
     let problem = app.delete("/agreements/next").await.problem(409, "conflict");
     assert!(problem["detail"].as_str().unwrap().contains("taken the place"), "{problem}");
-    for change in [json!({"purposes": ["fraud", "*"]}), json!({"valid_until": text(app.now() + TimeDelta::days(500))})]
-    {
+    for change in [json!({"purposes": []}), json!({"valid_until": text(app.now() + TimeDelta::days(500))})] {
         let problem = app.patch("/agreements/next", change).await.problem(422, "invalid_input");
         assert_eq!(fields(&problem), ["state"]);
     }
@@ -368,7 +367,7 @@ async fn a_grant_by_a_successor_never_stands_on_the_one_before(app: TestApp) {
     step(&app, "baa", "activate").await.expect(200);
     app.put("/agreements/next", with(spec(&app), json!({"supersedes": "baa"}))).await.expect(201);
     let acme = Acme::under(&app, &["next"]).await;
-    acme.is_refused("AGREEMENT_INACTIVE").await;
+    assert_eq!(acme.version().await.json()["errorCode"], "AGREEMENT_INACTIVE");
     let could_read = async || {
         let path = format!("/grants?at={}", text(app.now()));
         app.get(&path).await.expect(200)["items"].as_array().unwrap().len()

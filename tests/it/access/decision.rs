@@ -51,6 +51,8 @@ impl Dice {
 struct Contract {
     state: &'static str,
     activated: Option<i64>,
+    /// The day on which it came to its state.
+    since: i64,
     from: i64,
     until: i64,
     purposes: Vec<&'static str>,
@@ -87,6 +89,7 @@ fn contract(dice: &mut Dice) -> Contract {
     Contract {
         state,
         activated: was_active.then(|| dice.day()),
+        since: dice.day(),
         from,
         until: from + 1 + dice.day(),
         purposes: dice.purposes(),
@@ -120,7 +123,10 @@ fn world(dice: &mut Dice) -> World {
 fn says(line: &[Contract], purpose: Option<&str>, today: i64) -> &'static str {
     let mut decides = &line[0];
     for later in line {
-        if later.activated.is_some_and(|day| day <= today) && later.from <= today {
+        // One that was called off before it began never takes over.
+        let is_void =
+            later.state == "terminated" && later.activated.is_some_and(|day| later.since < day.max(later.from));
+        if !is_void && later.activated.is_some_and(|day| day <= today) && later.from <= today {
             decides = later;
         }
     }
@@ -199,7 +205,7 @@ fn succession(line: &[Contract], id: u128) -> AgreementSuccession {
         agreement_id: Uuid::from_u128(id + 1 + position as u128),
         position,
         state: AsWritten::new(contract.state),
-        state_since: on(0),
+        state_since: on(contract.since),
         activated_at: contract.activated.map(on),
         valid_from: on(contract.from),
         ends_at: on(contract.until),
