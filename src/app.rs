@@ -33,6 +33,7 @@ use crate::{
         },
         catalog::schema_holds::SchemaHolds,
         core::{
+            CoreParts,
             clock::Clock,
             keys::{KeyringError, activate_key, check_keys, pseudonym_key},
             lookup_batcher::LookupBatcher,
@@ -204,7 +205,7 @@ async fn stand(
     let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
     metrics.expect_webhooks(signals.webhooks());
     let vitals = Vitals::default();
-    let core = Core {
+    let core = Core::from(CoreParts {
         audit_writer: AuditWriter::start(
             db.clone(),
             clock.clone(),
@@ -224,7 +225,7 @@ async fn stand(
         signals,
         vitals,
         metrics,
-    };
+    });
     let service = Services::new(Dependencies {
         materializer: materializer(settings, &core.db, &keys, &known).await?,
         lookups: LookupBatcher::of(&core.db, &core.vitals),

@@ -31,7 +31,7 @@ use self::{
         rate_limiter::{RateLimiter, RateLimits},
     },
     materialize::MaterializerParts,
-    sharing::{first_reads::FirstReads, preparers::Preparers},
+    sharing::{SharingParts, first_reads::FirstReads, preparers::Preparers},
 };
 
 pub use self::{
@@ -145,7 +145,7 @@ impl Services {
             settings: Arc::clone(&settings),
             public_url: Arc::clone(&public_url),
         };
-        let sharing = Sharing {
+        let sharing = Sharing::from(SharingParts {
             core: core.clone(),
             catalog: catalog.clone(),
             materializer: materializer.clone(),
@@ -159,7 +159,7 @@ impl Services {
             rate_limiter,
             settings,
             public_url,
-        };
+        });
         let audit = AuditLog { core: core.clone(), sealer: parts.audit_sealer };
         Self(Arc::new(All { core, operators, insight, jobs, materializer, catalog, access, sharing, audit }))
     }

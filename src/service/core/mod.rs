@@ -20,7 +20,7 @@ pub(super) mod readiness;
 pub mod unit;
 pub mod vitals;
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use crate::{domain::core::seal::Sealer, store::Db, telemetry::Metrics};
 
@@ -28,9 +28,27 @@ use self::{clock::Clock, leases::Leases, vitals::Vitals};
 
 use super::{audit::write::AuditWriter, insight::signals::Signals, operators::sign_in::SignIn};
 
-/// What every service works with.
+/// What every service works with. Cheap to clone, since every service has one.
 #[derive(Clone, Debug)]
-pub struct Core {
+pub struct Core(Arc<CoreParts>);
+
+impl From<CoreParts> for Core {
+    fn from(parts: CoreParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Core {
+    type Target = CoreParts;
+
+    fn deref(&self) -> &CoreParts {
+        &self.0
+    }
+}
+
+/// What a [`Core`] is made of.
+#[derive(Debug)]
+pub struct CoreParts {
     /// The database.
     pub db: Db,
     /// Tells the time.

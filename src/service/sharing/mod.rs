@@ -22,7 +22,7 @@ pub mod snapshot_files;
 pub mod stream;
 pub mod table;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, ops::Deref, sync::Arc};
 
 use crate::{
     config::SharingSettings,
@@ -57,9 +57,27 @@ use super::{
 /// The most bytes that a name can take in any spelling: four per character, and each may be decomposed into three.
 const LONGEST_SPELLING: usize = MAX_CHARACTERS * 4 * 3;
 
-/// The use cases of recipients.
+/// The use cases of recipients. Cheap to clone, since every answer and every download keeps one.
 #[derive(Clone, Debug)]
-pub struct Sharing {
+pub struct Sharing(Arc<SharingParts>);
+
+impl From<SharingParts> for Sharing {
+    fn from(parts: SharingParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Sharing {
+    type Target = SharingParts;
+
+    fn deref(&self) -> &SharingParts {
+        &self.0
+    }
+}
+
+/// What the use cases of recipients work with.
+#[derive(Debug)]
+pub struct SharingParts {
     /// What every service works with.
     pub core: Core,
     /// Says which version of a table an object's recipients are served.

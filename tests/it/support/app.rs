@@ -36,6 +36,7 @@ use weir::{
         audit::{seal::AuditSealer, write::AuditWriter},
         catalog::schema_holds::SchemaHolds,
         core::{
+            CoreParts,
             clock::Clock,
             lookup_batcher::LookupBatcher,
             places::{PlaceLimits, Places},
@@ -250,7 +251,7 @@ impl Ground {
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let (vitals, db) = (Vitals::default(), &**self.database);
         let audit_sealer = AuditSealer::new(db.clone(), clock.clone(), &keys, archive, settings.audit.clone()).unwrap();
-        let core = Core {
+        let core = Core::from(CoreParts {
             audit_writer: AuditWriter::start(
                 db.clone(),
                 clock.clone(),
@@ -266,7 +267,7 @@ impl Ground {
             vitals,
             clock,
             metrics,
-        };
+        });
         let parts = Dependencies {
             lookups: LookupBatcher::of(&core.db, &core.vitals),
             core,
