@@ -34,7 +34,7 @@ use crate::{
             error::{FieldError, ServiceError},
             idempotency, lookup,
             page::{Page, PageRequest},
-            unit::{ATTEMPTS, ChangeUnit, unsettled},
+            unit::{ChangeUnit, attempt},
         },
         materialize::PublishedViews,
     },
@@ -243,12 +243,7 @@ impl Access {
 
     async fn run_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<RunGrant, ServiceError> {
         self.require_ground(&asked)?;
-        for _ in 0..ATTEMPTS {
-            if let Some(made) = self.try_grant(ctx, asked.clone()).await? {
-                return Ok(made);
-            }
-        }
-        Err(unsettled())
+        attempt(|| self.try_grant(ctx, asked.clone())).await
     }
 
     /// Finds the views that a share shows, before the chain's lock is taken.

@@ -35,7 +35,7 @@ use crate::{
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
-            unit::{ATTEMPTS, ChangeUnit, unsettled},
+            unit::{ChangeUnit, attempt},
         },
     },
     store::{GrantFilter, ShownIn, ShownView, Tx},
@@ -310,13 +310,7 @@ impl Access {
         named: &Named,
         is_forced: bool,
     ) -> Result<Recipient, ServiceError> {
-        for _ in 0..ATTEMPTS {
-            let updated = self.try_update_recipient(ctx, name, condition, named, is_forced).await?;
-            if let Some(updated) = updated {
-                return Ok(updated);
-            }
-        }
-        Err(unsettled())
+        attempt(|| self.try_update_recipient(ctx, name, condition, named, is_forced)).await
     }
 
     async fn try_update_recipient(

@@ -36,7 +36,7 @@ use crate::{
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
-            unit::{ATTEMPTS, unsettled},
+            unit::attempt,
         },
         materialize::PublishedView,
     },
@@ -241,12 +241,7 @@ impl Catalog {
         path: ObjectPath<'_>,
         named: &Named,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
-        for _ in 0..ATTEMPTS {
-            if let Some(put) = self.try_put_object(ctx, path, named).await? {
-                return Ok(put);
-            }
-        }
-        Err(unsettled())
+        attempt(|| self.try_put_object(ctx, path, named)).await
     }
 
     /// Tries once to put an object into a share. `None` if what was read before the chain's lock was another's by then.
@@ -408,12 +403,7 @@ impl Catalog {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<ObjectDetail, ServiceError> {
-        for _ in 0..ATTEMPTS {
-            if let Some(updated) = self.try_update_object(ctx, path, condition, named).await? {
-                return Ok(updated);
-            }
-        }
-        Err(unsettled())
+        attempt(|| self.try_update_object(ctx, path, condition, named)).await
     }
 
     /// Tries once to change an object. `None` if it was another one once the chain's lock was held than the one that was
@@ -505,12 +495,7 @@ impl Catalog {
         path: ObjectPath<'_>,
         reason: Option<&str>,
     ) -> Result<ObjectDetail, ServiceError> {
-        for _ in 0..ATTEMPTS {
-            if let Some(accepted) = self.try_accept_schema(ctx, path, reason).await? {
-                return Ok(accepted);
-            }
-        }
-        Err(unsettled())
+        attempt(|| self.try_accept_schema(ctx, path, reason)).await
     }
 
     /// Tries once to accept a schema. `None` if the object showed another table once the chain's lock was held.

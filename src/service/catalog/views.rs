@@ -52,7 +52,7 @@ use crate::{
             lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
-            unit::{ATTEMPTS, unsettled},
+            unit::attempt,
         },
         materialize::{Entitled, Preparation, PublishedView, Source, SurrogateFault, plan_of},
     },
@@ -238,12 +238,7 @@ impl Catalog {
         name: &str,
         named: &Named,
     ) -> Result<Put<ViewDetail>, ServiceError> {
-        for _ in 0..ATTEMPTS {
-            if let Some(put) = self.try_put_view(ctx, name, named).await? {
-                return Ok(put);
-            }
-        }
-        Err(unsettled())
+        attempt(|| self.try_put_view(ctx, name, named)).await
     }
 
     /// Tries once to draft a view. `None` if its table was another one once the chain's lock was held.

@@ -7,11 +7,20 @@ use crate::store::{StoreError, Tx};
 use super::{Core, context::OperatorContext, error::ServiceError};
 
 /// How many times a change is attempted if the facts it rests on keep changing.
-pub(in crate::service) const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 3;
 
-/// The error after that many attempts.
-pub(in crate::service) fn unsettled() -> ServiceError {
-    ServiceError::conflict("others change what this stands on at the same time; repeat it")
+/// Attempts a change until it is made: `once` returns `None` if the facts that it had read before the chain's lock were
+/// others by then.
+pub(in crate::service) async fn attempt<T, F>(once: impl Fn() -> F) -> Result<T, ServiceError>
+where
+    F: Future<Output = Result<Option<T>, ServiceError>>,
+{
+    for _ in 0..ATTEMPTS {
+        if let Some(made) = once().await? {
+            return Ok(made);
+        }
+    }
+    Err(ServiceError::conflict("others change what this stands on at the same time; repeat it"))
 }
 
 /// An open change. Use cases that end in `_in` work on one, so that any number of them is kept together or not at all.
