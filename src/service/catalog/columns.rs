@@ -24,7 +24,7 @@ use crate::{
             schema::{ColumnPath, DataType, Primitive, Schema},
             table::Table,
         },
-        core::{job::JobKind, name::NameKind, spec::Mode, word::Words},
+        core::{job::JobKind, spec::Mode, word::Words},
         operators::Permission,
     },
     engine::EngineError,
@@ -36,7 +36,6 @@ use crate::{
             context::OperatorContext,
             error::ServiceError,
             jobs::Undone,
-            lookup,
             page::{Page, PageRequest},
             precondition::Precondition,
         },
@@ -45,7 +44,7 @@ use crate::{
     store::{ColumnFilter, Job, Tx},
 };
 
-use super::tables::{not_found, thing};
+use super::tables::{event, find, not_found, thing};
 
 /// How long whoever asks for a scan waits, by default and at most, in seconds.
 pub const PATIENCE_SECONDS: u64 = 10;
@@ -265,39 +264,13 @@ impl Catalog {
     ) -> Result<Vec<ClassifiedColumn>, ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
         let (tx, ctx) = unit.parts();
-        let found = match lookup::key(NameKind::RegisteredTable, name) {
-            Ok(key) => tx.find_table(&key).await?,
-            Err(_) => None,
-        };
-        ctx.require(Permission::ClassifyColumns, &thing(name, found.as_ref()))?;
-        let table = found.ok_or_else(|| not_found(name))?;
+        let table = find(tx, ctx, Permission::ClassifyColumns, name).await?;
         let mut decided = Vec::with_capacity(decisions.len());
         for decision in decisions {
             decided.push(decide(tx, ctx, &table, decision).await?);
         }
         unit.commit().await?;
         Ok(decided)
-    }
-
-    /// A registered table, where the operator has a permission for it.
-    async fn table_for(
-        &self,
-        ctx: &OperatorContext,
-        permission: Permission,
-        name: &str,
-    ) -> Result<Table, ServiceError> {
-        let found = self.known_table(name).await?;
-        ctx.require(permission, &thing(name, found.as_ref()))?;
-        found.ok_or_else(|| not_found(name))
-    }
-}
-
-fn event(ctx: &OperatorContext, action: Action, table: &Table) -> Event {
-    let name = Some(table.name.to_string());
-    Event {
-        table_id: Some(table.id),
-        registered_table: name.clone(),
-        ..ctx.event(action, Object { kind: Kind::Table, id: Some(table.id), name })
     }
 }
 

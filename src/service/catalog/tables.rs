@@ -48,7 +48,7 @@ pub struct OpenedTable {
     pub snapshot: Arc<Snapshot>,
 }
 
-fn event(ctx: &OperatorContext, action: Action, table: &Table) -> Event {
+pub(super) fn event(ctx: &OperatorContext, action: Action, table: &Table) -> Event {
     let name = Some(table.name.to_string());
     Event {
         table_id: Some(table.id),
@@ -71,12 +71,18 @@ pub(super) fn thing(name: &str, found: Option<&Table>) -> Thing {
     found.map_or_else(|| Thing::table(name, None), Table::thing)
 }
 
-async fn find(tx: &mut Tx, ctx: &OperatorContext, name: &str) -> Result<Table, ServiceError> {
+/// A table by its name, where the operator has a permission for it.
+pub(super) async fn find(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    permission: Permission,
+    name: &str,
+) -> Result<Table, ServiceError> {
     let found = match lookup::key(NameKind::RegisteredTable, name) {
         Ok(key) => tx.find_table(&key).await?,
         Err(_) => None,
     };
-    ctx.require(Permission::ManageCatalog, &thing(name, found.as_ref()))?;
+    ctx.require(permission, &thing(name, found.as_ref()))?;
     found.ok_or_else(|| not_found(name))
 }
 
@@ -163,8 +169,18 @@ impl Catalog {
 
     /// A registered table.
     pub async fn get_table(&self, ctx: &OperatorContext, name: &str) -> Result<Table, ServiceError> {
+        self.table_for(ctx, Permission::ReadSharing, name).await
+    }
+
+    /// A registered table, where the operator has a permission for it.
+    pub(super) async fn table_for(
+        &self,
+        ctx: &OperatorContext,
+        permission: Permission,
+        name: &str,
+    ) -> Result<Table, ServiceError> {
         let found = self.known_table(name).await?;
-        ctx.require(Permission::ReadSharing, &thing(name, found.as_ref()))?;
+        ctx.require(permission, &thing(name, found.as_ref()))?;
         found.ok_or_else(|| not_found(name))
     }
 
@@ -225,7 +241,7 @@ impl Catalog {
         moved: Option<(TableLocation, Arc<Snapshot>)>,
     ) -> Result<Table, ServiceError> {
         let (tx, ctx) = unit.parts();
-        let before = find(tx, ctx, name).await?;
+        let before = find(tx, ctx, Permission::ManageCatalog, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = Table { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
         if let Some((location, _)) = &moved {
@@ -283,7 +299,7 @@ impl Catalog {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let (tx, ctx) = unit.parts();
-        let table = find(tx, ctx, name).await?;
+        let table = find(tx, ctx, Permission::ManageCatalog, name).await?;
         Precondition::check(condition, table.id, table.revision)?;
         let users = users(tx, table.id).await?;
         if !users.is_empty() {

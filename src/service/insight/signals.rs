@@ -158,6 +158,32 @@ impl Signals {
         }
         memory.networks.extend(noted.into_iter().map(|seen| (seen, day(now))));
     }
+
+    /// Queues the signals that were not told before.
+    pub(in crate::service) async fn tell_once(
+        &self,
+        db: &Db,
+        mut signals: Vec<Signal>,
+        now: DateTime<Utc>,
+    ) -> Result<(), ServiceError> {
+        let key = |signal: &Signal| (signal.kind, signal.subject.clone(), signal.mark.clone());
+        {
+            let mut memory = self.memory();
+            if memory.told.len() >= MOST_REMEMBERED {
+                memory.told.clear();
+            }
+            signals.retain(|signal| !memory.told.contains(&key(signal)));
+        }
+        for signals in signals.chunks(TOLD_AT_ONCE) {
+            let mut tx = db.begin().await?;
+            for signal in signals {
+                self.tell(&mut tx, signal, now).await?;
+            }
+            tx.commit().await?;
+            self.memory().told.extend(signals.iter().map(key));
+        }
+        Ok(())
+    }
 }
 
 fn day(at: DateTime<Utc>) -> i64 {
@@ -209,34 +235,6 @@ impl Denials {
             }
         }
         sums
-    }
-}
-
-impl Signals {
-    /// Queues the signals that were not told before.
-    pub(in crate::service) async fn tell_once(
-        &self,
-        db: &Db,
-        mut signals: Vec<Signal>,
-        now: DateTime<Utc>,
-    ) -> Result<(), ServiceError> {
-        let key = |signal: &Signal| (signal.kind, signal.subject.clone(), signal.mark.clone());
-        {
-            let mut memory = self.memory();
-            if memory.told.len() >= MOST_REMEMBERED {
-                memory.told.clear();
-            }
-            signals.retain(|signal| !memory.told.contains(&key(signal)));
-        }
-        for signals in signals.chunks(TOLD_AT_ONCE) {
-            let mut tx = db.begin().await?;
-            for signal in signals {
-                self.tell(&mut tx, signal, now).await?;
-            }
-            tx.commit().await?;
-            self.memory().told.extend(signals.iter().map(key));
-        }
-        Ok(())
     }
 }
 

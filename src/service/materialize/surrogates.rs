@@ -94,9 +94,7 @@ impl Materializer {
     pub async fn close(&self) {
         self.inner.surrogates.close().await;
     }
-}
 
-impl Materializer {
     /// The rules for the first `limit` shown rows of the file at `index` of `source`, with the surrogates of their values.
     pub(in crate::service) async fn rules_for_file(
         &self,

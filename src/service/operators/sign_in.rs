@@ -63,9 +63,7 @@ impl SignIn {
     pub(super) fn principal(&self, bindings: Vec<Binding>) -> Principal {
         Principal { bindings, separation: self.separation }
     }
-}
 
-impl SignIn {
     /// Decides again, inside the transaction of a change: an operator that was disabled, demoted or deleted, or whose
     /// token ended, changes nothing any more. Answers the actor as it is now, and what it may.
     pub(in crate::service) async fn admit_again(
