@@ -65,7 +65,7 @@ impl Refusal {
 
     /// Whether a rule forbids the request, as opposed to an error in it.
     pub(super) fn is_policy(&self) -> bool {
-        matches!(self.code.as_str(), "forbidden" | "RAW_DISCLOSURE_UNACKNOWLEDGED")
+        matches!(self.code.as_str(), "forbidden" | "RAW_DISCLOSURE_UNACKNOWLEDGED" | "AGREEMENT_MISSING")
     }
 }
 

@@ -9,4 +9,6 @@ use crate::domain::operators::principal::Separation;
 pub struct GovernanceSettings {
     /// Whether running the server and reading its data are kept apart.
     pub separation: Separation,
+    /// Whether an object is read only if every column that it shows has a confirmed class.
+    pub require_classification: bool,
 }

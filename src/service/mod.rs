@@ -15,7 +15,7 @@ pub mod sharing;
 use std::{ops::Deref, sync::Arc};
 
 use crate::{
-    config::{ReportSettings, SharingSettings, UsageSettings},
+    config::{GovernanceSettings, ReportSettings, SharingSettings, UsageSettings},
     domain::core::seal::Sealer,
     identity::Identities,
     lake::Lake,
@@ -101,6 +101,8 @@ pub struct Dependencies {
     pub identities: Identities,
     /// The sharing settings.
     pub settings: Arc<SharingSettings>,
+    /// The governance settings.
+    pub governance: GovernanceSettings,
     /// The usage settings.
     pub usage: UsageSettings,
     /// The report settings.
@@ -158,6 +160,7 @@ impl Services {
             first_reads: parts.first_reads,
             rate_limiter,
             settings,
+            require_classification: parts.governance.require_classification,
             public_url,
         });
         let audit = AuditLog { core: core.clone(), sealer: parts.audit_sealer };

@@ -34,6 +34,8 @@ const SEALING: Duration = Duration::from_secs(1);
 /// How often summary events are written and unused tokens revoked. Summaries cover whole minutes, so one is written at
 /// most this long after its minute.
 const TIDYING: Duration = Duration::from_secs(10);
+/// How often objects are searched for that servers of an earlier release have made.
+const CATCHING_UP: Duration = Duration::from_secs(10);
 /// How often the schemas of tables are checked for changes, including tables that nobody reads.
 const WATCHING: Duration = Duration::from_secs(60);
 /// How often copies that nobody may read, or nobody does read, are searched for.
@@ -204,6 +206,11 @@ impl Tasks {
             Task::new("erasure", ERASING, |service| async move { service.audit.sealer.erase_due().await.map(drop) }),
             Task::new("usage", COUNTING, |service| async move { service.insight.count_usage().await }),
             Task::new("schemas", WATCHING, |service| async move { service.catalog.watch_schemas().await }),
+            Task::new(
+                "requirements",
+                CATCHING_UP,
+                |service| async move { service.catalog.catch_up_requirements().await },
+            ),
             Task::new("copies", KEEPING, |service| async move { service.materializer.keep_copies().await }),
             Task::new("surrogates", FORGETTING, |service| async move { service.materializer.keep_surrogates().await }),
             Task::new("groups", GROUPING, |service| async move { service.materializer.forget_groups().await }),

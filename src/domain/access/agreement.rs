@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::domain::{
     audit::action::{Action, Changes, Kind},
+    catalog::column::wrong_class,
     core::{
         declared::{Declared, Plain},
-        message::{echoed, quoted},
         name::{NameKind, name_key},
         spec::{Effect, FieldError, Spec},
         word::{AsWritten, Words, words_schema},
@@ -24,10 +24,6 @@ pub const ANY_PURPOSE: &str = "*";
 const NOTICE_DAYS: u32 = 30;
 /// How far ahead a review may lie.
 const LONGEST_REVIEW: Months = Months::new(12);
-/// The classes that have a meaning of their own; other classes are words in lower case.
-const CLASSES: [&str; 8] = ["PII", "PHI", "PCI", "PCI_SAD", "confidential", "ip_secret", "internal", "public"];
-/// The longest word for a class.
-const LONGEST_CLASS: usize = 64;
 
 /// The type of a contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +107,7 @@ pub struct AgreementSpec {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, example = json!(["fraud_analytics"]))]
     pub purposes: Vec<String>,
-    /// The classes of data that it covers; none if empty. Stored and shown; no decision asks for them yet.
+    /// The classes of data that it covers; none if empty.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, example = json!(["PHI"]))]
     pub classes: Vec<String>,
@@ -179,21 +175,6 @@ impl AgreementSpec {
     }
 }
 
-/// What is wrong with a word for a class, if anything.
-fn wrong_class(class: &str) -> Option<String> {
-    let is_own = class.starts_with(|c: char| c.is_ascii_lowercase())
-        && class.len() <= LONGEST_CLASS
-        && class.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    match CLASSES.contains(&class) || (is_own && !CLASSES.iter().any(|known| known.eq_ignore_ascii_case(class))) {
-        true => None,
-        false => Some(format!(
-            "`{}` is no class; use {}, or an own class in lower-case letters, digits and `_`",
-            echoed(class, LONGEST_CLASS),
-            quoted(CLASSES)
-        )),
-    }
-}
-
 /// Notes each text of a list that is empty.
 fn check_filled(field: &str, texts: &[String], problems: &mut Vec<FieldError>) {
     for (index, _) in texts.iter().enumerate().filter(|(_, text)| text.trim().is_empty()) {
@@ -258,11 +239,12 @@ impl Spec for AgreementSpec {
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
-            "document" | "classes" | "regions" | "retention_days" | "subprocessors" | "notice_days" | "on_end" => {
+            "document" | "regions" | "retention_days" | "subprocessors" | "notice_days" | "on_end" => {
                 // No decision depends on them yet.
                 return Some(Effect::Neutral);
             }
             "purposes" => are_within(&after.purposes, &before.purposes),
+            "classes" => after.classes.iter().all(|class| before.classes.contains(class)),
             "valid_from" => after.valid_from >= before.valid_from,
             "valid_until" | "review_at" => after.ends_at() <= before.ends_at(),
             "recipient" | "type" | "supersedes" => false,
@@ -390,6 +372,10 @@ pub struct AgreementTerms {
     pub ends_at: DateTime<Utc>,
     /// The keys of the purposes that it allows.
     pub purposes: Vec<String>,
+    /// The type of contract.
+    pub kind: String,
+    /// The classes of data that it covers.
+    pub classes: Vec<String>,
 }
 
 /// Why a grant that names an agreement does not allow access.
@@ -415,7 +401,14 @@ impl AgreementTerms {
             valid_from: agreement.spec.valid_from,
             ends_at: agreement.spec.ends_at(),
             purposes: agreement.spec.purpose_keys(),
+            kind: agreement.spec.kind.as_str().to_owned(),
+            classes: agreement.spec.classes.clone(),
         }
+    }
+
+    /// Whether it is a contract of this type that covers a class.
+    pub fn covers(&self, kind: &str, class: &str) -> bool {
+        self.kind == kind && self.classes.iter().any(|covered| covered == class)
     }
 
     /// The state that people are shown: `expiring` and `expired` come from time.
@@ -483,6 +476,11 @@ impl AgreementSuccession {
         self.deciding(now).ok_or(AgreementLack::Inactive)?.allows(purpose, now)
     }
 
+    /// Whether the agreement that decides at `now` is of this type and covers a class.
+    pub fn covers(&self, kind: &str, class: &str, now: DateTime<Utc>) -> bool {
+        self.deciding(now).is_some_and(|terms| terms.covers(kind, class))
+    }
+
     /// When the time of the agreement that decides at `now` is over, or that of those that take its place before.
     pub fn ends_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let deciding = self.deciding(now)?;
@@ -519,6 +517,8 @@ pub(in crate::domain) mod tests {
             valid_from: at(from),
             ends_at: at(until),
             purposes: vec!["fraud".into()],
+            kind: "BAA".into(),
+            classes: vec!["PHI".into()],
         }
     }
 

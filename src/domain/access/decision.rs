@@ -3,12 +3,12 @@
 //! One pure function for every data route and every file download. Checks run in one fixed order and the first failure
 //! wins; each outcome has a stable reason code that the audit trail records. Never here: looking anything up.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::catalog::share::Share;
+use crate::domain::catalog::{requirements::Requirements, share::Share};
 
 use super::{
     agreement::allows_purpose,
@@ -77,6 +77,10 @@ pub struct Facts<'a> {
     pub target: Target<'a>,
     /// The purposes for which the table of the request may be used; `None` for any, or where no table is read.
     pub allowed_purposes: Option<&'a [String]>,
+    /// What the object of the request asks for; `None` where no object is read, or nothing was derived for it.
+    pub requirements: Option<&'a Requirements>,
+    /// Whether an object is read of which every shown column must have a confirmed class.
+    pub must_be_classified: bool,
 }
 
 /// What a decision that is made again depends on of a shared object.
@@ -86,6 +90,8 @@ pub struct ObjectFacts {
     pub revision: i64,
     /// The purposes for which its table may be used; `None` for any.
     pub allowed_purposes: Option<Vec<String>>,
+    /// What it asks for; `None` where that was not derived yet.
+    pub requirements: Option<Arc<Requirements>>,
 }
 
 /// The object of a request, as far as the decision needs it. Things inside a share are looked up only after the
@@ -139,6 +145,12 @@ pub enum Reason {
     AgreementInactive,
     /// The agreement or the table does not allow the grant's purpose.
     PurposeNotAllowed,
+    /// A class that the object shows asks for agreements that the grant does not name.
+    AgreementMissing,
+    /// The object shows a column whose class nobody has confirmed.
+    UnclassifiedColumn,
+    /// The object shows a class of data that may not be shared in this way.
+    RawNotAllowed,
     /// No activation link has this code.
     ActivationUnknown,
     /// The link has already handed out its token.
@@ -184,7 +196,7 @@ pub enum Refusal {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::TokenUnknown,
         Self::TokenPending,
         Self::TokenRevoked,
@@ -204,6 +216,9 @@ impl Reason {
         Self::AgreementEnded,
         Self::AgreementInactive,
         Self::PurposeNotAllowed,
+        Self::AgreementMissing,
+        Self::UnclassifiedColumn,
+        Self::RawNotAllowed,
         Self::ActivationUnknown,
         Self::ActivationUsed,
         Self::ActivationCancelled,
@@ -241,6 +256,9 @@ impl Reason {
             Self::AgreementEnded => "AGREEMENT_ENDED",
             Self::AgreementInactive => "AGREEMENT_INACTIVE",
             Self::PurposeNotAllowed => "PURPOSE_NOT_ALLOWED",
+            Self::AgreementMissing => "AGREEMENT_MISSING",
+            Self::UnclassifiedColumn => "UNCLASSIFIED_COLUMN",
+            Self::RawNotAllowed => "RAW_NOT_ALLOWED",
             Self::ActivationUnknown => "ACTIVATION_UNKNOWN",
             Self::ActivationUsed => "ACTIVATION_USED",
             Self::ActivationCancelled => "ACTIVATION_CANCELLED",
@@ -276,7 +294,10 @@ impl Reason {
             | Self::GrantExpired
             | Self::AgreementEnded
             | Self::AgreementInactive
-            | Self::PurposeNotAllowed => Refusal::Forbidden,
+            | Self::PurposeNotAllowed
+            | Self::AgreementMissing
+            | Self::UnclassifiedColumn
+            | Self::RawNotAllowed => Refusal::Forbidden,
             Self::ShareNotGranted
             | Self::TokenOutOfScope
             | Self::ActivationUnknown
@@ -304,12 +325,23 @@ impl Reason {
                 | Self::AgreementEnded
                 | Self::AgreementInactive
                 | Self::PurposeNotAllowed
+                | Self::AgreementMissing
+                | Self::UnclassifiedColumn
+                | Self::RawNotAllowed
         )
     }
 
     /// Whether the caller's grant is why, so that the event says what it was for and under which agreement.
     pub fn is_of_grant(self) -> bool {
-        matches!(self, Self::AgreementEnded | Self::AgreementInactive | Self::PurposeNotAllowed)
+        matches!(
+            self,
+            Self::AgreementEnded
+                | Self::AgreementInactive
+                | Self::PurposeNotAllowed
+                | Self::AgreementMissing
+                | Self::UnclassifiedColumn
+                | Self::RawNotAllowed
+        )
     }
 
     /// The number of seconds after which a new request may succeed; for reasons that are [`Refusal::Limited`].
@@ -335,18 +367,21 @@ pub struct Allowed<'a> {
     pub grant: Option<&'a Grant>,
     /// When it was decided.
     pub at: DateTime<Utc>,
+    /// When grants on a class that the object shows end at the latest.
+    pub class_until: Option<DateTime<Utc>>,
 }
 
 impl Allowed<'_> {
-    /// When this access ends by itself: the end of the token or of the grant, whichever is first.
+    /// When this access ends by itself: the end of the token, of the grant, or of what a class allows, whichever is first.
     pub fn until(&self) -> Option<DateTime<Utc>> {
-        [self.bearer.token.expires_at, self.grant.map(|grant| grant.until(self.at))].into_iter().flatten().min()
+        let grant_until = self.grant.map(|grant| grant.until(self.at));
+        [self.bearer.token.expires_at, grant_until, self.class_until].into_iter().flatten().min()
     }
 }
 
 /// Decides. The order of checks is: token found, its state, freeze, the recipient's state, networks, then for a share:
-/// granted now or ever, the grant's window, the token's scope, the agreements, the purposes of agreements and table. (Checks
-/// of country, view, quality and feature will be placed in this order when they exist.)
+/// granted now or ever, the grant's window, the token's scope, the agreements, the purposes of agreements and table, and what
+/// the classes that the object shows ask for. (Checks of quality and feature will be placed in this order when they exist.)
 pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     let bearer = facts.bearer.ok_or(Reason::TokenUnknown)?;
     match bearer.token.state(facts.now) {
@@ -378,7 +413,33 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     if facts.allowed_purposes.is_some_and(|allowed| !is_for(allowed)) {
         return Err(Reason::PurposeNotAllowed);
     }
-    Ok(Allowed { bearer, grant, at: facts.now })
+    if facts.must_be_classified && facts.requirements.is_none_or(|requirements| requirements.unconfirmed > 0) {
+        return Err(Reason::UnclassifiedColumn);
+    }
+    let class_until = match (facts.requirements, grant) {
+        (Some(requirements), Some(grant)) => decide_classes(requirements, grant, facts.now)?,
+        _ => None,
+    };
+    Ok(Allowed { bearer, grant, at: facts.now, class_until })
+}
+
+/// Checks what the classes that an object shows ask of a grant; returns when the grant ends at the latest because of them.
+fn decide_classes(
+    requirements: &Requirements,
+    grant: &Grant,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, Reason> {
+    if requirements.refused.is_some() {
+        return Err(Reason::RawNotAllowed);
+    }
+    if requirements.missing_agreement(|kind, class| grant.covers(kind, class, now)).is_some() {
+        return Err(Reason::AgreementMissing);
+    }
+    let until = requirements.grant_until(grant.valid_from);
+    match until {
+        Some(until) if until <= now => Err(Reason::GrantExpired),
+        until => Ok(until),
+    }
 }
 
 fn decide_share<'a>(token: &Token, access: &'a ShareAccess, now: DateTime<Utc>) -> Result<&'a Grant, Reason> {
@@ -490,7 +551,19 @@ pub(in crate::domain) mod tests {
 
     fn reason(bearer: Option<&Bearer>, access: Option<&ShareAccess>) -> Option<Reason> {
         let address = IpAddr::from([198, 51, 100, 7]);
-        decide(Facts { now: now(), address, bearer, target: Target::Share(access), allowed_purposes: None }).err()
+        decide(Facts { address, ..facts(bearer, Target::Share(access)) }).err()
+    }
+
+    fn facts<'a>(bearer: Option<&'a Bearer>, target: Target<'a>) -> Facts<'a> {
+        Facts {
+            now: now(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            bearer,
+            target,
+            allowed_purposes: None,
+            requirements: None,
+            must_be_classified: false,
+        }
     }
 
     /// Each row breaks one more thing than the row above, which also tests the order.
@@ -544,7 +617,8 @@ pub(in crate::domain) mod tests {
         let address = IpAddr::from([127, 0, 0, 1]);
         let refused = |share: &ShareAccess, target: bool, allowed: Option<&[String]>| {
             let target = if target { Target::Share(Some(share)) } else { Target::Own };
-            decide(Facts { now: now(), address, bearer: Some(&caller), target, allowed_purposes: allowed }).err()
+            let facts = Facts { allowed_purposes: allowed, ..facts(Some(&caller), target) };
+            decide(Facts { address, ..facts }).err()
         };
         let fraud = ["Fraud".to_owned()];
         assert_eq!(refused(&share, true, None), None);
@@ -602,7 +676,7 @@ pub(in crate::domain) mod tests {
         let (caller, share) = (bearer(), access());
         let address = IpAddr::from([127, 0, 0, 1]);
         let target = Target::Share(Some(&share));
-        let facts = Facts { now: now(), address, bearer: Some(&caller), target, allowed_purposes: None };
+        let facts = Facts { address, ..facts(Some(&caller), target) };
         assert_eq!(decide(facts).unwrap().until(), Some(now() + TimeDelta::days(1)));
     }
 }

@@ -113,6 +113,11 @@ impl Grant {
         }
     }
 
+    /// Whether one of the agreements that decide at `now` is of this type and covers a class.
+    pub fn covers(&self, kind: &str, class: &str, now: DateTime<Utc>) -> bool {
+        self.agreements.iter().any(|agreement| agreement.covers(kind, class, now))
+    }
+
     /// Whether all of its agreements allow its purpose at `now`. One that is not in force is said before one that does not
     /// allow the purpose.
     fn agreements_allow(&self, now: DateTime<Utc>) -> Result<(), AgreementLack> {

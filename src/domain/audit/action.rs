@@ -214,6 +214,12 @@ words! {
         UseCaseUpdate = "use_case.update",
         /// A use case was deleted.
         UseCaseDelete = "use_case.delete",
+        /// A control of a class was declared.
+        ControlCreate = "control.create",
+        /// A control of a class was changed.
+        ControlUpdate = "control.update",
+        /// A control of a class was deleted.
+        ControlDelete = "control.delete",
         /// An operator was created.
         OperatorCreate = "operator.create",
         /// An operator was changed.
@@ -310,6 +316,8 @@ words! {
         Agreement = "agreement",
         /// A use case.
         UseCase = "use_case",
+        /// A control of a class.
+        Control = "control",
         /// An operator; of its tokens, too, which `token_id` names.
         Operator = "operator",
         /// Somebody who signs in to the admin API by an issuer.
@@ -422,6 +430,9 @@ impl Action {
             | Self::UseCaseCreate
             | Self::UseCaseUpdate
             | Self::UseCaseDelete
+            | Self::ControlCreate
+            | Self::ControlUpdate
+            | Self::ControlDelete
             | Self::OperatorUpdate
             | Self::OperatorIdentityCreate
             | Self::OperatorIdentityUpdate

@@ -143,7 +143,7 @@ impl Spec for ColumnSpec {
         self.role.check("role", problems);
         self.state.check("state", problems);
         if let Some(class) = &self.class {
-            check_class(class, problems);
+            problems.extend(wrong_class(class.as_str()).map(|wrong| FieldError::new("class", wrong)));
         } else if self.state.means() == Some(ColumnState::Confirmed) {
             problems.push(FieldError::new("class", "is missing; nothing was proposed, so say what is confirmed"));
         }
@@ -151,32 +151,30 @@ impl Spec for ColumnSpec {
 
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
         match field {
-            // Nothing decides by classes yet.
+            // What a class means depends on its control; what is shown is never loosened by a column's change alone.
             "class" | "role" | "state" => Some(Effect::Neutral),
             _ => None,
         }
     }
 }
 
-/// Notes what is wrong with a class: a word of the house's own has small letters, so that no known one is misspelt by case.
-fn check_class(class: &AsWritten<Class>, problems: &mut Vec<FieldError>) {
-    let text = class.as_str();
+/// What is wrong with a word for a class, if anything: a word of the house's own has small letters, so that no known one is
+/// misspelt by case.
+pub fn wrong_class(text: &str) -> Option<String> {
     let is_small = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let is_own =
         text.len() <= LONGEST_CLASS && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(is_small);
     let meant = Class::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(text));
-    if class.means().is_some() || (is_own && meant.is_none()) {
-        return;
-    }
-    let message = match meant {
-        Some((known, _)) => format!("is written `{known}`"),
-        None => format!(
+    match meant {
+        Some((known, _)) if *known == text => None,
+        Some((known, _)) => Some(format!("is written `{known}`")),
+        None if is_own => None,
+        None => Some(format!(
             "`{}` is no class; use {}, or a word of your own in small letters, digits and `_`",
             echoed(text, LONGEST_CLASS),
             Class::listed()
-        ),
-    };
-    problems.push(FieldError::new("class", message));
+        )),
+    }
 }
 
 /// What the last scan found in a column.
@@ -262,7 +260,7 @@ pub struct ClassifiedColumn {
     pub spec: ColumnSpec,
     /// What the last scan found.
     pub evidence: Option<ColumnEvidence>,
-    /// Who decided, and when.
+    /// Who decided, and when; kept while the class of other data that came to lie there is proposed again.
     pub decided: Option<(String, DateTime<Utc>)>,
     /// When a scan no longer found it in the table.
     pub gone_at: Option<DateTime<Utc>>,
@@ -323,7 +321,9 @@ impl ClassifiedColumn {
             (true, true) if self.spec.state.means() != Some(ColumnState::Rejected) => stricter(&self.spec, found),
             _ => found,
         };
-        let decided = self.decided.clone().filter(|_| is_decided && !is_other);
+        // What was confirmed goes on counting until somebody looks again.
+        let is_rejected = self.spec.state.means() == Some(ColumnState::Rejected);
+        let decided = self.decided.clone().filter(|_| !(is_decided && is_other && is_rejected));
         Self {
             data_type: scanned.data_type,
             spec,
@@ -337,7 +337,9 @@ impl ClassifiedColumn {
     /// This column, left to the next decision: what lies there now may be something else.
     pub fn reopened(&self, now: DateTime<Utc>) -> Self {
         let spec = ColumnSpec { state: undecided(), ..self.spec.clone() };
-        Self { spec, decided: None, updated_at: now, revision: self.revision + 1, ..self.clone() }
+        // What was confirmed goes on counting until somebody looks again.
+        let decided = self.decided.clone().filter(|_| self.spec.state.means() != Some(ColumnState::Rejected));
+        Self { spec, decided, updated_at: now, revision: self.revision + 1, ..self.clone() }
     }
 }
 

@@ -3,10 +3,12 @@
 pub mod classes;
 pub mod clients;
 pub mod column;
+pub mod control;
 pub mod delta;
 pub mod disclosure;
 pub mod partition;
 pub mod raw_disclosure;
+pub mod requirements;
 pub mod schema;
 pub mod shape;
 pub mod share;

@@ -1,6 +1,9 @@
 //! Shares and the objects in them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -17,7 +20,11 @@ use crate::domain::{
     operators::principal::{Thing, check_domain},
 };
 
-use super::{raw_disclosure::DisclosureItem, shape::AcceptedShape};
+use super::{
+    raw_disclosure::DisclosureItem,
+    requirements::{EffectiveMasks, Requirements},
+    shape::AcceptedShape,
+};
 
 /// The settings of a share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -97,7 +104,7 @@ impl OnSchemaChange {
 }
 
 /// A published version of a view, as an object shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SharedView {
     /// The view.
     pub id: Uuid,
@@ -105,6 +112,8 @@ pub struct SharedView {
     pub name: Name,
     /// The version.
     pub version: i64,
+    /// The masks that are in effect instead of the version's own.
+    pub masks: Arc<EffectiveMasks>,
 }
 
 impl std::fmt::Display for SharedView {
@@ -199,6 +208,9 @@ pub struct ObjectSpec {
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     pub presigned_despite_networks: bool,
+    /// Why the table is shared file by file, though it shows a class whose control asks for a reason (`raw: justify`).
+    #[serde(default)]
+    pub justification: Option<String>,
     /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
@@ -215,7 +227,14 @@ impl Spec for ObjectSpec {
         if self.cdf && !self.history {
             problems.push(FieldError::new("cdf", "needs `history: true`: changes tell what older versions held"));
         }
+        if self.justification.as_deref().is_some_and(|text| text.trim().is_empty()) {
+            problems.push(FieldError::new("justification", "is empty; leave it out, or give the reason"));
+        }
         if let SourceName::View(_) = self.source {
+            if self.justification.is_some() {
+                let message = "is for raw tables; a view shows what its masks leave";
+                problems.push(FieldError::new("justification", message));
+            }
             if self.cdf {
                 let message = "is not offered for views yet; share versions as a whole";
                 problems.push(FieldError::new("cdf", message));
@@ -239,6 +258,7 @@ impl Spec for ObjectSpec {
             "on_schema_change" => after.on_schema_change == OnSchemaChange::Hold,
             "acknowledge" => after.acknowledge.is_subset(&before.acknowledge),
             "presigned_despite_networks" => !after.presigned_despite_networks,
+            "justification" => after.justification.is_none(),
             _ => return None,
         };
         Some(if tightens { Effect::Tightens } else { Effect::Loosens })
@@ -264,10 +284,22 @@ pub struct SharedObject {
     pub spec: ObjectSpec,
     /// The accepted shape, if this is a raw object that holds its schema.
     pub accepted: Option<AcceptedShape>,
+    /// What it asks of its readers; `None` where that was not derived yet, as when a server of an earlier release made it.
+    pub requirements: Option<Arc<Requirements>>,
     /// When it was shared.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Counts its changes, from 1; the etag.
+    /// Counts its changes, from 1; the etag. A change of what it asks of its readers counts as well.
     pub revision: i64,
+}
+
+impl SharedObject {
+    /// The delivery that the object itself asks for, by its settings or by a class that it shows.
+    pub fn delivery(&self) -> Option<Delivery> {
+        match &self.requirements {
+            Some(requirements) if requirements.proxied => Some(Delivery::Proxied),
+            _ => self.spec.delivery,
+        }
+    }
 }

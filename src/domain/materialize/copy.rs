@@ -53,6 +53,9 @@ pub struct Entitlement<'a> {
     /// The recipient's set of surrogates, if a mask shows some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub surrogates: Option<Uuid>,
+    /// The digest of the masks in effect instead of the view's own, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masks: Option<&'a str>,
 }
 
 impl Entitlement<'_> {

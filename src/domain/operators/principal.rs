@@ -139,6 +139,8 @@ pub enum Permission {
     ManagePurposes,
     /// Registering agreements, and recording that they begin, are interrupted and end.
     ManageAgreements,
+    /// Saying what is asked wherever data of a class is shown.
+    ManageControls,
     /// Having the server do again, or record, what it does by itself: messages, reports, files of views, drills.
     Operate,
     /// Lifting a freeze.
@@ -165,6 +167,7 @@ impl Words for Permission {
         ("manage_recipients", Self::ManageRecipients),
         ("manage_purposes", Self::ManagePurposes),
         ("manage_agreements", Self::ManageAgreements),
+        ("manage_controls", Self::ManageControls),
         ("operate", Self::Operate),
         ("lift_freeze", Self::LiftFreeze),
         ("manage_operators", Self::ManageOperators),
@@ -186,7 +189,7 @@ impl Permission {
             Self::ClassifyColumns => &[Admin, Owner, Steward, Compliance],
             Self::ManageSharing | Self::ManageRecipients | Self::Operate => &[Admin, Owner],
             Self::ManagePurposes => &[Admin, Owner, Compliance],
-            Self::ManageAgreements => &[Admin, Compliance],
+            Self::ManageAgreements | Self::ManageControls => &[Admin, Compliance],
             Self::LiftFreeze | Self::ManageOperators => &[Admin],
         }
     }
@@ -215,6 +218,7 @@ impl Permission {
             | Self::ManageRecipients
             | Self::ManagePurposes
             | Self::ManageAgreements
+            | Self::ManageControls
             | Self::Operate
             | Self::LiftFreeze
             | Self::ManageOperators => false,

@@ -128,6 +128,7 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Parameter(_)
         | ServiceError::Invalid(_)
         | ServiceError::Unacknowledged(_)
+        | ServiceError::AgreementMissing(_)
         | ServiceError::Conflict { .. }
         | ServiceError::PreconditionFailed => (StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE"),
         ServiceError::Malformed(_) => (StatusCode::BAD_REQUEST, "MALFORMED_REQUEST"),

@@ -112,11 +112,12 @@ impl InUse for AgreementSpec {
     }
 
     /// Stores what decisions ask of it.
-    async fn derive(tx: &mut Tx, agreement: &DeclaredAgreement) -> Result<(), ServiceError> {
+    async fn derive(tx: &mut Tx, _: &OperatorContext, agreement: &DeclaredAgreement) -> Result<(), ServiceError> {
         if let Some(kept) = tx.find_terms(&[agreement.id]).await?.remove(&agreement.id) {
             let draft = AgreementTerms::draft(agreement, kept.terms.position);
-            let AgreementTerms { valid_from, ends_at, purposes, .. } = draft;
-            return Ok(tx.update_terms(&AgreementTerms { valid_from, ends_at, purposes, ..kept.terms }).await?);
+            let AgreementTerms { valid_from, ends_at, purposes, kind, classes, .. } = draft;
+            let terms = AgreementTerms { valid_from, ends_at, purposes, kind, classes, ..kept.terms };
+            return Ok(tx.update_terms(&terms).await?);
         }
         let recipient_id = find_party(tx, &agreement.spec.recipient).await?.unwrap_or_default();
         let before = match &agreement.spec.supersedes {
@@ -321,7 +322,7 @@ pub(in crate::service) async fn tighten_terms(
     }
     let after = DeclaredAgreement { spec, updated_at: ctx.now, ..before.clone() };
     let after = tx.update_declared(after).await?;
-    AgreementSpec::derive(tx, &after).await?;
+    AgreementSpec::derive(tx, ctx, &after).await?;
     let object = Object { kind: Kind::Agreement, id: Some(after.id), name: Some(after.name.to_string()) };
     let event = audited(Some(&before.spec), Some(&after.spec))
         .because(reason)

@@ -49,6 +49,9 @@ use super::{
 /// The most grants that one revocation ends; bounds its transaction.
 const MAX_GRANTS: u32 = 10_000;
 
+/// The most objects whose lack of an agreement one refusal names.
+const NAMED_LACKS: usize = 20;
+
 /// The most views of one share that are checked when it is granted.
 const MAX_VIEWS: u32 = 10_000;
 
@@ -215,6 +218,45 @@ fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>, now: DateT
     grant.valid_from < until && from < end
 }
 
+/// Checks what the classes that a share shows ask of a grant on it: agreements that the grant names, and an end. Returns the
+/// end; one that nobody asked for comes as early as the classes need.
+async fn class_end(
+    tx: &mut Tx,
+    share: &Share,
+    valid_from: DateTime<Utc>,
+    (asked_until, valid_until): (Option<DateTime<Utc>>, DateTime<Utc>),
+    agreements: &[NamedAgreement],
+) -> Result<DateTime<Utc>, ServiceError> {
+    let (mut missing, mut end) = (Vec::new(), valid_until);
+    for (object, _) in tx.list_objects(share.id, None, None, MAX_VIEWS).await? {
+        let Some(requirements) = object.requirements else { continue };
+        let has = |kind: &str, class: &str| agreements.iter().any(|named| named.kept.terms.covers(kind, class));
+        if let Some((class, sets)) = requirements.missing_agreement(has) {
+            let sets: Vec<String> = sets.iter().map(quoted).collect();
+            let message = format!(
+                "`{}.{}` shows data of the class {class}, which needs an agreement of the type {} that covers it; name such \
+                 agreements of the recipient",
+                object.schema,
+                object.name,
+                sets.join(", or ")
+            );
+            missing.push(FieldError::new("agreements", message));
+        }
+        end = requirements.grant_until(valid_from).map_or(end, |latest| latest.min(end));
+    }
+    missing.truncate(NAMED_LACKS);
+    if !missing.is_empty() {
+        return Err(ServiceError::AgreementMissing(missing));
+    }
+    match asked_until {
+        Some(asked) if asked > end => {
+            let message = format!("is longer than a class that the share shows allows: at most {}", timestamp(end));
+            Err(ServiceError::invalid("valid_until", message))
+        }
+        _ => Ok(end),
+    }
+}
+
 impl Access {
     /// Grants a share to a recipient.
     pub async fn create_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<NamedGrant, ServiceError> {
@@ -308,6 +350,7 @@ impl Access {
                 (Some(agreement), found)
             }
         };
+        let valid_until = class_end(tx, &share, valid_from, (asked.valid_until, valid_until), &agreements).await?;
         let grant = Grant {
             id,
             share_id: share.id,

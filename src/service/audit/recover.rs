@@ -23,6 +23,7 @@ use crate::{
             merkle::Frontier,
             recorded::Recorded,
         },
+        catalog::control::ControlSpec,
         core::{name::name_key, spec::Effect, word::Words},
         operators::{Operator, group::GroupSpec},
     },
@@ -214,7 +215,13 @@ impl Lost {
             Kind::Group if tightens && after.is_null() => {
                 self.groups.insert(id, name);
             }
-            Kind::Recipient | Kind::Operator | Kind::Group | Kind::Object | Kind::Agreement | Kind::Table
+            Kind::Recipient
+            | Kind::Operator
+            | Kind::Group
+            | Kind::Object
+            | Kind::Agreement
+            | Kind::Table
+            | Kind::Control
                 if before.is_object() && after.is_object() =>
             {
                 let fields = self.fields.entry((kind, id)).or_default();
@@ -413,6 +420,10 @@ impl Services {
                 Kind::Group => {
                     let group = (*id, fields.name.as_str());
                     declared::tighten_in::<GroupSpec>(tx, ctx, group, &fields.values, REASON).await?
+                }
+                Kind::Control => {
+                    let control = (*id, fields.name.as_str());
+                    declared::tighten_in::<ControlSpec>(tx, ctx, control, &fields.values, REASON).await?
                 }
                 _ => self.catalog.tighten_object(tx, ctx, *id, &fields.values, REASON).await?,
             };

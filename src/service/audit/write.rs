@@ -77,6 +77,8 @@ pub struct AccessBasis {
     pub object: Option<(Uuid, i64)>,
     /// The address of the caller.
     pub address: IpAddr,
+    /// Whether every column that the object shows must have a confirmed class.
+    pub must_be_classified: bool,
     /// What is read through a URL that was handed out, if that is the request.
     pub delivered: Option<Delivered>,
 }
@@ -101,7 +103,11 @@ impl AccessBasis {
         let bearer = facts.and_then(|facts| facts.bearer.as_ref());
         let object = facts.and_then(|facts| facts.object.as_ref());
         let allowed_purposes = object.and_then(|object| object.allowed_purposes.as_deref());
-        let allowed = decide(Facts { now, address: self.address, bearer, target, allowed_purposes })?;
+        let requirements = object.and_then(|object| object.requirements.as_deref());
+        let must_be_classified = self.must_be_classified && self.object.is_some();
+        let facts =
+            Facts { now, address: self.address, bearer, target, allowed_purposes, requirements, must_be_classified };
+        let allowed = decide(facts)?;
         let same_object = self.object.is_none_or(|(_, before)| object.is_some_and(|object| object.revision == before));
         if same_object && self.fits(&allowed) { Ok(allowed) } else { Err(Reason::AccessChanged) }
     }

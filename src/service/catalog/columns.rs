@@ -4,7 +4,7 @@
 //! recorded as an access to data. Never here: how classes are recognised ([`crate::domain::catalog::classes`]).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,7 +44,10 @@ use crate::{
     store::{ColumnFilter, Job, Tx},
 };
 
-use super::tables::{event, find, not_found, thing};
+use super::{
+    requirements,
+    tables::{event, find, not_found, thing},
+};
 
 /// How long whoever asks for a scan waits, by default and at most, in seconds.
 pub const PATIENCE_SECONDS: u64 = 10;
@@ -209,6 +212,7 @@ impl Catalog {
         tx.put_columns(&rescan.proposed, true).await?;
         tx.put_columns(&rescan.kept, false).await?;
         tx.end_columns(&rescan.gone, ctx.now).await?;
+        requirements::settle_columns(tx, ctx, table.id, &BTreeSet::new()).await?;
         if let Some(job) = job {
             tx.complete_job(job, self.core.leases.holder()).await?;
         }
@@ -269,6 +273,8 @@ impl Catalog {
         for decision in decisions {
             decided.push(decide(tx, ctx, &table, decision).await?);
         }
+        let paths = decided.iter().map(|column: &ClassifiedColumn| column.path.clone()).collect();
+        requirements::settle_columns(tx, ctx, table.id, &paths).await?;
         unit.commit().await?;
         Ok(decided)
     }

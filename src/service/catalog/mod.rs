@@ -1,9 +1,11 @@
 //! The things that can be shared: tables, shares, objects, views, and what sharing them discloses.
 
 pub mod columns;
+mod controls;
 pub mod disclosures;
 pub mod objects;
 pub(super) mod raw_disclosures;
+mod requirements;
 pub mod schema_holds;
 pub mod shares;
 pub mod tables;

@@ -48,6 +48,7 @@ use super::{
     Catalog,
     disclosures::{self, Disclosure},
     raw_disclosures::{releases, widens},
+    requirements,
     schema_holds::{NewestShape, SchemaHold, settle_shape},
     shares, tables,
 };
@@ -315,6 +316,7 @@ impl Catalog {
             spec: spec_of(None, named, Mode::Whole, newest, source_name(&table, view.as_ref()))?,
             view,
             accepted: None,
+            requirements: None,
             created_at: ctx.now,
             updated_at: ctx.now,
             revision: 1,
@@ -322,6 +324,9 @@ impl Catalog {
         settle_shape(&mut object, &shape)?;
         self.require_acknowledged(&object, disclosed.as_ref())?;
         check_readers(tx, &object, published.as_deref(), ctx.now).await?;
+        let asked = requirements::approved(tx, ctx, &object, None).await?;
+        requirements::require_readable(&object, &asked)?;
+        let object = requirements::asking(object, asked.clone());
         if ctx.is_dry() {
             let ctx = unit.abandon();
             let reach = self.newly_shown(&share, &object, &table, ctx.now).await?;
@@ -330,6 +335,7 @@ impl Catalog {
             return Ok(Some(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at })));
         }
         tx.insert_object(&object).await?;
+        tx.put_requirements(object.id, &asked, ctx.now).await?;
         if object.accepted.is_some() {
             tx.update_accepted_schema(object.id, Some(shape.shape()?)).await?;
         }
@@ -457,6 +463,14 @@ impl Catalog {
             self.require_acknowledged(&after.object, disclosed.as_ref())?;
         }
         check_readers(tx, &after.object, published.as_deref(), ctx.now).await?;
+        let version = |object: &SharedObject| object.view.as_ref().map(|view| view.version);
+        let is_republished = version(&before.object) != version(&after.object);
+        let held = if is_republished { None } else { tx.find_requirements(before.object.id).await? };
+        let asked = requirements::approved(tx, ctx, &after.object, held.as_ref()).await?;
+        if is_wider || is_republished {
+            requirements::require_readable(&after.object, &asked)?;
+        }
+        after.object = requirements::asking(after.object, asked.clone());
         if ctx.is_dry() {
             let ctx = unit.abandon();
             let reach = match is_wider || before.object.view != after.object.view {
@@ -477,6 +491,7 @@ impl Catalog {
             tx.update_accepted_schema(after.object.id, accepted).await?;
         }
         let object = tx.update_object(after.object).await?;
+        tx.put_requirements(object.id, &asked, ctx.now).await?;
         let after = self.detail(after.share, object, after.table);
         let change = told(Some(&before.object), Some(&after.object));
         let event = change.told_by(event(ctx, Action::ObjectUpdate, &after));
@@ -612,6 +627,9 @@ impl Catalog {
             return Ok(false);
         }
         let object = tx.update_object(SharedObject { spec, updated_at: ctx.now, ..object }).await?;
+        let held = tx.find_requirements(object.id).await?;
+        let asked = requirements::approved(tx, ctx, &object, held.as_ref()).await?;
+        tx.put_requirements(object.id, &asked, ctx.now).await?;
         let detail = self.detail(share, object, table);
         let change = told(Some(&before), Some(&detail.object)).because(reason);
         write::append(tx, change.told_by(event(ctx, Action::ObjectUpdate, &detail)), ctx.now).await?;
@@ -737,7 +755,7 @@ impl Catalog {
             storage_can_sign: location.can_sign(),
             recipient: None,
             recipient_has_networks: false,
-            object: object.spec.delivery,
+            object: object.delivery(),
             presigned_despite_networks: object.spec.presigned_despite_networks,
         })
     }

@@ -24,6 +24,7 @@ use crate::{
             timestamp,
         },
         catalog::{
+            requirements::EffectiveMasks,
             schema::Schema,
             share::{ShareSpec, SharedView},
             table::Table,
@@ -191,9 +192,13 @@ fn invalid(problems: Vec<Problem>) -> ServiceError {
 
 /// Compiles the definition over the newest schema of its source; the error lists the problems.
 fn plan_over(definition: &ViewDefinition, source: &Source) -> Result<ViewPlan, ServiceError> {
+    plan_under(definition, source, &EffectiveMasks::default())
+}
+
+fn plan_under(definition: &ViewDefinition, source: &Source, masks: &EffectiveMasks) -> Result<ViewPlan, ServiceError> {
     let metadata = source.snapshot.metadata();
     let schema = Schema::parse(&metadata.schema_string).map_err(ServiceError::internal)?;
-    ViewPlan::new(definition, &schema, &metadata.partition_columns).map_err(invalid)
+    ViewPlan::under(definition, &schema, &metadata.partition_columns, masks).map_err(invalid)
 }
 
 /// Refuses the source's layout if it reveals a hidden partition column that is not acknowledged. Also refuses names
@@ -627,11 +632,13 @@ impl Catalog {
         source: &Source,
         version: Option<i64>,
     ) -> Result<Arc<PublishedView>, ServiceError> {
-        let shared = |version| SharedView { id: view.id, name: view.name.clone(), version };
+        let shared = |version, masks| SharedView { id: view.id, name: view.name.clone(), version, masks };
         let version = match (version, view.is_draft) {
             (None, true) => {
                 let plan = plan_over(&view.spec.definition(), source)?;
-                return Ok(Arc::new(PublishedView::draft(shared(0), plan, view.updated_at)));
+                let masks = self.masks_in_effect(view, &plan, None).await?;
+                let plan = plan_under(&view.spec.definition(), source, &masks)?;
+                return Ok(Arc::new(PublishedView::draft(shared(0, masks), plan, view.updated_at)));
             }
             (None, false) => self.core.db.list_view_versions(&[view.id], 1).await?.pop(),
             (Some(version), _) => self.core.db.find_view_version(view.id, version).await?,
@@ -639,7 +646,8 @@ impl Catalog {
         let version = version.ok_or_else(|| {
             ServiceError::invalid("version", format!("view `{}` has no such published version", view.name))
         })?;
-        self.materializer.published_view(&shared(version.version)).await
+        let masks = self.masks_in_effect(view, &plan_of(&version)?, Some(version.version)).await?;
+        self.materializer.published_view(&shared(version.version, masks)).await
     }
 
     /// The version of a view that an object names.
@@ -670,7 +678,8 @@ impl Catalog {
             let message = format!("version {version} is not published; POST /views/{name}/publish does that");
             return Err(ServiceError::invalid("source.view", message));
         }
-        Ok((SharedView { id: view.id, name: view.name, version }, table))
+        // Which masks are in effect is known once an object shows it.
+        Ok((SharedView { id: view.id, name: view.name, version, masks: Arc::default() }, table))
     }
 
     /// A view with its table, where the operator has a permission for that.

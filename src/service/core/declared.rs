@@ -48,7 +48,11 @@ pub trait InUse: Plain {
     }
 
     /// Stores what follows from its spec beside it, once it is stored.
-    fn derive(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), ServiceError>> + Send {
+    fn derive(
+        _tx: &mut Tx,
+        _ctx: &OperatorContext,
+        _of: &Declared<Self>,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send {
         async { Ok(()) }
     }
 
@@ -110,7 +114,7 @@ async fn update_in<S: InUse>(
     reason: Option<&str>,
 ) -> Result<Declared<S>, ServiceError> {
     let after = tx.update_declared(Declared { spec, updated_at: ctx.now, ..before.clone() }).await?;
-    S::derive(tx, &after).await?;
+    S::derive(tx, ctx, &after).await?;
     let mut told = audited(Some(&before.spec), Some(&after.spec));
     if let Some(reason) = reason {
         told = told.because(reason);
@@ -197,7 +201,7 @@ impl Core {
         let new = Declared::new(name, spec, ctx.now);
         S::settle(tx, &new).await?;
         tx.insert_declared(&new).await?;
-        S::derive(tx, &new).await?;
+        S::derive(tx, ctx, &new).await?;
         let event = audited(None, Some(&new.spec)).told_by(event(ctx, S::ACTIONS.create, &new));
         write::append(tx, event, ctx.now).await?;
         Ok(Put::Created(new))

@@ -53,6 +53,9 @@ pub enum ServiceError {
     /// The input breaks rules; all of them are listed.
     #[error("invalid input: {}", list(.0))]
     Invalid(Vec<FieldError>),
+    /// A class that would be shown asks for agreements that are not named.
+    #[error("an agreement is missing: {}", list(.0))]
+    AgreementMissing(Vec<FieldError>),
     /// The disclosure of a table's files, raw or under a view, must be acknowledged.
     #[error("what the table's files disclose is not acknowledged: {}", list(.0))]
     Unacknowledged(Vec<FieldError>),

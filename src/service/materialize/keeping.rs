@@ -157,7 +157,8 @@ impl Materializer {
         let mut seen = HashSet::new();
         for (share, object, _) in self.core.db.list_objects_of_view(view_id, ROUND).await? {
             let Some(view) = object.view.filter(|view| view.version == view_version) else { continue };
-            if !seen.insert(share.id) {
+            // Objects may show the same version under other masks.
+            if !seen.insert((share.id, view.masks.digest())) {
                 continue;
             }
             let filter = GrantFilter { share_id: Some(share.id), in_force_at: Some(now), ..GrantFilter::default() };

@@ -96,7 +96,7 @@ struct Inner {
     zips: LowZips,
     settings: ViewSettings,
     longest_url: TimeDelta,
-    published: Cache<(Uuid, i64), Arc<PublishedView>>,
+    published: Cache<published::Key, Arc<PublishedView>>,
     served: Cache<served::Key, Arc<Served>>,
     /// The table that each set's readers were last served, while it is in memory.
     latest: Mutex<HashMap<CopySet, Weak<Served>>>,
@@ -311,6 +311,7 @@ impl Materializer {
             year: (references.today >= Today::Year).then_some(today.year()),
             zips: references.zips.then(|| inner.zips.text()),
             surrogates,
+            masks: published.masks_digest.as_deref(),
         };
         let set =
             CopySet { view_id: published.view.id, view_version: published.view.version, rules: entitlement.rules() };

@@ -1,4 +1,4 @@
-//! Published versions of views. They never change, so they are kept in memory.
+//! Published versions of views, with the masks in effect on them. Either never changes, so they are kept in memory.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -16,7 +16,7 @@ use crate::{
         schema::{DataType, Field, Primitive, Schema},
         share::SharedView,
         view::{
-            ViewVersion,
+            Problem, ViewVersion,
             plan::{PinnedView, References, ViewPlan},
         },
     },
@@ -39,6 +39,8 @@ pub(in crate::service) struct PublishedView {
     pub(in crate::service) references: References,
     /// When it was published.
     pub(in crate::service) published_at: DateTime<Utc>,
+    /// The digest of the masks in effect instead of its own, if there are any.
+    pub(super) masks_digest: Option<String>,
     fits: Mutex<HashMap<u64, bool>>,
 }
 
@@ -65,8 +67,10 @@ impl PublishedView {
     }
 
     fn new(view: SharedView, version: &ViewVersion) -> Result<Self, ServiceError> {
-        let plan = plan_of(version)?;
+        let pinned: PinnedView = serde_json::from_str(&version.definition).map_err(ServiceError::internal)?;
+        let plan = pinned.plan_under(&view.masks).map_err(unplanned)?;
         Ok(Self {
+            masks_digest: view.masks.digest(),
             view,
             references: plan.references(),
             plan: Arc::new(plan),
@@ -78,7 +82,8 @@ impl PublishedView {
     /// Wraps a draft, for previews.
     pub(in crate::service) fn draft(view: SharedView, plan: ViewPlan, changed_at: DateTime<Utc>) -> Self {
         let references = plan.references();
-        Self { view, references, plan: Arc::new(plan), published_at: changed_at, fits: Mutex::default() }
+        let masks_digest = view.masks.digest();
+        Self { view, references, plan: Arc::new(plan), published_at: changed_at, masks_digest, fits: Mutex::default() }
     }
 
     /// `name@vN`; a draft has only its name.
@@ -163,8 +168,15 @@ fn has_local_times(field: &Field) -> bool {
 /// Loads the plan of a published version.
 pub(in crate::service) fn plan_of(version: &ViewVersion) -> Result<ViewPlan, ServiceError> {
     let pinned: PinnedView = serde_json::from_str(&version.definition).map_err(ServiceError::internal)?;
-    pinned.plan().map_err(|problems| ServiceError::internal(format!("a published view has problems: {problems:?}")))
+    pinned.plan().map_err(unplanned)
 }
+
+fn unplanned(problems: Vec<Problem>) -> ServiceError {
+    ServiceError::internal(format!("a published view has problems: {problems:?}"))
+}
+
+/// What a published version is known by: the view, the version, and the digest of masks in effect instead of its own.
+pub(super) type Key = (Uuid, i64, Option<String>);
 
 /// Published versions, by view and number.
 pub(in crate::service) type PublishedViews = HashMap<(Uuid, i64), Arc<PublishedView>>;
@@ -191,7 +203,7 @@ impl Materializer {
         view: &SharedView,
     ) -> Result<Arc<PublishedView>, ServiceError> {
         let published = &self.inner.published;
-        let key = (view.id, view.version);
+        let key = (view.id, view.version, view.masks.digest());
         if let Some(known) = published.get(&key).await {
             return Ok(known);
         }

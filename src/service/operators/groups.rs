@@ -18,7 +18,7 @@ use crate::{
 const MOST: u32 = 500;
 
 impl InUse for GroupSpec {
-    async fn derive(tx: &mut Tx, group: &Group) -> Result<(), ServiceError> {
+    async fn derive(tx: &mut Tx, _: &OperatorContext, group: &Group) -> Result<(), ServiceError> {
         Ok(tx.set_group_members(group).await?)
     }
 

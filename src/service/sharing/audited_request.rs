@@ -24,6 +24,7 @@ use crate::{
             action::{Action, Kind},
         },
         catalog::{
+            requirements::Requirements,
             share::{Share, SharedObject},
             table::Table,
         },
@@ -66,6 +67,10 @@ pub(super) struct AuditedRequest<'a> {
     found: Result<Option<(SharedObject, Table)>, Arc<StoreError>>,
     /// The purposes for which the table of the request may be used; `None` for any.
     allowed_purposes: Option<Vec<String>>,
+    /// What the object of the request asks for, if one is read and that was derived.
+    requirements: Option<Arc<Requirements>>,
+    /// Whether an object is read of which every shown column must have a confirmed class.
+    must_be_classified: bool,
     /// Why the caller is unknown, if there is no bearer.
     unknown: Reason,
     /// The object that is read and its revision, once it is found.
@@ -142,8 +147,8 @@ impl<'a> AuditedRequest<'a> {
                 let (bearer, access, found) =
                     reached.map_or((None, None, Ok(None)), |reached| (reached.bearer, reached.access, reached.object));
                 let mut attempt = Self { access, ..Self::of(service, caller, action, bearer) };
-                if let Ok(Some((_, table))) = &found {
-                    attempt.reads(table);
+                if let Ok(Some((object, table))) = &found {
+                    attempt.reads(object, table);
                 }
                 attempt.found = found;
                 attempt.unknown = unknown;
@@ -176,12 +181,28 @@ impl<'a> AuditedRequest<'a> {
         event.personal = caller.personal();
         let (access, found, object, unknown) = (None, Ok(None), None, Reason::TokenUnknown);
         let (now, charged, allowed_purposes) = (service.core.clock.now(), None, None);
-        Self { service, caller, event, bearer, access, found, allowed_purposes, unknown, object, now, charged }
+        Self {
+            service,
+            caller,
+            event,
+            bearer,
+            access,
+            found,
+            allowed_purposes,
+            requirements: None,
+            must_be_classified: false,
+            unknown,
+            object,
+            now,
+            charged,
+        }
     }
 
-    /// Has the decision ask for the purposes of a table.
-    pub(super) fn reads(&mut self, table: &Table) {
+    /// Has the decision ask for what an object and its table ask for.
+    pub(super) fn reads(&mut self, object: &SharedObject, table: &Table) {
         self.allowed_purposes.clone_from(&table.spec.allowed_purposes);
+        self.requirements.clone_from(&object.requirements);
+        self.must_be_classified = self.service.require_classification;
     }
 
     /// Decides on a request about the recipient's own things.
@@ -262,7 +283,15 @@ impl<'a> AuditedRequest<'a> {
         }
         let allowed_purposes = self.allowed_purposes.as_deref();
         let address = self.caller.address;
-        let facts = Facts { now: self.now, address, bearer: bearer.as_ref(), target, allowed_purposes };
+        let facts = Facts {
+            now: self.now,
+            address,
+            bearer: bearer.as_ref(),
+            target,
+            allowed_purposes,
+            requirements: self.requirements.as_deref(),
+            must_be_classified: self.must_be_classified,
+        };
         let decision = decide(facts).map(|allowed| (allowed.until(), allowed.grant.cloned()));
         let share = match target {
             Target::Share(Some(access)) => Some(access.share.clone()),
@@ -285,6 +314,7 @@ impl<'a> AuditedRequest<'a> {
                     until,
                     object: None,
                     address: self.caller.address,
+                    must_be_classified: self.must_be_classified,
                     delivered: None,
                 };
                 Ok(Granted { bearer, share, until, grant_until, basis })
@@ -562,6 +592,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
         | ServiceError::Forbidden { .. }
         | ServiceError::Invalid(_)
         | ServiceError::Unacknowledged(_)
+        | ServiceError::AgreementMissing(_)
         | ServiceError::Parameter(_)
         | ServiceError::Malformed(_)
         | ServiceError::Conflict { .. }
@@ -662,6 +693,19 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
         Reason::PurposeNotAllowed => {
             "this data may not be used for the purpose that access was granted for; ask the data provider which purposes the \
              agreement allows"
+                .to_owned()
+        }
+        Reason::AgreementMissing => {
+            "this data may be read only under a contract that your access does not stand on; ask the data provider which one \
+             it needs"
+                .to_owned()
+        }
+        Reason::UnclassifiedColumn => {
+            "the data provider has not yet said what kind of data every column of this table holds; ask the data provider"
+                .to_owned()
+        }
+        Reason::RawNotAllowed => {
+            "the data provider no longer shares data of this kind in this way; ask the data provider for a view of it"
                 .to_owned()
         }
         Reason::FileUnknown => "no such file; query the table again or ask the data provider".to_owned(),

@@ -79,7 +79,7 @@ fn effective_delivery(location: &TableLocation, object: &SharedObject, granted: 
         storage_can_sign: location.can_sign(),
         recipient: recipient.spec.delivery,
         recipient_has_networks: !recipient.spec.allowed_cidrs.is_empty() || !token.allowed_cidrs.is_empty(),
-        object: object.spec.delivery,
+        object: object.delivery(),
         presigned_despite_networks: object.spec.presigned_despite_networks,
     })
 }

@@ -184,8 +184,8 @@ impl Sharing {
             _ => None,
         };
         let mut attempt = AuditedRequest::of(self, caller, FILE_READ, bearer);
-        if let Some((_, _, table)) = &found {
-            attempt.reads(table);
+        if let Some((_, object, table)) = &found {
+            attempt.reads(object, table);
         }
         let granted = attempt.decide_access(access.as_ref(), &Subject::file()).await?;
         let Some((_, object, table)) = found else {

@@ -102,6 +102,8 @@ pub struct SharingParts {
     pub rate_limiter: Arc<RateLimiter>,
     /// The sharing settings.
     pub settings: Arc<SharingSettings>,
+    /// Whether an object is read only if every column that it shows has a confirmed class.
+    pub require_classification: bool,
     /// The address that clients know the server by, without a trailing slash.
     pub public_url: Arc<str>,
 }

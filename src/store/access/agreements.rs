@@ -30,7 +30,8 @@ macro_rules! terms_columns {
     () => {
         "x.agreement_id AS terms_agreement_id, x.succession_id AS terms_succession_id, x.position AS terms_position, \
          x.state AS terms_state, x.state_since AS terms_state_since, x.activated_at AS terms_activated_at, \
-         x.valid_from AS terms_valid_from, x.ends_at AS terms_ends_at, x.purposes AS terms_purposes"
+         x.valid_from AS terms_valid_from, x.ends_at AS terms_ends_at, x.purposes AS terms_purposes, x.kind AS terms_kind, \
+         x.classes AS terms_classes"
     };
 }
 pub(in crate::store) use terms_columns;
@@ -57,6 +58,8 @@ pub(in crate::store) struct TermsRow {
     terms_valid_from: Micros,
     terms_ends_at: Micros,
     terms_purposes: Json<Vec<String>>,
+    terms_kind: String,
+    terms_classes: Json<Vec<String>>,
 }
 
 impl Joined for TermsRow {
@@ -74,6 +77,8 @@ impl TermsRow {
             valid_from: self.terms_valid_from.0,
             ends_at: self.terms_ends_at.0,
             purposes: self.terms_purposes.0,
+            kind: self.terms_kind,
+            classes: self.terms_classes.0,
         }
     }
 
@@ -189,7 +194,8 @@ impl Tx {
     /// Stores the terms of a new agreement, with its first state.
     pub async fn insert_terms(&mut self, kept: &KeptTerms, by: &str, reason: Option<&str>) -> Result<()> {
         const SQL: &str = "INSERT INTO agreement_terms (agreement_id, recipient_id, succession_id, position, state, \
-            state_since, activated_at, valid_from, ends_at, purposes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+            state_since, activated_at, valid_from, ends_at, purposes, kind, classes) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let terms = &kept.terms;
         writes!(self, db => sqlx::query(SQL)
             .bind(terms.agreement_id)
@@ -202,6 +208,8 @@ impl Tx {
             .bind(Micros::from(terms.valid_from))
             .bind(Micros::from(terms.ends_at))
             .bind(Json(&terms.purposes))
+            .bind(&terms.kind)
+            .bind(Json(&terms.classes))
             .execute(db)
             .await?
             .rows_affected());
@@ -210,13 +218,15 @@ impl Tx {
 
     /// Stores what an agreement's changed spec means for decisions; its state stays.
     pub async fn update_terms(&mut self, terms: &AgreementTerms) -> Result<()> {
-        const SQL: &str =
-            "UPDATE agreement_terms SET valid_from = $2, ends_at = $3, purposes = $4 WHERE agreement_id = $1";
+        const SQL: &str = "UPDATE agreement_terms SET valid_from = $2, ends_at = $3, purposes = $4, kind = $5, \
+            classes = $6 WHERE agreement_id = $1";
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(terms.agreement_id)
             .bind(Micros::from(terms.valid_from))
             .bind(Micros::from(terms.ends_at))
             .bind(Json(&terms.purposes))
+            .bind(&terms.kind)
+            .bind(Json(&terms.classes))
             .execute(db)
             .await?
             .rows_affected());

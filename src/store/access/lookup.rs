@@ -19,6 +19,7 @@ use crate::{
             token::{Token, TokenHash},
         },
         catalog::{
+            requirements::Requirements,
             share::{Share, SharedObject},
             table::Table,
         },
@@ -258,6 +259,7 @@ struct GroundRow {
     caller: CallerRow,
     object_revision: Option<i64>,
     object_purposes: Option<Json<Vec<String>>>,
+    object_requirements: Option<Json<Requirements>>,
 }
 
 /// The index of padding entries; the others count from 0.
@@ -356,7 +358,8 @@ reads! {
              LEFT JOIN tokens k ON k.hash = a.hash JOIN recipients r ON r.id = COALESCE(k.recipient_id, a.recipient_id) \
              LEFT JOIN shares s ON s.name_key = a.share_key ", join_grants!(),
             "LEFT JOIN objects o ON o.share_id = s.id AND o.schema_key = a.schema_key AND o.name_key = a.table_key \
-             LEFT JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id WHERE a.place >= 0"
+             LEFT JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id \
+             LEFT JOIN requirements q ON q.object_id = o.id WHERE a.place >= 0"
         ));
         let rows: Vec<ReachedRow> = query.build_query_as().fetch_all(db).await?;
         let rows = rows.into_iter().map(|row| (row.caller, row.object));
@@ -380,18 +383,22 @@ reads! {
             values.push_bind(ids.share_id).push_bind(ids.object_id);
         });
         query.push(concat!(
-            ") SELECT ", caller_columns!(), ", o.revision AS object_revision, t.allowed_purposes AS object_purposes FROM asked a \
+            ") SELECT ", caller_columns!(), ", o.revision AS object_revision, t.allowed_purposes AS object_purposes, \
+             q.spec AS object_requirements FROM asked a \
              JOIN recipients r ON r.id = a.recipient_id \
              LEFT JOIN tokens k ON k.id = a.token_id AND k.recipient_id = a.recipient_id \
              LEFT JOIN shares s ON s.id = a.share_id ", join_grants!(),
             "LEFT JOIN objects o ON o.id = a.object_id AND o.share_id = a.share_id \
-             LEFT JOIN tables t ON t.id = o.table_id WHERE a.place >= 0"
+             LEFT JOIN tables t ON t.id = o.table_id LEFT JOIN requirements q ON q.object_id = o.id WHERE a.place >= 0"
         ));
         let rows: Vec<GroundRow> = query.build_query_as().fetch_all(db).await?;
-        let rows = rows.into_iter().map(|row| (row.caller, (row.object_revision, row.object_purposes)));
-        found(ids, rows, |(revision, purposes)| {
+        let rows = rows.into_iter().map(|GroundRow { caller, object_revision, object_purposes, object_requirements }| {
+            (caller, (object_revision, object_purposes, object_requirements))
+        });
+        found(ids, rows, |(revision, purposes, requirements)| {
             let allowed_purposes = purposes.map(|purposes| purposes.0);
-            revision.map(|revision| ObjectFacts { revision, allowed_purposes })
+            let requirements = requirements.map(|requirements| Arc::new(requirements.0));
+            revision.map(|revision| ObjectFacts { revision, allowed_purposes, requirements })
         })
     }
 

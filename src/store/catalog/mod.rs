@@ -2,6 +2,7 @@
 
 pub(super) mod columns;
 pub(super) mod objects;
+pub(super) mod requirements;
 pub(super) mod shares;
 pub(super) mod tables;
 pub(super) mod views;

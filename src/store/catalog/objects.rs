@@ -1,5 +1,7 @@
 //! Stores shared objects. They are read together with the table behind them, which every reader needs.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         catalog::{
+            requirements::{EffectiveMasks, Requirements},
             shape::{AcceptedShape, Shape},
             share::{ObjectSpec, Share, SharedObject, SharedView},
             table::Table,
@@ -25,7 +28,7 @@ use super::{
     tables::{TableRow, table_columns},
 };
 
-/// The columns of [`ObjectRow`] and [`TableRow`], from objects `o`, tables `t` and views `v`.
+/// The columns of [`ObjectRow`] and [`TableRow`], from objects `o`, tables `t`, views `v` and requirements `q`.
 macro_rules! object_columns {
     () => {
         concat!(
@@ -33,7 +36,8 @@ macro_rules! object_columns {
              o.name AS object_name, o.spec AS object_spec, o.accepted_version AS object_accepted_version, \
              o.accepted_digest AS object_accepted_digest, o.created_at AS object_created_at, \
              o.updated_at AS object_updated_at, o.revision AS object_revision, o.view_id AS object_view_id, \
-             o.view_version AS object_view_version, v.name AS object_view_name, ",
+             o.view_version AS object_view_version, v.name AS object_view_name, \
+             q.spec AS object_requirements, ",
             table_columns!()
         )
     };
@@ -44,7 +48,8 @@ pub(in crate::store) use object_columns;
 /// Objects joined with the things they refer to.
 macro_rules! objects_from {
     () => {
-        "objects o JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id "
+        "objects o JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id \
+         LEFT JOIN requirements q ON q.object_id = o.id "
     };
 }
 
@@ -63,6 +68,7 @@ pub(in crate::store) struct ObjectRow {
     object_view_id: Option<Uuid>,
     object_view_version: Option<i64>,
     object_view_name: Option<String>,
+    object_requirements: Option<Json<Requirements>>,
     #[sqlx(flatten)]
     table: TableRow,
 }
@@ -72,10 +78,12 @@ impl TryFrom<ObjectRow> for (SharedObject, Table) {
 
     fn try_from(row: ObjectRow) -> Result<Self> {
         let table = Table::try_from(row.table)?;
+        let requirements = row.object_requirements.map(|requirements| Arc::new(requirements.0));
+        let masks = masks_of(requirements.as_deref());
         let view = match (row.object_view_id, row.object_view_version, &row.object_view_name) {
             (None, None, None) => None,
             (Some(id), Some(version), Some(text)) => {
-                Some(SharedView { id, name: name(NameKind::View, "views.name", text)?, version })
+                Some(SharedView { id, name: name(NameKind::View, "views.name", text)?, version, masks })
             }
             _ => return Err(StoreError::Corrupt("objects.view_version")),
         };
@@ -96,12 +104,17 @@ impl TryFrom<ObjectRow> for (SharedObject, Table) {
             view,
             spec: row.object_spec.0,
             accepted,
+            requirements,
             created_at: row.object_created_at.0,
             updated_at: row.object_updated_at.0,
             revision: row.object_revision,
         };
         Ok((object, table))
     }
+}
+
+fn masks_of(requirements: Option<&Requirements>) -> Arc<EffectiveMasks> {
+    Arc::new(requirements.map(|requirements| requirements.masks.clone()).unwrap_or_default())
 }
 
 /// A selection of views that are shown.
@@ -119,7 +132,7 @@ pub enum ShownIn {
 }
 
 /// An object that shows a view, by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ShownView {
     /// The share's name.
     pub share: String,
@@ -137,6 +150,7 @@ struct ShownViewRow {
     view_id: Uuid,
     view_name: String,
     view_version: i64,
+    requirements: Option<Json<Requirements>>,
 }
 
 impl TryFrom<ShownViewRow> for ShownView {
@@ -147,7 +161,12 @@ impl TryFrom<ShownViewRow> for ShownView {
         Ok(Self {
             share: row.share_name,
             object: format!("{}.{}", row.schema_name, row.name),
-            view: SharedView { id: row.view_id, name: view_name, version: row.view_version },
+            view: SharedView {
+                id: row.view_id,
+                name: view_name,
+                version: row.view_version,
+                masks: masks_of(row.requirements.as_ref().map(|requirements| &requirements.0)),
+            },
         })
     }
 }
@@ -251,8 +270,9 @@ reads! {
     /// Lists the objects that show views in the selection `shown`, by share, schema and name; at most `limit`.
     pub async fn list_shown_views(self, db, shown: ShownIn, limit: u32) -> Result<Vec<ShownView>> {
         let mut query = QueryBuilder::new(
-            "SELECT s.name AS share_name, o.schema_name, o.name, v.id AS view_id, v.name AS view_name, o.view_version \
-             FROM objects o JOIN shares s ON s.id = o.share_id JOIN views v ON v.id = o.view_id WHERE o.share_id ",
+            "SELECT s.name AS share_name, o.schema_name, o.name, v.id AS view_id, v.name AS view_name, o.view_version, \
+             q.spec AS requirements FROM objects o JOIN shares s ON s.id = o.share_id JOIN views v ON v.id = o.view_id \
+             LEFT JOIN requirements q ON q.object_id = o.id WHERE o.share_id ",
         );
         match shown {
             ShownIn::Share(share_id) => {

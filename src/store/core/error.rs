@@ -144,6 +144,9 @@ pub enum Constraint {
     /// A use case of this name exists.
     #[error("a use case of this name exists already")]
     UseCaseName,
+    /// A control of this class exists.
+    #[error("a control of this class exists already")]
+    ControlName,
     /// Another agreement takes the same place.
     #[error("another agreement supersedes this one already")]
     AgreementPlace,
@@ -171,7 +174,7 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 22] = [
+const UNIQUE: [(&str, &str, Constraint); 23] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
@@ -180,6 +183,7 @@ const UNIQUE: [(&str, &str, Constraint); 22] = [
     ("operator_groups_name", "operator_groups.name_key", Constraint::GroupName),
     ("purposes_name", "purposes.name_key", Constraint::PurposeName),
     ("use_cases_name", "use_cases.name_key", Constraint::UseCaseName),
+    ("controls_name", "controls.name_key", Constraint::ControlName),
     ("agreements_name", "agreements.name_key", Constraint::AgreementName),
     (
         "agreement_terms_succession",

@@ -1,6 +1,7 @@
 //! Tables and their columns, shares, objects and views.
 
 pub(super) mod columns;
+pub(super) mod controls;
 pub(super) mod disclosures;
 pub(super) mod objects;
 pub(super) mod shares;
@@ -15,6 +16,7 @@ use super::Admin;
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(columns::routes())
+        .merge(controls::routes())
         .merge(objects::routes())
         .merge(shares::routes())
         .merge(tables::routes())

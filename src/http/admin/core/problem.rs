@@ -43,6 +43,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `body_too_large` | 413 | the body is too large |
 /// | `unsupported_media_type` | 415 | the media type of the body is not accepted here |
 /// | `invalid_input` | 422 | the input breaks a rule; `errors` names every field |
+/// | `AGREEMENT_MISSING` | 422 | a class that would be shown asks for agreements that are not named; `errors` names type and class |
 /// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | a disclosure of a table's files is not acknowledged; `errors` names each |
 /// | `table_not_servable` | 422 | the table cannot be read, or needs a feature that this server lacks |
 /// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
@@ -75,6 +76,9 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The input breaks a rule; `errors` names every field.
     InvalidInput,
+    /// A class that would be shown asks for agreements that are not named; `errors` names type and class.
+    #[serde(rename = "AGREEMENT_MISSING")]
+    AgreementMissing,
     /// A disclosure of a table's files is not acknowledged; `errors` names each.
     #[serde(rename = "RAW_DISCLOSURE_UNACKNOWLEDGED")]
     RawDisclosureUnacknowledged,
@@ -115,9 +119,10 @@ impl ProblemCode {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidInput | Self::RawDisclosureUnacknowledged | Self::TableNotServable => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::InvalidInput
+            | Self::AgreementMissing
+            | Self::RawDisclosureUnacknowledged
+            | Self::TableNotServable => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -144,6 +149,7 @@ impl ProblemCode {
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "Unsupported media type",
             Self::InvalidInput => "The input cannot be accepted",
+            Self::AgreementMissing => "An agreement is missing",
             Self::RawDisclosureUnacknowledged => "Disclosures are not acknowledged",
             Self::TableNotServable => "The table cannot be served",
             Self::TooManyRequests => "Too many failed attempts",
@@ -234,6 +240,10 @@ impl From<ServiceError> for Problem {
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
                 return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
+            }
+            ServiceError::AgreementMissing(errors) => {
+                let errors = errors.iter().cloned().map(FieldProblem::from).collect();
+                return Self { errors, ..Self::new(ProblemCode::AgreementMissing, detail) };
             }
             ServiceError::Unacknowledged(errors) => {
                 let errors = errors.iter().cloned().map(FieldProblem::from).collect();

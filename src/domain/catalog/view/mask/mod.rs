@@ -21,7 +21,7 @@ use serde_json::{Map, Value as Json, json};
 pub use bound::BoundMask;
 pub use pseudonym::PseudonymKeys;
 pub use shift::{BoundShift, Shift};
-pub use strength::stricter;
+pub use strength::{at_least, stricter};
 pub use surrogate::{SurrogateDigests, surrogate_text};
 pub use zips::LowZips;
 
@@ -302,6 +302,11 @@ impl Mask {
             | Self::AgeCap { .. }
             | Self::Bucket { .. } => input_nullable,
         }
+    }
+
+    /// Whether it shows nothing of any value, not even whether there is one.
+    pub fn hides_all(&self) -> bool {
+        matches!(self, Self::Null | Self::Redact { keep_nulls: false } | Self::Constant { keep_nulls: false, .. })
     }
 
     /// Prepares the mask for a column of type `input`, with these keys and this day (UTC); the error is that of

@@ -32,6 +32,15 @@ pub fn stricter<'a>(one: Option<&'a Mask>, other: Option<&'a Mask>) -> Option<&'
     }
 }
 
+/// Whether `one` hides at least as much of a column as `other` does, whatever text it puts there; `None` is no mask.
+pub fn at_least(one: Option<&Mask>, other: Option<&Mask>) -> bool {
+    match (one, other) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(one), Some(other)) => rank(one) >= rank(other),
+    }
+}
+
 fn compare(one: &Mask, other: &Mask) -> Ordering {
     let texts = || one.to_json().to_string().cmp(&other.to_json().to_string());
     rank(one).cmp(&rank(other)).then_with(texts)

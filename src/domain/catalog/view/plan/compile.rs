@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Map, Value as Json};
 
 use crate::domain::catalog::{
+    requirements::EffectiveMasks,
     schema::{ColumnPath, DataType, Field, Found, KEY, Schema, Step},
     view::{Problem, ViewColumn, ViewDefinition, mask::Mask, row_filter::RowFilter},
 };
@@ -25,14 +26,16 @@ const MAX_COMMENT: usize = 4_000;
 /// The most problems that are reported at once.
 const MAX_PROBLEMS: usize = 50;
 
-/// Compiles `definition`, or reports everything that is wrong with it.
+/// Compiles `definition` with these masks in effect instead of its own, or reports everything that is wrong with it.
 pub(super) fn compile(
     definition: &ViewDefinition,
     source: &Schema,
     partition_columns: &[String],
+    effective: &EffectiveMasks,
 ) -> Result<ViewPlan, Vec<Problem>> {
     let mut compiler = Compiler {
         source,
+        effective,
         variants: source.case_variants(),
         leaves: Vec::new(),
         nodes: vec![Node::default()],
@@ -77,6 +80,7 @@ struct Made {
 
 struct Compiler<'a> {
     source: &'a Schema,
+    effective: &'a EffectiveMasks,
     variants: BTreeSet<ColumnPath>,
     leaves: Vec<Leaf>,
     nodes: Vec<Node>,
@@ -194,7 +198,13 @@ impl<'a> Compiler<'a> {
         if self.leaves.len() + leaves.len() > MAX_LEAVES {
             return self.problem(at, from, too_many());
         }
-        for leaf in leaves {
+        for mut leaf in leaves {
+            if let Some(mask) = self.effective.get(&path(&leaf.name)) {
+                if leaf.source.contains(&Part::Key) {
+                    return self.problem(at, "mask", "the keys of a map are not masked");
+                }
+                leaf.mask = Some(mask.clone());
+            }
             self.leaves.push(leaf);
             if let Err(message) = self.place(self.leaves.len() - 1, column) {
                 return self.problem(at, "name", message);
@@ -441,6 +451,7 @@ impl<'a> Compiler<'a> {
                 .map(|(path, data_type)| Needed { is_partition: is_partition(&path), path, data_type })
                 .collect(),
             pinned,
+            effective: self.effective.clone(),
         }
     }
 }

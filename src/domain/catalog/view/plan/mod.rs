@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub use diff::{Change, ColumnEffect, changes};
 
-use crate::domain::catalog::schema::{
-    ColumnPath, DataType, ELEMENT, Field, Found, KEY, LookupError, Schema, Step, VALUE,
+use crate::domain::catalog::{
+    requirements::EffectiveMasks,
+    schema::{ColumnPath, DataType, ELEMENT, Field, Found, KEY, LookupError, Schema, Step, VALUE},
 };
 
 use super::{
@@ -44,6 +45,8 @@ pub struct ViewPlan {
     pub needed: Vec<Needed>,
     /// What the plan was made from; this is stored with the version.
     pub pinned: PinnedView,
+    /// The masks that are in effect instead of the definition's.
+    pub effective: EffectiveMasks,
 }
 
 /// The stored form of a published version, sufficient to make its plan again: the definition, and only those columns of
@@ -175,7 +178,17 @@ impl ViewPlan {
         source: &Schema,
         partition_columns: &[String],
     ) -> Result<Self, Vec<Problem>> {
-        compile::compile(definition, source, partition_columns)
+        Self::under(definition, source, partition_columns, &EffectiveMasks::default())
+    }
+
+    /// Compiles `definition` with these masks in effect instead of its own.
+    pub fn under(
+        definition: &ViewDefinition,
+        source: &Schema,
+        partition_columns: &[String],
+        masks: &EffectiveMasks,
+    ) -> Result<Self, Vec<Problem>> {
+        compile::compile(definition, source, partition_columns, masks)
     }
 
     /// Why the view cannot be served over `source`, in words for operators: columns that are gone, have another type,
@@ -243,7 +256,8 @@ impl ViewPlan {
     /// The shown columns that may be NULL over `source` although readers were told that they are not.
     fn loosened(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
         let pruned = source.pruned(self.needed.iter().map(|need| &need.path));
-        let Ok(again) = Self::new(&self.pinned.definition, &pruned, partition_columns) else {
+        let again = Self::under(&self.pinned.definition, &pruned, partition_columns, &self.effective);
+        let Ok(again) = again else {
             return vec!["the view no longer fits the table".to_owned()];
         };
         let pairs = self.schema.fields.iter().zip(&again.schema.fields);
@@ -325,7 +339,12 @@ impl ViewPlan {
 impl PinnedView {
     /// Makes the plan again.
     pub fn plan(&self) -> Result<ViewPlan, Vec<Problem>> {
-        let plan = ViewPlan::new(&self.definition, &self.source, &self.partition_columns)?;
+        self.plan_under(&EffectiveMasks::default())
+    }
+
+    /// Makes the plan again, with these masks instead of the definition's.
+    pub fn plan_under(&self, masks: &EffectiveMasks) -> Result<ViewPlan, Vec<Problem>> {
+        let plan = ViewPlan::under(&self.definition, &self.source, &self.partition_columns, masks)?;
         Ok(ViewPlan { pinned: self.clone(), ..plan })
     }
 }

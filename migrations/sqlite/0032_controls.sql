@@ -1,0 +1,25 @@
+CREATE TABLE controls (
+    id BLOB NOT NULL CONSTRAINT controls_pk PRIMARY KEY,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL CONSTRAINT controls_name UNIQUE,
+    spec TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    revision INTEGER NOT NULL
+) STRICT;
+
+-- What a shared object asks of its readers, derived from controls, columns and the object by every change of one of them.
+CREATE TABLE requirements (
+    object_id BLOB NOT NULL CONSTRAINT requirements_pk PRIMARY KEY
+        CONSTRAINT requirements_object REFERENCES objects (id) ON DELETE CASCADE,
+    spec TEXT NOT NULL,
+    tightenings TEXT NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+-- Derived from the agreement's spec.
+ALTER TABLE agreement_terms ADD COLUMN kind TEXT NOT NULL DEFAULT 'custom';
+ALTER TABLE agreement_terms ADD COLUMN classes TEXT NOT NULL DEFAULT '[]';
+UPDATE agreement_terms SET
+    kind = coalesce((SELECT a.spec ->> '$.type' FROM agreements a WHERE a.id = agreement_id), 'custom'),
+    classes = coalesce((SELECT a.spec -> '$.classes' FROM agreements a WHERE a.id = agreement_id), '[]');

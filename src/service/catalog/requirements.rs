@@ -1,0 +1,202 @@
+//! What shared objects ask of their readers, derived anew by every change of a control, of a column's class or of an object.
+//!
+//! What tightens holds for what is shared now, at once; what loosens a mask waits for a new publication, except that whoever
+//! tightened it may take back just that for a day. Never here: the rules themselves ([`crate::domain::catalog::requirements`]).
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        catalog::{
+            control::{Control, ControlSpec},
+            requirements::{APPROVED, Change, Classified, EffectiveMasks, Requirements},
+            share::{SharedObject, SharedView},
+            view::{View, plan::ViewPlan},
+        },
+        core::declared::Declared,
+    },
+    service::{
+        core::{context::OperatorContext, error::ServiceError},
+        materialize::plan_of,
+    },
+    store::Tx,
+};
+
+use super::Catalog;
+
+/// The most tables with a class that one change reaches.
+pub(super) const MOST_TABLES: u32 = 10_000;
+/// The most objects over one table.
+const MOST_OBJECTS: u32 = 10_000;
+/// The most controls.
+const MOST_CONTROLS: u32 = 1_000;
+/// How many objects of an earlier release's servers one round catches up with.
+const CAUGHT_UP: u32 = 100;
+
+/// Every control, by its class.
+async fn controls(tx: &mut Tx) -> Result<HashMap<String, ControlSpec>, ServiceError> {
+    let controls: Vec<Control> = tx.list_declared(None, MOST_CONTROLS).await?;
+    Ok(controls.into_iter().map(|control| (control.name.to_string(), control.spec)).collect())
+}
+
+/// What is known of a table's columns, under the controls as they are.
+pub(super) async fn classified(tx: &mut Tx, table_id: Uuid) -> Result<Classified, ServiceError> {
+    Ok(Classified::new(tx.all_columns(table_id).await?, controls(tx).await?))
+}
+
+/// Derives anew what every object asks for that shows a column of a control's class; `control` is as it is about to be.
+pub(super) async fn settle_class(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    control: &Declared<ControlSpec>,
+) -> Result<(), ServiceError> {
+    let mut controls = controls(tx).await?;
+    let class = control.name.to_string();
+    controls.insert(class.clone(), control.spec.clone());
+    let (cause, by) = (format!("control:{class}"), ctx.operator_name());
+    let change = Change { cause: &cause, by: &by, at: ctx.now };
+    for table_id in tx.list_tables_with_class(&class, MOST_TABLES).await? {
+        let classified = Classified::new(tx.all_columns(table_id).await?, controls.clone());
+        settle_table(tx, change, table_id, &classified, None).await?;
+    }
+    Ok(())
+}
+
+/// Derives anew what every object over a table asks for; `columns` are the paths of those that were decided about.
+pub(super) async fn settle_columns(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    table_id: Uuid,
+    columns: &BTreeSet<String>,
+) -> Result<(), ServiceError> {
+    let classified = classified(tx, table_id).await?;
+    let by = ctx.operator_name();
+    let change = Change { cause: "columns", by: &by, at: ctx.now };
+    settle_table(tx, change, table_id, &classified, Some(columns)).await
+}
+
+async fn settle_table(
+    tx: &mut Tx,
+    change: Change<'_>,
+    table_id: Uuid,
+    classified: &Classified,
+    columns: Option<&BTreeSet<String>>,
+) -> Result<(), ServiceError> {
+    for (_, object, _) in tx.list_objects_of_table(table_id, MOST_OBJECTS).await? {
+        let before = tx.find_requirements(object.id).await?;
+        let after = derived(tx, &object, classified, before.as_ref(), change, columns).await?;
+        if before.as_ref() == Some(&after) {
+            continue;
+        }
+        tx.put_requirements(object.id, &after, change.at).await?;
+        if before.is_none_or(|before| !before.is_same_for_readers(&after)) {
+            tx.touch_object(object.id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What an object asks for, with what still holds of `before`.
+async fn derived(
+    tx: &mut Tx,
+    object: &SharedObject,
+    classified: &Classified,
+    before: Option<&Requirements>,
+    change: Change<'_>,
+    columns: Option<&BTreeSet<String>>,
+) -> Result<Requirements, ServiceError> {
+    let Some(view) = &object.view else {
+        let requirements = Requirements::of_table(classified, object.spec.justification.is_some());
+        return Ok(requirements.after(before, change, None));
+    };
+    let version = tx.find_view_version(view.id, view.version).await?;
+    let version = version.ok_or_else(|| ServiceError::internal(format!("view `{view}` is not there")))?;
+    let plan = plan_of(&version)?;
+    let leaves: Option<BTreeSet<String>> = columns.map(|columns| {
+        let shown = plan.shown().into_iter().filter(|leaf| columns.contains(&leaf.from.to_string()));
+        shown.map(|leaf| leaf.name.to_string()).collect()
+    });
+    Ok(Requirements::of_view(&plan, classified).after(before, change, leaves.as_ref()))
+}
+
+/// What an object asks for that is put into a share, or begins to show something else: what holds then was approved.
+pub(super) async fn approved(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    object: &SharedObject,
+    before: Option<&Requirements>,
+) -> Result<Requirements, ServiceError> {
+    let classified = classified(tx, object.table_id).await?;
+    let by = ctx.operator_name();
+    derived(tx, object, &classified, before, Change { cause: APPROVED, by: &by, at: ctx.now }, None).await
+}
+
+/// Refuses an object that nobody could read, because of a class that it shows.
+pub(super) fn require_readable(object: &SharedObject, requirements: &Requirements) -> Result<(), ServiceError> {
+    let Some(class) = &requirements.refused else { return Ok(()) };
+    let (field, message) = match object.view {
+        Some(_) => {
+            ("source.view", format!("shows keys of a map of the class {class}, which take no mask; leave the map out"))
+        }
+        None => (
+            "source.table",
+            format!(
+                "holds data of the class {class}, which is not shared file by file as its control has it; share a view of it, \
+                 or give a `justification` where the control says `justify`"
+            ),
+        ),
+    };
+    Err(ServiceError::invalid(field, message))
+}
+
+impl Catalog {
+    /// The masks in effect on a view instead of its own: those that classes ask for now, and those that still hold where
+    /// `version` is shared.
+    pub(super) async fn masks_in_effect(
+        &self,
+        view: &View,
+        plan: &ViewPlan,
+        version: Option<i64>,
+    ) -> Result<Arc<EffectiveMasks>, ServiceError> {
+        let db = &self.core.db;
+        let controls: Vec<Control> = db.list_declared(None, MOST_CONTROLS).await?;
+        let controls = controls.into_iter().map(|control| (control.name.to_string(), control.spec));
+        let classified = Classified::new(db.all_columns(view.table_id).await?, controls);
+        let mut masks = Requirements::of_view(plan, &classified).masks;
+        for (_, object, _) in db.list_objects_of_view(view.id, MOST_OBJECTS).await? {
+            match &object.view {
+                Some(shown) if Some(shown.version) == version => masks = masks.joined(&shown.masks),
+                _ => {}
+            }
+        }
+        Ok(Arc::new(masks))
+    }
+
+    /// Derives what objects ask for that a server of an earlier release has made.
+    pub async fn catch_up_requirements(&self) -> Result<(), ServiceError> {
+        if self.core.db.list_objects_without_requirements(1).await?.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.core.begin_locked().await?;
+        let ctx = OperatorContext::system("weir", self.core.clock.now());
+        for id in tx.list_objects_without_requirements(CAUGHT_UP).await? {
+            let Some((_, object, _)) = tx.find_object_by_id(id).await? else { continue };
+            let after = approved(&mut tx, &ctx, &object, None).await?;
+            tx.put_requirements(id, &after, ctx.now).await?;
+            tx.touch_object(id).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+/// `object` with what it asks for.
+pub(super) fn asking(object: SharedObject, requirements: Requirements) -> SharedObject {
+    let masks = Arc::new(requirements.masks.clone());
+    let view = object.view.map(|view| SharedView { masks, ..view });
+    SharedObject { view, requirements: Some(Arc::new(requirements)), ..object }
+}
