@@ -182,6 +182,7 @@ const NOUNS: &[Noun] = &[
     Noun { name: "purpose", about: "Manages purposes: what data may be used for", beside: None },
     Noun { name: "use-case", about: "Manages use cases: what recipients do with data", beside: None },
     Noun { name: "control", about: "Manages controls: what is asked wherever a class of data is shown", beside: None },
+    Noun { name: "exposure", about: "Tells who sees which column, and what a recipient sees", beside: None },
     Noun { name: "agreement", about: "Manages agreements: the contracts that grants stand on", beside: None },
     Noun { name: "token", about: "Issues, rotates and ends recipients' tokens", beside: None },
     Noun { name: "grant", about: "Grants shares to recipients, and revokes grants", beside: None },

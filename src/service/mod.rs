@@ -135,6 +135,7 @@ impl Services {
             storages: Arc::clone(&storages),
             schema_holds: parts.schema_holds,
             settings: Arc::clone(&settings),
+            require_classification: parts.governance.require_classification,
         };
         let jobs = Jobs { core: core.clone(), insight: insight.clone(), catalog: catalog.clone() };
         let access = Access {

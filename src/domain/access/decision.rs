@@ -409,18 +409,31 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
         Target::Share(None) => return Err(Reason::ShareNotGranted),
         Target::Share(Some(access)) => Some(decide_share(&bearer.token, access, facts.now)?),
     };
-    let is_for = |allowed: &[String]| grant.is_some_and(|grant| allows_purpose(allowed, grant.purpose.as_deref()));
-    if facts.allowed_purposes.is_some_and(|allowed| !is_for(allowed)) {
-        return Err(Reason::PurposeNotAllowed);
-    }
-    if facts.must_be_classified && facts.requirements.is_none_or(|requirements| requirements.unconfirmed > 0) {
-        return Err(Reason::UnclassifiedColumn);
-    }
-    let class_until = match (facts.requirements, grant) {
-        (Some(requirements), Some(grant)) => decide_classes(requirements, grant, facts.now)?,
-        _ => None,
+    let class_until = match grant {
+        None => None,
+        Some(grant) => {
+            decide_object(grant, facts.allowed_purposes, facts.requirements, facts.must_be_classified, facts.now)?
+        }
     };
     Ok(Allowed { bearer, grant, at: facts.now, class_until })
+}
+
+/// Decides whether a grant in force opens an object: by the purposes of its table, and by the classes that it shows. Returns
+/// when the grant ends at the latest because of these.
+pub fn decide_object(
+    grant: &Grant,
+    allowed_purposes: Option<&[String]>,
+    requirements: Option<&Requirements>,
+    must_be_classified: bool,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, Reason> {
+    if allowed_purposes.is_some_and(|allowed| !allows_purpose(allowed, grant.purpose.as_deref())) {
+        return Err(Reason::PurposeNotAllowed);
+    }
+    if must_be_classified && requirements.is_none_or(|requirements| requirements.unconfirmed > 0) {
+        return Err(Reason::UnclassifiedColumn);
+    }
+    requirements.map_or(Ok(None), |requirements| decide_classes(requirements, grant, now))
 }
 
 /// Checks what the classes that an object shows ask of a grant; returns when the grant ends at the latest because of them.

@@ -3,6 +3,7 @@
 pub mod columns;
 mod controls;
 pub mod disclosures;
+pub mod exposure;
 pub mod objects;
 pub(super) mod raw_disclosures;
 mod requirements;
@@ -34,4 +35,6 @@ pub struct Catalog {
     pub schema_holds: Arc<SchemaHolds>,
     /// The sharing settings.
     pub settings: Arc<SharingSettings>,
+    /// Whether an object is read only if every column that it shows has a confirmed class.
+    pub require_classification: bool,
 }

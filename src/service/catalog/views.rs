@@ -702,7 +702,7 @@ impl Catalog {
         Ok(Source { snapshot, location: self.storages.locate(&table.spec.location)? })
     }
 
-    async fn named_recipient(&self, ctx: &OperatorContext, name: &str) -> Result<Recipient, ServiceError> {
+    pub(super) async fn named_recipient(&self, ctx: &OperatorContext, name: &str) -> Result<Recipient, ServiceError> {
         let found = match lookup::key(NameKind::Recipient, name) {
             Ok(key) => self.core.db.find_recipient(&key).await?,
             Err(_) => None,

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use crate::{
     domain::{
-        access::limits::span,
+        access::{decision::Reason, limits::span},
         audit::action::Action,
-        catalog::{delta::Metadata, share::SharedObject},
+        catalog::{delta::Metadata, requirements::columns_digest, schema::Schema, share::SharedObject},
         sharing::negotiation::{ClientCapabilities, Format, negotiate},
     },
     lake::{Feed, History, LakeError, Snapshot},
@@ -184,8 +184,33 @@ impl Sharing {
         pinned: Option<Pin>,
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         match found.view.clone() {
-            None => self.source_as_of(found, as_of, pinned).await,
+            None => {
+                let (snapshot, stamp) = self.source_as_of(found, as_of, pinned).await?;
+                self.require_classified(found, snapshot.metadata())?;
+                Ok((snapshot, stamp))
+            }
             Some(view) => self.governed_as_of(found, &view, as_of, pinned).await,
+        }
+    }
+
+    /// Refuses a raw table that has other columns by now than those whose classes were asked for, where every column must have
+    /// a confirmed class.
+    pub(super) fn require_classified(&self, found: &FoundTable, metadata: &Metadata) -> Result<(), ServiceError> {
+        if !self.require_classification || found.object.view.is_some() {
+            return Ok(());
+        }
+        let schema = Schema::parse(&metadata.schema_string).map_err(ServiceError::internal)?;
+        let mut paths: Vec<String> = schema.leaves().iter().map(|(path, _)| path.to_string()).collect();
+        paths.sort_unstable();
+        let digest = columns_digest(paths.iter().map(String::as_str));
+        let known = found.object.requirements.as_ref().and_then(|requirements| requirements.columns.as_ref());
+        match known == Some(&digest) {
+            true => Ok(()),
+            false => Err(ServiceError::Denied {
+                reason: Reason::UnclassifiedColumn,
+                message: "the table has a column whose kind of data nobody has confirmed yet; ask the data provider"
+                    .to_owned(),
+            }),
         }
     }
 

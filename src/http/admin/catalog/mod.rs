@@ -3,6 +3,7 @@
 pub(super) mod columns;
 pub(super) mod controls;
 pub(super) mod disclosures;
+pub(super) mod exposure;
 pub(super) mod objects;
 pub(super) mod shares;
 pub(super) mod tables;
@@ -17,6 +18,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(columns::routes())
         .merge(controls::routes())
+        .merge(exposure::routes())
         .merge(objects::routes())
         .merge(shares::routes())
         .merge(tables::routes())
