@@ -7,6 +7,7 @@ use weir::domain::{
     access::{agreement::AgreementSpec, purpose::PurposeSpec, recipient::RecipientSpec, use_case::UseCaseSpec},
     catalog::{
         column::ColumnSpec,
+        control::ControlSpec,
         share::{ObjectSpec, ShareSpec},
         table::TableSpec,
         view::ViewSpec,
@@ -55,6 +56,7 @@ fn every_field_of_every_spec_says_what_a_change_of_it_means() {
         tried::<UseCaseSpec>(json!({
             "recipient": "r", "purpose": "p", "decision_supported": "d", "sponsor": "s",
         })),
+        tried::<ControlSpec>(json!({})),
         tried::<OperatorSpec>(json!({"role": "auditor"})),
         tried::<GroupSpec>(json!({})),
     ];

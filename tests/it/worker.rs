@@ -179,11 +179,14 @@ async fn a_simulated_year_is_lived_by_lines_of_standard_input() {
     let (_, token) = weir.issue("default").await;
     assert_eq!(weir.query(&token).await.urls, FILES);
     let began = Utc::now();
+    let mut sealed = 0;
     for _ in 0..12 {
         let lived = time.say("advance 2678400");
         assert_eq!(lived["failed"], json!([]), "{lived}");
-        assert!(lived["ran"].as_array().unwrap().contains(&json!("checkpoints")), "{lived}");
+        // The server's own round may be the first to find a task due.
+        sealed += u32::from(lived["ran"].as_array().unwrap().contains(&json!("checkpoints")));
     }
+    assert!(sealed > 0, "the trail was never sealed by a step");
     let now: DateTime<Utc> = time.say("advance 0")["now"].as_str().unwrap().parse().unwrap();
     assert!(now >= began + TimeDelta::days(12 * 31), "{now}");
     assert!(time.say("advance -1")["error"].is_string() && time.say("stop")["error"].is_string());

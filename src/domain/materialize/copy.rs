@@ -394,6 +394,7 @@ mod tests {
             year: None,
             zips: None,
             surrogates: None,
+            masks: None,
         }
     }
 

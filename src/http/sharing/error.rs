@@ -144,7 +144,12 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
 /// Returns the code of a 403. What an agreement or a purpose does not allow has its own code, because its remedy differs.
 fn forbidden_code(reason: &'static str) -> &'static str {
     match reason {
-        "AGREEMENT_ENDED" | "AGREEMENT_INACTIVE" | "PURPOSE_NOT_ALLOWED" => reason,
+        "AGREEMENT_ENDED"
+        | "AGREEMENT_INACTIVE"
+        | "PURPOSE_NOT_ALLOWED"
+        | "AGREEMENT_MISSING"
+        | "UNCLASSIFIED_COLUMN"
+        | "RAW_NOT_ALLOWED" => reason,
         _ => "PERMISSION_DENIED",
     }
 }

@@ -44,6 +44,7 @@ use crate::{
 use super::{
     Caller, RequestedNames, Sharing, TablePath,
     presented::{ISSUER_UNAVAILABLE, Presented},
+    table::UNCLASSIFIED,
 };
 
 /// How often a running answer checks whether it is still allowed.
@@ -700,10 +701,7 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
              it needs"
                 .to_owned()
         }
-        Reason::UnclassifiedColumn => {
-            "the data provider has not yet said what kind of data every column of this table holds; ask the data provider"
-                .to_owned()
-        }
+        Reason::UnclassifiedColumn => UNCLASSIFIED.to_owned(),
         Reason::RawNotAllowed => {
             "the data provider no longer shares data of this kind in this way; ask the data provider for a view of it"
                 .to_owned()

@@ -93,6 +93,10 @@ impl Sharing {
         };
         let changes = history.changes(first..=last, request.feed).await?;
         found.require_accepted_throughout(&changes)?;
+        self.require_classified(&found, &changes.start().metadata).await?;
+        for metadata in changes.outlines().iter().filter_map(|outline| outline.metadata.as_deref()) {
+            self.require_classified(&found, metadata).await?;
+        }
         attempt.event.table_version = Some(last);
         let format = self.negotiate(attempt, &needed_features(&changes), &request.declared).await?;
         let tells = Tells {

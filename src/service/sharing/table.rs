@@ -1,6 +1,10 @@
 //! A table's version and metadata, and the steps that all requests about a table share.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use crate::{
     domain::{
@@ -23,6 +27,10 @@ use super::{
     audited_request::{AuditedRequest, Granted, Subject},
     continuation::Pin,
 };
+
+/// What whoever asks for a table with an unconfirmed column is told.
+pub(super) const UNCLASSIFIED: &str =
+    "the data provider has not yet said what kind of data every column of this table holds; ask the data provider";
 
 /// The reason code of a client that cannot read the table.
 const CLIENT_LACKS_FEATURES: &str = "CLIENT_LACKS_FEATURES";
@@ -186,16 +194,15 @@ impl Sharing {
         match found.view.clone() {
             None => {
                 let (snapshot, stamp) = self.source_as_of(found, as_of, pinned).await?;
-                self.require_classified(found, snapshot.metadata())?;
+                self.require_classified(found, snapshot.metadata()).await?;
                 Ok((snapshot, stamp))
             }
             Some(view) => self.governed_as_of(found, &view, as_of, pinned).await,
         }
     }
 
-    /// Refuses a raw table that has other columns by now than those whose classes were asked for, where every column must have
-    /// a confirmed class.
-    pub(super) fn require_classified(&self, found: &FoundTable, metadata: &Metadata) -> Result<(), ServiceError> {
+    /// Refuses a raw table with a column that nobody has confirmed the class of, where every column must have a confirmed one.
+    pub(super) async fn require_classified(&self, found: &FoundTable, metadata: &Metadata) -> Result<(), ServiceError> {
         if !self.require_classification || found.object.view.is_some() {
             return Ok(());
         }
@@ -204,13 +211,16 @@ impl Sharing {
         paths.sort_unstable();
         let digest = columns_digest(paths.iter().map(String::as_str));
         let known = found.object.requirements.as_ref().and_then(|requirements| requirements.columns.as_ref());
-        match known == Some(&digest) {
+        if known == Some(&digest) {
+            return Ok(());
+        }
+        // An older version may have fewer columns.
+        let columns = self.core.db.all_columns(found.object.table_id).await?;
+        let confirmed = columns.iter().filter(|column| column.gone_at.is_none() && column.is_confirmed());
+        let confirmed: HashSet<&str> = confirmed.map(|column| column.path.as_str()).collect();
+        match paths.iter().all(|path| confirmed.contains(path.as_str())) {
             true => Ok(()),
-            false => Err(ServiceError::Denied {
-                reason: Reason::UnclassifiedColumn,
-                message: "the table has a column whose kind of data nobody has confirmed yet; ask the data provider"
-                    .to_owned(),
-            }),
+            false => Err(ServiceError::Denied { reason: Reason::UnclassifiedColumn, message: UNCLASSIFIED.to_owned() }),
         }
     }
 

@@ -13,7 +13,10 @@ use weir::domain::{
         recipient::{Recipient, RecipientSpec, RecipientState},
         token::Token,
     },
-    catalog::share::{Share, ShareSpec},
+    catalog::{
+        requirements::Requirements,
+        share::{Share, ShareSpec},
+    },
     core::{
         name::{Name, NameKind},
         word::AsWritten,
@@ -23,6 +26,8 @@ use weir::domain::{
 const WORLDS: u64 = 10_000;
 const DAYS: u64 = 12;
 const PURPOSES: [&str; 3] = ["fraud", "pricing", "audit"];
+const KINDS: [&str; 3] = ["BAA", "DPA", "DUA"];
+const CLASSES: [&str; 2] = ["PHI", "PII"];
 const STATES: [&str; 6] = ["draft", "in_review", "active", "suspended", "terminated", "in_dispute"];
 
 /// Numbers that are the same in every run.
@@ -56,6 +61,19 @@ struct Contract {
     from: i64,
     until: i64,
     purposes: Vec<&'static str>,
+    kind: &'static str,
+    classes: Vec<&'static str>,
+}
+
+/// What is read, and what its classes ask for.
+#[derive(Debug)]
+struct Shown {
+    must_be_classified: bool,
+    unconfirmed: u64,
+    is_refused: bool,
+    /// For each class, sets of types of which one is needed whole.
+    needs: Vec<(&'static str, Vec<Vec<&'static str>>)>,
+    most_days: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -75,6 +93,7 @@ struct World {
     today: i64,
     grants: Vec<Given>,
     table: Option<Vec<&'static str>>,
+    shown: Option<Shown>,
     is_scoped_elsewhere: bool,
 }
 
@@ -93,6 +112,28 @@ fn contract(dice: &mut Dice) -> Contract {
         from,
         until: from + 1 + dice.day(),
         purposes: dice.purposes(),
+        kind: KINDS[dice.below(3) as usize],
+        classes: CLASSES.into_iter().filter(|_| dice.below(3) > 0).collect(),
+    }
+}
+
+fn shown(dice: &mut Dice) -> Shown {
+    let set = |dice: &mut Dice| {
+        let set: Vec<_> = KINDS.into_iter().filter(|_| dice.below(3) == 0).collect();
+        if set.is_empty() { vec![KINDS[dice.below(3) as usize]] } else { set }
+    };
+    let mut needs = Vec::new();
+    for class in CLASSES {
+        if dice.below(3) == 0 {
+            needs.push((class, (0..=dice.below(2)).map(|_| set(dice)).collect()));
+        }
+    }
+    Shown {
+        must_be_classified: dice.below(4) == 0,
+        unconfirmed: dice.below(4).saturating_sub(2),
+        is_refused: dice.below(12) == 0,
+        needs,
+        most_days: (dice.below(3) == 0).then(|| 1 + dice.day()),
     }
 }
 
@@ -115,12 +156,13 @@ fn world(dice: &mut Dice) -> World {
         today: dice.day(),
         grants,
         table: (dice.below(3) == 0).then(|| dice.purposes().into_iter().filter(|purpose| *purpose != "*").collect()),
+        shown: (dice.below(2) == 0).then(|| shown(dice)),
         is_scoped_elsewhere: dice.below(8) == 0,
     }
 }
 
-/// What one line of contracts says to a purpose today.
-fn says(line: &[Contract], purpose: Option<&str>, today: i64) -> &'static str {
+/// The contract of a line that decides today.
+fn decides(line: &[Contract], today: i64) -> &Contract {
     let mut decides = &line[0];
     for later in line {
         // One that was called off before it began never takes over.
@@ -130,6 +172,37 @@ fn says(line: &[Contract], purpose: Option<&str>, today: i64) -> &'static str {
             decides = later;
         }
     }
+    decides
+}
+
+/// Why a grant does not open what is read; empty if it does.
+fn keeps_back(shown: &Shown, grant: &Given, today: i64) -> &'static str {
+    if shown.must_be_classified && shown.unconfirmed > 0 {
+        return "UNCLASSIFIED_COLUMN";
+    }
+    if shown.is_refused {
+        return "RAW_NOT_ALLOWED";
+    }
+    for (class, sets) in &shown.needs {
+        let has = |kind: &&str| {
+            grant.contracts.iter().any(|line| {
+                let contract = decides(line, today);
+                contract.kind == *kind && contract.classes.contains(class)
+            })
+        };
+        if !sets.iter().any(|set| set.iter().all(has)) {
+            return "AGREEMENT_MISSING";
+        }
+    }
+    match shown.most_days {
+        Some(days) if today >= grant.from + days => "GRANT_EXPIRED",
+        _ => "",
+    }
+}
+
+/// What one line of contracts says to a purpose today.
+fn says(line: &[Contract], purpose: Option<&str>, today: i64) -> &'static str {
+    let decides = decides(line, today);
     let has_been_signed = ["active", "suspended"].contains(&decides.state);
     if has_been_signed && today >= decides.until {
         return "AGREEMENT_ENDED";
@@ -189,6 +262,12 @@ fn expected(world: &World) -> Result<usize, &'static str> {
     if world.table.as_ref().is_some_and(|allowed| !is_for(allowed)) {
         return Err("PURPOSE_NOT_ALLOWED");
     }
+    if let Some(shown) = &world.shown {
+        let why = keeps_back(shown, &world.grants[at], world.today);
+        if !why.is_empty() {
+            return Err(why);
+        }
+    }
     Ok(at)
 }
 
@@ -210,6 +289,8 @@ fn succession(line: &[Contract], id: u128) -> AgreementSuccession {
         valid_from: on(contract.from),
         ends_at: on(contract.until),
         purposes: texts(&contract.purposes),
+        kind: contract.kind.to_owned(),
+        classes: texts(&contract.classes),
     });
     // The store reads them in any order.
     let mut members: Vec<_> = members.collect();
@@ -286,12 +367,28 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
     for number in 0..WORLDS {
         let world = world(&mut dice);
         let (bearer, access, table) = (bearer(&world), access(&world), world.table.as_deref().map(texts));
+        let requirements = world.shown.as_ref().map(|shown| Requirements {
+            unconfirmed: shown.unconfirmed,
+            refused: shown.is_refused.then(|| "PHI".to_owned()),
+            agreements: shown
+                .needs
+                .iter()
+                .map(|(class, sets)| {
+                    let set = |set: &Vec<&str>| set.iter().map(|&kind| kind.to_owned()).collect();
+                    ((*class).to_owned(), sets.iter().map(set).collect())
+                })
+                .collect(),
+            max_grant_days: shown.most_days.map(|days| days.try_into().unwrap()),
+            ..Requirements::default()
+        });
         let facts = Facts {
             now: on(world.today),
             address: IpAddr::from([192, 0, 2, 1]),
             bearer: Some(&bearer),
             target: Target::Share(Some(&access)),
             allowed_purposes: table.as_deref(),
+            requirements: requirements.as_ref(),
+            must_be_classified: world.shown.as_ref().is_some_and(|shown| shown.must_be_classified),
         };
         let decided = decide(facts);
         let expected = expected(&world);
@@ -309,6 +406,9 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
         }
     }
     // The worlds meet every answer often enough to mean something.
+    for code in ["UNCLASSIFIED_COLUMN", "RAW_NOT_ALLOWED", "AGREEMENT_MISSING"] {
+        assert!(met.get(code).is_some_and(|count| *count > 30), "{met:?}");
+    }
     for code in ["allowed", "AGREEMENT_ENDED", "AGREEMENT_INACTIVE", "PURPOSE_NOT_ALLOWED", "GRANT_EXPIRED"] {
         assert!(met.get(code).is_some_and(|count| *count > 300), "{met:?}");
     }

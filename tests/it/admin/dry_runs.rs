@@ -78,6 +78,7 @@ pub async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, St
         app.post(path, json!({"reason": "r"})).await.expect(200);
     }
     let case = json!({"recipient": "party", "purpose": "some", "decision_supported": "d", "sponsor": "s"});
+    app.put("/controls/unused", json!({})).await.expect(201);
     app.put("/use-cases/some", case).await.expect(201);
     app.put("/views/claims.some", view).await.expect(201);
     let grant = app.grant_acme().await;
@@ -119,6 +120,9 @@ pub fn request_of(operation: &str) -> Option<(&'static str, Value)> {
         "put_purpose" => ("/purposes/new", json!({"description": "d"})),
         "update_purpose" => ("/purposes/some", json!({"description": "e"})),
         "delete_purpose" => ("/purposes/unused", Value::Null),
+        "put_control" => ("/controls/PII", json!({"raw": "refuse"})),
+        "update_control" => ("/controls/unused", json!({"raw": "refuse"})),
+        "delete_control" => ("/controls/unused", Value::Null),
         "put_use_case" => (
             "/use-cases/new",
             json!({"recipient": "party", "purpose": "some", "decision_supported": "d", "sponsor": "s"}),

@@ -2,6 +2,7 @@
 
 mod classification;
 mod columns;
+pub mod controls;
 mod disclosures;
 mod moved;
 mod objects;

@@ -91,6 +91,22 @@ fn told(reason: Reason) -> Told {
             "this data may not be used for the purpose that access was granted for; ask the data provider which purposes \
              the agreement allows",
         ),
+        Reason::AgreementMissing => (
+            403,
+            "AGREEMENT_MISSING",
+            "this data may be read only under a contract that your access does not stand on; ask the data provider which one \
+             it needs",
+        ),
+        Reason::UnclassifiedColumn => (
+            403,
+            "UNCLASSIFIED_COLUMN",
+            "the data provider has not yet said what kind of data every column of this table holds; ask the data provider",
+        ),
+        Reason::RawNotAllowed => (
+            403,
+            "RAW_NOT_ALLOWED",
+            "the data provider no longer shares data of this kind in this way; ask the data provider for a view of it",
+        ),
         Reason::ActivationUnknown => (
             404,
             "RESOURCE_DOES_NOT_EXIST",
@@ -271,6 +287,20 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
             }
             share().await
         }
+        Reason::AgreementMissing => {
+            let asked = json!({"agreements": {"PHI": [["BAA"]]}});
+            app.execute(format!("UPDATE requirements SET spec = '{asked}'")).await;
+            acme.ask("steps", "/version", "").await
+        }
+        Reason::RawNotAllowed => {
+            app.execute("UPDATE requirements SET spec = '{\"refused\": \"PHI\"}'").await;
+            acme.ask("steps", "/version", "").await
+        }
+        Reason::UnclassifiedColumn => {
+            let strict = app.replica_set(|settings| settings.governance.require_classification = true);
+            app.execute("DELETE FROM requirements").await;
+            Reader { app: &strict, token: acme.token.clone() }.ask("steps", "/version", "").await
+        }
         Reason::ActivationUnknown => fetch(app, Method::GET, "http://weir.test/activate/unknown", &[]).await,
         Reason::ActivationUsed => {
             let link = link(app).await;
@@ -335,7 +365,9 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
     };
     let action = match reason {
         Reason::SchemaNotFound => "tables.list",
-        Reason::TableNotFound => "table.version",
+        Reason::TableNotFound | Reason::AgreementMissing | Reason::RawNotAllowed | Reason::UnclassifiedColumn => {
+            "table.version"
+        }
         Reason::FileUnknown => "file.read",
         Reason::ConcurrentStreams | Reason::BytesPerDay => "table.query",
         reason if reason.code().starts_with("ACTIVATION") => "activation.view",

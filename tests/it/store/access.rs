@@ -209,7 +209,8 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
         let facts = tx.find_access_facts(&[stands, stolen, gone, elsewhere]).await.unwrap();
         let fact = |bearer, access, object| AccessFacts { bearer, access, object };
         let own = bearer(&tokens[0], &acme);
-        let object = ObjectFacts { revision: object.revision, allowed_purposes };
+        let object =
+            ObjectFacts { revision: object.revision, allowed_purposes, requirements: object.requirements.clone() };
         assert_eq!(facts[&stands], fact(own.clone(), granted.clone(), Some(object.clone())));
         assert_eq!(facts[&stolen], fact(None, ungranted(&share), Some(object)), "a token of another one");
         assert_eq!(facts[&gone], fact(own.clone(), granted, None));

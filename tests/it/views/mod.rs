@@ -5,6 +5,7 @@ mod check;
 mod checker_faults;
 pub mod claims_view;
 pub mod connector;
+mod controls;
 mod generated;
 mod leaks;
 mod mutants;
