@@ -79,7 +79,7 @@ pub struct Tightening {
 
 /// What somebody changes, and when; it may take back what the same person tightened by the same thing.
 #[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
+pub struct TighteningCause<'a> {
     /// What is changed.
     pub cause: &'a str,
     /// Who changes it.
@@ -274,7 +274,12 @@ impl Requirements {
 
     /// These requirements, with masks that hold from before and are not taken back by `change`, which concerns only the shown
     /// `leaves` if there are some. Without anything before, they are what was approved.
-    pub fn after(mut self, before: Option<&Self>, change: Change<'_>, leaves: Option<&BTreeSet<String>>) -> Self {
+    pub fn after(
+        mut self,
+        before: Option<&Self>,
+        change: TighteningCause<'_>,
+        leaves: Option<&BTreeSet<String>>,
+    ) -> Self {
         let Some(before) = before else {
             if !self.masks.is_empty() {
                 self.tightenings = vec![tightening(APPROVED, change, self.masks.clone())];
@@ -352,6 +357,6 @@ fn stricter_geo(one: AsWritten<ClassGeo>, other: AsWritten<ClassGeo>) -> AsWritt
     }
 }
 
-fn tightening(cause: &str, change: Change<'_>, masks: EffectiveMasks) -> Tightening {
+fn tightening(cause: &str, change: TighteningCause<'_>, masks: EffectiveMasks) -> Tightening {
     Tightening { cause: cause.to_owned(), by: change.by.to_owned(), at: change.at, masks }
 }

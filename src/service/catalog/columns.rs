@@ -4,7 +4,7 @@
 //! recorded as an access to data. Never here: how classes are recognised ([`crate::domain::catalog::classes`]).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -45,6 +45,7 @@ use crate::{
 };
 
 use super::{
+    impact::Impact,
     requirements,
     tables::{event, find, not_found, thing},
 };
@@ -212,7 +213,7 @@ impl Catalog {
         tx.put_columns(&rescan.proposed, true).await?;
         tx.put_columns(&rescan.kept, false).await?;
         tx.end_columns(&rescan.gone, ctx.now).await?;
-        requirements::settle_columns(tx, ctx, table.id, &BTreeSet::new()).await?;
+        requirements::settle_columns(tx, ctx, table.id, &[]).await?;
         if let Some(job) = job {
             tx.complete_job(job, self.core.leases.holder()).await?;
         }
@@ -259,13 +260,14 @@ impl Catalog {
         Ok(self.core.end_page(opened, found, |column| column.path.clone()))
     }
 
-    /// Decides about columns of a table, about all of them or none; they are returned as they are then.
+    /// Decides about columns of a table, about all of them or none; they are returned as they are then, in a dry run with what
+    /// that would mean for what is shared.
     pub async fn decide_columns(
         &self,
         ctx: &OperatorContext,
         name: &str,
         decisions: &[ColumnDecision],
-    ) -> Result<Vec<ClassifiedColumn>, ServiceError> {
+    ) -> Result<(Vec<ClassifiedColumn>, Option<Impact>), ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
         let (tx, ctx) = unit.parts();
         let table = find(tx, ctx, Permission::ClassifyColumns, name).await?;
@@ -273,10 +275,14 @@ impl Catalog {
         for decision in decisions {
             decided.push(decide(tx, ctx, &table, decision).await?);
         }
-        let paths = decided.iter().map(|column: &ClassifiedColumn| column.path.clone()).collect();
-        requirements::settle_columns(tx, ctx, table.id, &paths).await?;
+        let settled = requirements::settle_columns(tx, ctx, table.id, &decided).await?;
+        if ctx.is_dry() {
+            let ctx = unit.abandon();
+            let impact = self.impact_of(settled, ctx.now).await?;
+            return Ok((decided, Some(impact)));
+        }
         unit.commit().await?;
-        Ok(decided)
+        Ok((decided, None))
     }
 }
 

@@ -6,13 +6,24 @@ use crate::{
             column::wrong_class,
             control::{Control, ControlSpec},
         },
-        core::message::quoted,
+        core::{declared::Plain, message::quoted, name::Name},
     },
-    service::core::{context::OperatorContext, declared::InUse, error::ServiceError},
+    service::core::{
+        change::{Named, Put},
+        context::OperatorContext,
+        declared::{InUse, invalid_name},
+        error::ServiceError,
+        precondition::Precondition,
+        unit::ChangeUnit,
+    },
     store::Tx,
 };
 
-use super::requirements::{self, MOST_TABLES};
+use super::{
+    Catalog,
+    impact::Impact,
+    requirements::{self, MOST_TABLES},
+};
 
 /// How many tables a refusal names.
 const NAMED: usize = 20;
@@ -44,5 +55,49 @@ impl InUse for ControlSpec {
 
     async fn derive(tx: &mut Tx, ctx: &OperatorContext, control: &Control) -> Result<(), ServiceError> {
         requirements::settle_class(tx, ctx, control).await.map(drop)
+    }
+}
+
+impl Catalog {
+    /// Declares what is asked for a class, or confirms that it is as described; a dry run says what that would mean for what
+    /// is shared.
+    pub async fn put_control(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        named: &Named,
+    ) -> Result<(Put<Control>, Option<Impact>), ServiceError> {
+        let name = Name::parse(ControlSpec::NAME, name).map_err(invalid_name::<ControlSpec>)?;
+        let mut unit = self.core.begin_change(ctx).await?;
+        let put = self.core.put_declared_in::<ControlSpec>(&mut unit, name, named).await?;
+        let (Put::Created(control) | Put::Confirmed(control)) = &put;
+        let impact = self.end_control(unit, control).await?;
+        Ok((put, impact))
+    }
+
+    /// Changes what is asked for a class; a dry run says what that would mean for what is shared.
+    pub async fn update_control(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<(Control, Option<Impact>), ServiceError> {
+        let mut unit = self.core.begin_change(ctx).await?;
+        let control = self.core.update_declared_in::<ControlSpec>(&mut unit, name, condition, named).await?;
+        let impact = self.end_control(unit, &control).await?;
+        Ok((control, impact))
+    }
+
+    /// Keeps a change of a control, or works out what it would mean.
+    async fn end_control(&self, mut unit: ChangeUnit, control: &Control) -> Result<Option<Impact>, ServiceError> {
+        let (tx, ctx) = unit.parts();
+        if !ctx.is_dry() {
+            unit.commit().await?;
+            return Ok(None);
+        }
+        let settled = requirements::settle_class(tx, ctx, control).await?;
+        let ctx = unit.abandon();
+        Ok(Some(self.impact_of(settled, ctx.now).await?))
     }
 }

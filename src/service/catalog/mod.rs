@@ -4,6 +4,7 @@ pub mod columns;
 mod controls;
 pub mod disclosures;
 pub mod exposure;
+pub mod impact;
 pub mod objects;
 pub(super) mod raw_disclosures;
 mod requirements;

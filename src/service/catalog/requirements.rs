@@ -13,8 +13,9 @@ use uuid::Uuid;
 use crate::{
     domain::{
         catalog::{
+            column::ClassifiedColumn,
             control::{Control, ControlSpec},
-            requirements::{APPROVED, Change, Classified, EffectiveMasks, Requirements},
+            requirements::{APPROVED, Classified, EffectiveMasks, Requirements, TighteningCause},
             share::{SharedObject, SharedView},
             view::{View, plan::ViewPlan},
         },
@@ -27,7 +28,7 @@ use crate::{
     store::Tx,
 };
 
-use super::Catalog;
+use super::{Catalog, impact::Settled};
 
 /// The most tables with a class that one change reaches.
 pub(super) const MOST_TABLES: u32 = 10_000;
@@ -54,51 +55,57 @@ pub(super) async fn settle_class(
     tx: &mut Tx,
     ctx: &OperatorContext,
     control: &Declared<ControlSpec>,
-) -> Result<(), ServiceError> {
+) -> Result<Vec<Settled>, ServiceError> {
     let mut controls = controls(tx).await?;
     let class = control.name.to_string();
     controls.insert(class.clone(), control.spec.clone());
     let (cause, by) = (format!("control:{class}"), ctx.operator_name());
-    let change = Change { cause: &cause, by: &by, at: ctx.now };
+    let change = TighteningCause { cause: &cause, by: &by, at: ctx.now };
+    let mut settled = Vec::new();
     for table_id in tx.list_tables_with_class(&class, MOST_TABLES).await? {
         let classified = Classified::new(tx.all_columns(table_id).await?, controls.clone());
-        settle_table(tx, change, table_id, &classified, None).await?;
+        settled.extend(settle_table(tx, change, table_id, &classified, None).await?);
     }
-    Ok(())
+    Ok(settled)
 }
 
-/// Derives anew what every object over a table asks for; `columns` are the paths of those that were decided about.
+/// Derives anew what every object over a table asks for, after these columns of it were decided about.
 pub(super) async fn settle_columns(
     tx: &mut Tx,
     ctx: &OperatorContext,
     table_id: Uuid,
-    columns: &BTreeSet<String>,
-) -> Result<(), ServiceError> {
-    let classified = classified(tx, table_id).await?;
+    decided: &[ClassifiedColumn],
+) -> Result<Vec<Settled>, ServiceError> {
+    // A dry run has not stored them.
+    let columns = tx.all_columns(table_id).await?.into_iter().chain(decided.iter().cloned());
+    let classified = Classified::new(columns, controls(tx).await?);
     let by = ctx.operator_name();
-    let change = Change { cause: "columns", by: &by, at: ctx.now };
-    settle_table(tx, change, table_id, &classified, Some(columns)).await
+    let change = TighteningCause { cause: "columns", by: &by, at: ctx.now };
+    let paths = decided.iter().map(|column| column.path.clone()).collect();
+    settle_table(tx, change, table_id, &classified, Some(&paths)).await
 }
 
 async fn settle_table(
     tx: &mut Tx,
-    change: Change<'_>,
+    change: TighteningCause<'_>,
     table_id: Uuid,
     classified: &Classified,
     columns: Option<&BTreeSet<String>>,
-) -> Result<(), ServiceError> {
-    for (_, object, _) in tx.list_objects_of_table(table_id, MOST_OBJECTS).await? {
+) -> Result<Vec<Settled>, ServiceError> {
+    let mut settled = Vec::new();
+    for (share, object, table) in tx.list_objects_of_table(table_id, MOST_OBJECTS).await? {
         let before = tx.find_requirements(object.id).await?;
         let after = derived(tx, &object, classified, before.as_ref(), change, columns).await?;
         if before.as_ref() == Some(&after) {
             continue;
         }
         tx.put_requirements(object.id, &after, change.at).await?;
-        if before.is_none_or(|before| !before.is_same_for_readers(&after)) {
+        if before.as_ref().is_none_or(|before| !before.is_same_for_readers(&after)) {
             tx.touch_object(object.id).await?;
         }
+        settled.push(Settled { share, object, table, before, after });
     }
-    Ok(())
+    Ok(settled)
 }
 
 /// What an object asks for, with what still holds of `before`.
@@ -107,7 +114,7 @@ async fn derived(
     object: &SharedObject,
     classified: &Classified,
     before: Option<&Requirements>,
-    change: Change<'_>,
+    change: TighteningCause<'_>,
     columns: Option<&BTreeSet<String>>,
 ) -> Result<Requirements, ServiceError> {
     let Some(view) = &object.view else {
@@ -133,7 +140,7 @@ pub(super) async fn approved(
 ) -> Result<Requirements, ServiceError> {
     let classified = classified(tx, object.table_id).await?;
     let by = ctx.operator_name();
-    derived(tx, object, &classified, before, Change { cause: APPROVED, by: &by, at: ctx.now }, None).await
+    derived(tx, object, &classified, before, TighteningCause { cause: APPROVED, by: &by, at: ctx.now }, None).await
 }
 
 /// Refuses an object that nobody could read, because of a class that it shows.

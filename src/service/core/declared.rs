@@ -157,7 +157,7 @@ pub(in crate::service) async fn delete_in<S: InUse>(
     write::append(tx, told.told_by(event(ctx, S::ACTIONS.delete, gone)), ctx.now).await
 }
 
-fn invalid_name<S: Plain>(error: impl Display) -> ServiceError {
+pub(in crate::service) fn invalid_name<S: Plain>(error: impl Display) -> ServiceError {
     ServiceError::invalid(S::KIND.as_str(), error.to_string())
 }
 

@@ -96,7 +96,7 @@ struct Inner {
     zips: LowZips,
     settings: ViewSettings,
     longest_url: TimeDelta,
-    published: Cache<published::Key, Arc<PublishedView>>,
+    published: Cache<published::PublishedKey, Arc<PublishedView>>,
     served: Cache<served::Key, Arc<Served>>,
     /// The table that each set's readers were last served, while it is in memory.
     latest: Mutex<HashMap<CopySet, Weak<Served>>>,

@@ -176,7 +176,7 @@ fn unplanned(problems: Vec<Problem>) -> ServiceError {
 }
 
 /// What a published version is known by: the view, the version, and the digest of masks in effect instead of its own.
-pub(super) type Key = (Uuid, i64, Option<String>);
+pub(super) type PublishedKey = (Uuid, i64, Option<String>);
 
 /// Published versions, by view and number.
 pub(in crate::service) type PublishedViews = HashMap<(Uuid, i64), Arc<PublishedView>>;

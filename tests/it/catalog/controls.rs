@@ -23,7 +23,7 @@ on_both_databases!(
     data_that_nobody_may_keep_is_never_shared,
     where_classes_are_required_an_unconfirmed_column_is_not_read,
     what_was_confirmed_counts_until_somebody_looks_again,
-    exposure_says_who_sees_what_and_agrees_with_the_decision,
+    a_dry_run_says_what_changes_and_who_is_cut_off,
 );
 
 /// How many rows the table has.
@@ -60,7 +60,7 @@ pub fn lay(app: &TestApp, folder: &str) -> HandWrittenLog {
 }
 
 /// The registered table `c.people`, scanned, with classes that somebody confirmed.
-async fn people(app: &TestApp) -> HandWrittenLog {
+pub async fn people(app: &TestApp) -> HandWrittenLog {
     let log = lay(app, "people");
     app.put("/tables/c.people", json!({"location": app.location("people")})).await.expect(201);
     confirmed(app, "c.people").await;
@@ -86,13 +86,14 @@ pub async fn classify(app: &TestApp, table: &str, path: &str, body: Value) {
 }
 
 /// The view `c.v` of the table, shared as `s.a.v`.
-async fn shared_view(app: &TestApp, columns: Value) {
+pub async fn shared_view(app: &TestApp, columns: Value) {
     app.put("/views/c.v", json!({"source": {"table": "c.people"}, "columns": columns})).await.expect(201);
     app.post("/views/c.v/publish", json!({})).await;
     app.put("/shares/s/objects/a/v", json!({"source": {"view": "c.v@v1"}})).await.expect(201);
 }
 
-async fn agreement(app: &TestApp, name: &str, kind: &str, classes: Value) {
+/// An active agreement of acme, for fraud.
+pub async fn agreement(app: &TestApp, name: &str, kind: &str, classes: Value) {
     let at = |days| (app.now() + TimeDelta::days(days)).to_rfc3339_opts(SecondsFormat::Secs, true);
     let spec = json!({
         "recipient": "acme", "type": kind, "document": {"uri": "clm://1", "sha256": "0".repeat(64)},
@@ -102,11 +103,13 @@ async fn agreement(app: &TestApp, name: &str, kind: &str, classes: Value) {
     app.post(&format!("/agreements/{name}/activate"), json!({"reason": "r"})).await.expect(200);
 }
 
-fn grant(agreements: &[&str]) -> Value {
+/// A grant of `s` to acme, for fraud.
+pub fn grant(agreements: &[&str]) -> Value {
     json!({"share": "s", "recipient": "acme", "purpose": "fraud", "agreements": agreements})
 }
 
-async fn version(app: &TestApp, token: &str, object: &str) -> Answer {
+/// What acme is answered that asks for the version of an object in `s.a`.
+pub async fn version(app: &TestApp, token: &str, object: &str) -> Answer {
     app.shared(token, &format!("/shares/s/schemas/a/tables/{object}/version")).await
 }
 
@@ -246,7 +249,7 @@ async fn data_that_nobody_may_keep_is_never_shared(app: TestApp) {
         .problem(422, "invalid_input");
     shared_view(&app, json!([{"name": "id"}, {"name": "member", "mask": {"partial": {"last": 4}}}])).await;
     let preview = app.post("/views/c.v/preview", json!({"recipient": "acme", "limit": 5})).await.expect(200);
-    let rows = preview["rows"].as_array().unwrap();
+    let rows = preview["evidence"]["rows"].as_array().unwrap();
     assert!(!rows.is_empty() && rows.iter().all(|row| row["member"].is_null()), "{preview}");
 }
 
@@ -297,51 +300,33 @@ async fn what_was_confirmed_counts_until_somebody_looks_again(app: TestApp) {
     app.put("/shares/s/objects/a/raw", json!({"source": {"table": "c.people"}})).await.expect(201);
 }
 
-async fn exposure_says_who_sees_what_and_agrees_with_the_decision(app: TestApp) {
+async fn a_dry_run_says_what_changes_and_who_is_cut_off(app: TestApp) {
     people(&app).await;
-    let columns = json!([
-        {"name": "id"}, {"name": "who", "from": "member", "mask": {"partial": {"last": 1}}}, {"name": "age"},
-    ]);
-    shared_view(&app, columns).await;
-    agreement(&app, "baa", "BAA", json!(["PHI"])).await;
-    app.put("/controls/PHI", json!({"requires": ["BAA"], "min_mask": {"direct": "hash"}})).await.expect(201);
-    app.post("/grants", grant(&["baa"])).await.expect(201);
+    shared_view(&app, json!([{"name": "id"}, {"name": "who", "from": "member"}, {"name": "age"}])).await;
+    app.post("/grants", json!({"share": "s", "recipient": "acme"})).await.expect(201);
+    let body = json!({"requires": ["BAA"], "default_mask": {"direct": "redact"}});
+    let said = app.put("/controls/PHI?dry_run=true", body.clone()).await.expect(200);
+    let object = &said["impact"]["objects"][0];
+    assert_eq!(object["object"], "s.a.v");
+    let masked = json!([{"name": "who", "before": null, "after": "redact", "retyped": false}]);
+    assert_eq!(object["columns"], masked);
+    assert_eq!(object["cut_off"], json!([{"recipient": "acme", "reason": "AGREEMENT_MISSING"}]));
+    app.get("/controls/PHI").await.problem(404, "not_found");
     let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
-    let exposure = app.get("/tables/c.people/exposure").await.expect(200);
-    let object = &exposure["objects"][0];
-    assert_eq!((&object["object"], &object["source"]), (&json!("s.a.v"), &json!("c.v@v1")));
-    let reader = &object["readers"][0];
-    assert_eq!((&reader["recipient"], &reader["agreements"]), (&json!("acme"), &json!(["baa"])));
-    assert_eq!((&reader["purpose"], &reader["refused"]), (&json!("fraud"), &Value::Null));
-    let column = |exposure: &Value, path: &str| {
-        let columns = exposure["columns"].as_array().unwrap();
-        columns.iter().find(|column| column["path"] == path).unwrap_or_else(|| panic!("{path}: {exposure}")).clone()
-    };
-    let member = column(&exposure, "member");
-    assert_eq!((&member["class"], &member["state"]), (&json!("PHI"), &json!("confirmed")));
-    let shown = json!([{"object": "s.a.v", "name": "who", "mask": {"hash": {"domain": "phi"}}}]);
-    assert_eq!(member["shown"], shown);
-    assert_eq!(column(&exposure, "zip")["shown"], json!([]));
-    assert_eq!(column(&exposure, "age")["shown"], json!([{"object": "s.a.v", "name": "age", "mask": null}]));
-    let of_acme = app.get("/recipients/acme/exposure").await.expect(200);
-    assert_eq!(of_acme["objects"], exposure["objects"]);
-    assert_eq!(column(&of_acme, "member")["shown"], shown);
-    assert_eq!(of_acme["columns"].as_array().unwrap().len(), 3, "only what it sees");
-    // What the decision says, exposure says.
-    for (path, body, refused) in [
-        ("/agreements/baa", json!({"classes": []}), json!("AGREEMENT_MISSING")),
-        ("/agreements/baa", json!({"classes": ["PHI"]}), Value::Null),
-        ("/tables/c.people", json!({"allowed_purposes": []}), json!("PURPOSE_NOT_ALLOWED")),
-        ("/tables/c.people", json!({"allowed_purposes": null}), Value::Null),
-    ] {
-        app.patch(path, body).await.expect(200);
-        let exposure = app.get("/tables/c.people/exposure").await.expect(200);
-        assert_eq!(exposure["objects"][0]["readers"][0]["refused"], refused, "{path}");
-        let status = version(&app, &token, "v").await.status.as_u16();
-        assert_eq!(status, if refused.is_null() { 200 } else { 403 });
-    }
-    app.get("/tables/c.nothing/exposure").await.problem(404, "not_found");
-    app.get("/recipients/nobody/exposure").await.expect(422);
-    let owner = app.operator("olga", "auditor").await;
-    app.admin_as(&owner, Method::GET, "/tables/c.people/exposure", None).await.expect(200);
+    assert_eq!(version(&app, &token, "v").await.status, 200);
+    assert!(app.put("/controls/PHI", body).await.expect(201)["impact"].is_null());
+    denied(&app, &token, "v", "AGREEMENT_MISSING").await;
+    let said = app.patch("/controls/PHI?dry_run=true", json!({"requires": null})).await.expect(200);
+    assert_eq!(said["impact"]["objects"][0]["let_in"], json!(["acme"]));
+    // The same for a column's class, of which the dry run stores nothing either.
+    app.patch("/controls/PHI", json!({"requires": null})).await.expect(200);
+    let path = "/tables/c.people/columns/age?dry_run=true";
+    let said = app.patch(path, json!({"class": "PHI", "role": "direct"})).await.expect(200);
+    let masked = json!([{"name": "age", "before": null, "after": "null", "retyped": false}]);
+    assert_eq!(said["impact"]["objects"][0]["columns"], masked, "{said}");
+    let several = json!({"columns": [{"path": "age", "class": "PHI", "role": "direct"}]});
+    let said = app.patch("/tables/c.people/columns?dry_run=true", several).await.expect(200);
+    assert_eq!(said["impact"]["objects"][0]["columns"], masked, "{said}");
+    let neutral = app.patch(path, json!({"class": "own_class", "role": "none"})).await.expect(200);
+    assert_eq!(neutral["impact"], json!({"objects": []}));
 }

@@ -4,6 +4,7 @@ mod classification;
 mod columns;
 pub mod controls;
 mod disclosures;
+mod exposure;
 mod moved;
 mod objects;
 mod shares;

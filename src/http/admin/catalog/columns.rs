@@ -43,6 +43,8 @@ use crate::{
     },
 };
 
+use super::impact::ImpactView;
+
 /// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
@@ -124,6 +126,10 @@ pub struct ClassifiedColumnView {
     pub decided_by: Option<String>,
     /// When that was.
     pub decided_at: Option<DateTime<Utc>>,
+    /// What the decision would mean for what is shared; only in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub impact: Option<ImpactView>,
     /// When a scan no longer found it in the table.
     pub gone_at: Option<DateTime<Utc>>,
     /// When a scan found it first.
@@ -142,7 +148,9 @@ impl Tagged for ClassifiedColumnView {
 
 impl From<ClassifiedColumn> for ClassifiedColumnView {
     fn from(column: ClassifiedColumn) -> Self {
-        let (decided_by, decided_at) = column.decided.unzip();
+        // One that is proposed again waits for somebody, whoever decided about it before.
+        let is_decided = column.spec.state.means() != Some(ColumnState::Proposed);
+        let (decided_by, decided_at) = column.decided.filter(|_| is_decided).unzip();
         Self {
             etag: etag(column.id, column.revision),
             id: column.id,
@@ -152,6 +160,7 @@ impl From<ClassifiedColumn> for ClassifiedColumnView {
             evidence: column.evidence,
             decided_by,
             decided_at,
+            impact: None,
             gone_at: column.gone_at,
             created_at: column.created_at,
             updated_at: column.updated_at,
@@ -230,6 +239,10 @@ impl From<ColumnDecisionBody> for ColumnDecision {
 pub struct ColumnsView {
     /// The columns, in the order of the request.
     pub items: Vec<ClassifiedColumnView>,
+    /// What the decisions would mean for what is shared; only in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub impact: Option<ImpactView>,
 }
 
 /// Scans a table: proposes what kind of data each column holds, by its name and by a sample of its values.
@@ -298,7 +311,8 @@ pub async fn list_columns(
 
 /// Decides about a column: confirms or rejects what is proposed, or sets class and role by hand.
 ///
-/// Whoever names `class` or `role` and no `state` confirms. Classes decide nothing yet.
+/// Whoever names `class` or `role` and no `state` confirms. What the class's control asks for holds for what is shared now; a
+/// dry run says in `impact` which columns would be masked otherwise, and whom that would cut off.
 #[utoipa::path(
     patch, path = "/tables/{name}/columns/{path}", tag = "tables",
     params(
@@ -323,9 +337,10 @@ pub async fn update_column(
     AdminFields { named, .. }: AdminFields<ColumnSpec>,
 ) -> Result<Resource<ClassifiedColumnView>, Problem> {
     let decision = ColumnDecision { path: path.clone(), condition, named };
-    let decided = admin.service.catalog.decide_columns(&ctx, &name, &[decision]).await?;
+    let (decided, impact) = admin.service.catalog.decide_columns(&ctx, &name, &[decision]).await?;
     let missing = || ServiceError::NotFound { kind: "column", name: path };
-    Ok(Resource::found(decided.into_iter().next().ok_or_else(missing)?.into()))
+    let column = ClassifiedColumnView::from(decided.into_iter().next().ok_or_else(missing)?);
+    Ok(Resource::found(ClassifiedColumnView { impact: impact.map(Into::into), ..column }))
 }
 
 /// Decides about several columns at once: about all of them, or none.
@@ -342,6 +357,7 @@ pub async fn update_columns(
     AdminJson(body): AdminJson<ColumnsBody>,
 ) -> Result<Json<ColumnsView>, Problem> {
     let decisions: Vec<ColumnDecision> = body.columns.0.into_iter().map(Into::into).collect();
-    let decided = admin.service.catalog.decide_columns(&ctx, &name, &decisions).await?;
-    Ok(Json(ColumnsView { items: decided.into_iter().map(ClassifiedColumnView::from).collect() }))
+    let (decided, impact) = admin.service.catalog.decide_columns(&ctx, &name, &decisions).await?;
+    let items = decided.into_iter().map(ClassifiedColumnView::from).collect();
+    Ok(Json(ColumnsView { items, impact: impact.map(Into::into) }))
 }

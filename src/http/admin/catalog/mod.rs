@@ -4,6 +4,7 @@ pub(super) mod columns;
 pub(super) mod controls;
 pub(super) mod disclosures;
 pub(super) mod exposure;
+pub(super) mod impact;
 pub(super) mod objects;
 pub(super) mod shares;
 pub(super) mod tables;
