@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{SecondsFormat, TimeDelta};
 use rand::Rng;
 use serde_json::json;
 
@@ -23,10 +24,12 @@ use crate::{
     config::{Settings, Sources},
     domain::{
         access::{
+            agreement::AgreementStep,
             profile::Profile,
+            purpose::PurposeSpec,
             token::{BearerToken, TokenState},
         },
-        catalog::share::ShareSpec,
+        catalog::{control::ControlSpec, share::ShareSpec},
     },
     lake::demo::{DemoLake, write_demo_lake},
     service::{
@@ -61,6 +64,29 @@ const GOVERNED_SHARE: &str = "insurer_governed";
 const GOVERNED_RECIPIENT: &str = "northwind";
 const VIEW: &str = "insurer.claims_by_plan";
 
+/// What the data is used for.
+const FRAUD: &str = "fraud_analytics";
+const PRICING: &str = "pricing";
+/// The class of the members' data.
+const HEALTH: &str = "PHI";
+
+/// A contract with a partner.
+struct Contract {
+    name: &'static str,
+    recipient: &'static str,
+    kind: &'static str,
+    purpose: &'static str,
+    /// For how many days from the first start.
+    lasts: i64,
+}
+
+/// One of them ends soon.
+const CONTRACTS: [Contract; 3] = [
+    Contract { name: "acme-baa", recipient: RECIPIENT, kind: "BAA", purpose: FRAUD, lasts: 365 },
+    Contract { name: "acme-dpa", recipient: RECIPIENT, kind: "DPA", purpose: FRAUD, lasts: 365 },
+    Contract { name: "northwind-baa", recipient: GOVERNED_RECIPIENT, kind: "BAA", purpose: PRICING, lasts: 14 },
+];
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The folder for everything that the demo creates
@@ -81,6 +107,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings::load(Sources { file: Some(folder.config()), env })?;
     let _lines = telemetry::init(&settings.log)?;
     let app = App::build(&settings, Some(folder.config()), Migrate::IfEmbedded).await?;
+    contract(&app.service).await?;
     share(&app.service, &lake).await?;
     share_governed(&app.service).await?;
     let endpoint = app.service.access.endpoint();
@@ -91,6 +118,54 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut stdout = print::out();
     drop(write!(stdout, "{}", welcome(&folder, &settings.server.public_url)).and_then(|()| stdout.flush()));
     app.serve(signals).await
+}
+
+/// Declares what the data may be used for, the partners with their contracts, and what health data asks for. If an earlier
+/// start came to share data, everything stays as it is.
+async fn contract(service: &Services) -> anyhow::Result<()> {
+    let now = service.core.clock.now();
+    let ctx = OperatorContext::system("demo", now);
+    if was_granted(service, &ctx, SHARE, RECIPIENT).await? {
+        return Ok(());
+    }
+    for (name, description, basis) in [
+        (FRAUD, "Detecting fraud in claims", "contract with the members, section 7"),
+        (PRICING, "Pricing of plans by actuaries", "contract with the members, section 9"),
+    ] {
+        let purpose = json!({"description": description, "legal_basis": basis});
+        service.core.put_declared::<PurposeSpec>(&ctx, name, &named(purpose)).await?;
+    }
+    let acme = json!({"display_name": "Acme Fraud Analytics"});
+    service.access.put_recipient(&ctx, RECIPIENT, &named(acme)).await?;
+    let northwind = json!({"display_name": "Northwind Actuaries", "properties": {"plans": ["gold", "silver"]}});
+    service.access.put_recipient(&ctx, GOVERNED_RECIPIENT, &named(northwind)).await?;
+    let days = |days| (now + TimeDelta::days(days)).to_rfc3339_opts(SecondsFormat::Secs, true);
+    for Contract { name, recipient, kind, purpose, lasts } in CONTRACTS {
+        let spec = json!({
+            "recipient": recipient,
+            "type": kind,
+            "document": {"uri": format!("clm://contracts/{name}"), "sha256": "0".repeat(64)},
+            "purposes": [purpose],
+            "classes": ["PHI", "confidential"],
+            "valid_from": days(0),
+            "valid_until": days(lasts),
+        });
+        if service.access.get_agreement(&ctx, name).await.is_err() {
+            service.access.put_agreement(&ctx, name, &named(spec)).await?;
+        }
+        match service.access.move_agreement(&ctx, name, AgreementStep::Activate, "signed by both").await {
+            // An earlier start has done that.
+            Ok(_) | Err(ServiceError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let control = json!({
+        "requires": ["BAA"],
+        "min_mask": {"direct": "hash"},
+        "description": "Health data of members leaves under a BAA alone, and in views never with its identifiers",
+    });
+    service.core.put_declared::<ControlSpec>(&ctx, HEALTH, &named(control)).await?;
+    Ok(())
 }
 
 /// Registers the tables, shares them, and grants the share to the recipient. If an earlier start finished this,
@@ -109,11 +184,13 @@ async fn share(service: &Services, lake: &DemoLake) -> anyhow::Result<()> {
         service.catalog.put_table(&ctx, &registered, &named(spec)).await?;
         classify(service, &ctx, &registered).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
-        service.catalog.put_object(&ctx, path, &named(json!({"source": {"table": registered}}))).await?;
+        let mut object = json!({"source": {"table": registered}});
+        if table.name == "claims" {
+            object["justification"] = "single claims are investigated, member by member".into();
+        }
+        service.catalog.put_object(&ctx, path, &named(object)).await?;
     }
-    let recipient = json!({"display_name": "Acme Fraud Analytics"});
-    service.access.put_recipient(&ctx, RECIPIENT, &named(recipient)).await?;
-    grant(service, &ctx, SHARE, RECIPIENT, "fraud_analytics").await
+    grant(service, &ctx, (SHARE, RECIPIENT), FRAUD, &["acme-baa", "acme-dpa"]).await
 }
 
 /// Has a table scanned, and decides about some columns of claims as the insurer would.
@@ -156,9 +233,7 @@ async fn share_governed(service: &Services) -> anyhow::Result<()> {
         let path = ObjectPath { share: GOVERNED_SHARE, schema: SCHEMA, name };
         service.catalog.put_object(&ctx, path, &named(json!({"source": source}))).await?;
     }
-    let recipient = json!({"display_name": "Northwind Actuaries", "properties": {"plans": ["gold", "silver"]}});
-    service.access.put_recipient(&ctx, GOVERNED_RECIPIENT, &named(recipient)).await?;
-    grant(service, &ctx, GOVERNED_SHARE, GOVERNED_RECIPIENT, "pricing").await
+    grant(service, &ctx, (GOVERNED_SHARE, GOVERNED_RECIPIENT), PRICING, &["northwind-baa"]).await
 }
 
 /// Claims with pseudonyms for members and no other identifying column, limited to the plans that the partner is
@@ -187,9 +262,9 @@ fn claims_by_plan() -> Named {
 async fn grant(
     service: &Services,
     ctx: &OperatorContext,
-    share: &str,
-    recipient: &str,
+    (share, recipient): (&str, &str),
     purpose: &str,
+    agreements: &[&str],
 ) -> anyhow::Result<()> {
     let grant = NewGrant {
         share: share.to_owned(),
@@ -198,7 +273,7 @@ async fn grant(
         valid_until: None,
         purpose: Some(purpose.to_owned()),
         agreement: None,
-        agreements: Vec::new(),
+        agreements: agreements.iter().map(|&name| name.to_owned()).collect(),
         replaces: None,
     };
     service.access.create_grant(ctx, grant).await?;

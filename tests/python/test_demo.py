@@ -1,6 +1,7 @@
 """`weir demo` from an empty folder, read as its own output says."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,15 @@ def start(demo):
 
 def profile(demo):
     return demo.directory / "demo" / "acme.share"
+
+
+def command(demo, *arguments):
+    """What a `weir` command of the demo's operator answers."""
+    token = demo.directory / "demo" / "operator.token"
+    env = {**os.environ, "WEIR_URL": demo.url, "WEIR_TOKEN_FILE": str(token)}
+    ran = subprocess.run([weir.binary(), *arguments], env=env, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout) if "json" in arguments else ran.stdout
 
 
 def snippet(demo):
@@ -73,6 +83,25 @@ def test_a_second_partner_reads_a_view_next_to_a_raw_table(demo):
     assert sorted(claims["claim_id"]) == sorted(shown["claim_id"]) and len(claims) < len(whole)
     assert "member_id" not in claims and not set(claims["member_key"]) & set(whole["member_id"])
     assert len(delta_sharing.load_as_pandas(f"{governed}#insurer_governed.health.provider_directory"))
+
+
+def test_a_partners_contract_ends_and_its_access_with_it(demo):
+    governed = demo.directory / "demo" / "northwind.share"
+    url = f"{governed}#insurer_governed.health.claims"
+    exposure = command(demo, "exposure", "table", "insurer.claims", "--output", "json")
+    shown = {column["path"]: column for column in exposure["columns"]}
+    masks = {as_["object"]: as_["mask"] for as_ in shown["member_id"]["shown"]}
+    assert masks["insurer.health.claims"] is None and "hash" in str(masks["insurer_governed.health.claims"])
+    readers = {reader["recipient"]: reader for of in exposure["objects"] for reader in of["readers"]}
+    assert readers["northwind"]["agreements"] == ["northwind-baa"] and readers["acme"]["refused"] is None
+    said = command(demo, "control", "update", "PHI", "--min-mask-direct", '"redact"', "--dry-run", "--output", "json")
+    assert [of["object"] for of in said["impact"]["objects"]] == ["insurer_governed.health.claims"]
+    assert len(delta_sharing.load_as_pandas(url))
+    assert command(demo, "agreement", "get", "northwind-baa", "--output", "json")["state"] == "expiring"
+    command(demo, "agreement", "terminate", "northwind-baa", "--reason", "end of the tour")
+    with pytest.raises(Exception, match="not in force"):
+        delta_sharing.load_as_pandas(url)
+    assert len(delta_sharing.load_as_pandas(f"{profile(demo)}#insurer.health.claims"))
 
 
 def test_spark_reads_what_pandas_reads(demo, spark):

@@ -94,8 +94,7 @@ impl ControlView {
         (status = 200, description = "Exists as described", body = ControlView)
     ),
     extensions(("x-weir-cli" = json!({
-        "example": "weir control put PHI --requires '[[\"BAA\"], [\"DUA\"]]' \
-                    --min-mask '{\"direct\": \"hash\"}' --raw refuse"
+        "example": "weir control put PHI --requires BAA --min-mask-direct '\"hash\"' --raw refuse"
     })))
 )]
 pub async fn put_control(
@@ -150,7 +149,7 @@ pub async fn list_controls(
     request_body(content((ControlSpec = "application/merge-patch+json"), (ControlSpec = "application/json"))),
     responses((status = 200, body = ControlView)),
     extensions(("x-weir-cli" = json!({
-        "example": "weir control update PHI --min-mask '{\"direct\": \"redact\"}' --dry-run"
+        "example": "weir control update PHI --min-mask-direct '\"redact\"' --dry-run"
     })))
 )]
 pub async fn update_control(
