@@ -12,6 +12,7 @@ use crate::domain::catalog::share::Share;
 
 use super::{
     agreement::allows_purpose,
+    geography::{Country, Geography},
     grant::{Grant, GrantState, in_force},
     limits::{seconds_to_next_day, seconds_to_next_minute},
     recipient::{Recipient, RecipientState, network_allows},
@@ -77,6 +78,8 @@ pub struct Facts<'a> {
     pub target: Target<'a>,
     /// The purposes for which the table of the request may be used; `None` for any, or where no table is read.
     pub allowed_purposes: Option<&'a [String]>,
+    /// Where the request comes from.
+    pub geography: Geography,
 }
 
 /// What a decision that is made again depends on of a shared object.
@@ -139,6 +142,8 @@ pub enum Reason {
     AgreementInactive,
     /// The agreement or the table does not allow the grant's purpose.
     PurposeNotAllowed,
+    /// The country of the address, or that it is unknown, is not what the recipient and the agreements allow.
+    GeoDenied(Option<Country>),
     /// No activation link has this code.
     ActivationUnknown,
     /// The link has already handed out its token.
@@ -184,7 +189,7 @@ pub enum Refusal {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::TokenUnknown,
         Self::TokenPending,
         Self::TokenRevoked,
@@ -204,6 +209,7 @@ impl Reason {
         Self::AgreementEnded,
         Self::AgreementInactive,
         Self::PurposeNotAllowed,
+        Self::GeoDenied(None),
         Self::ActivationUnknown,
         Self::ActivationUsed,
         Self::ActivationCancelled,
@@ -241,6 +247,7 @@ impl Reason {
             Self::AgreementEnded => "AGREEMENT_ENDED",
             Self::AgreementInactive => "AGREEMENT_INACTIVE",
             Self::PurposeNotAllowed => "PURPOSE_NOT_ALLOWED",
+            Self::GeoDenied(_) => "GEO_DENIED",
             Self::ActivationUnknown => "ACTIVATION_UNKNOWN",
             Self::ActivationUsed => "ACTIVATION_USED",
             Self::ActivationCancelled => "ACTIVATION_CANCELLED",
@@ -276,7 +283,8 @@ impl Reason {
             | Self::GrantExpired
             | Self::AgreementEnded
             | Self::AgreementInactive
-            | Self::PurposeNotAllowed => Refusal::Forbidden,
+            | Self::PurposeNotAllowed
+            | Self::GeoDenied(_) => Refusal::Forbidden,
             Self::ShareNotGranted
             | Self::TokenOutOfScope
             | Self::ActivationUnknown
@@ -304,12 +312,13 @@ impl Reason {
                 | Self::AgreementEnded
                 | Self::AgreementInactive
                 | Self::PurposeNotAllowed
+                | Self::GeoDenied(_)
         )
     }
 
     /// Whether the caller's grant is why, so that the event says what it was for and under which agreement.
     pub fn is_of_grant(self) -> bool {
-        matches!(self, Self::AgreementEnded | Self::AgreementInactive | Self::PurposeNotAllowed)
+        matches!(self, Self::AgreementEnded | Self::AgreementInactive | Self::PurposeNotAllowed | Self::GeoDenied(_))
     }
 
     /// The number of seconds after which a new request may succeed; for reasons that are [`Refusal::Limited`].
@@ -345,8 +354,8 @@ impl Allowed<'_> {
 }
 
 /// Decides. The order of checks is: token found, its state, freeze, the recipient's state, networks, then for a share:
-/// granted now or ever, the grant's window, the token's scope, the agreements, the purposes of agreements and table. (Checks
-/// of country, view, quality and feature will be placed in this order when they exist.)
+/// granted now or ever, the grant's window, the token's scope, the agreements, the purposes of agreements and table; for all,
+/// the country. (Checks of view, quality and feature will be placed in this order when they exist.)
 pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     let bearer = facts.bearer.ok_or(Reason::TokenUnknown)?;
     match bearer.token.state(facts.now) {
@@ -378,6 +387,8 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     if facts.allowed_purposes.is_some_and(|allowed| !is_for(allowed)) {
         return Err(Reason::PurposeNotAllowed);
     }
+    let agreements = grant.into_iter().flat_map(|grant| grant.regions(facts.now));
+    facts.geography.check(agreements, &bearer.recipient.spec)?;
     Ok(Allowed { bearer, grant, at: facts.now })
 }
 
@@ -417,7 +428,8 @@ pub(in crate::domain) mod tests {
 
     use crate::domain::{
         access::{
-            agreement::{AgreementSuccession, tests::terms},
+            agreement::{ANY_PURPOSE, AgreementSuccession, AgreementTerms, tests::terms},
+            geography::GeoMode,
             grant::{Agreement, Ending},
             identity::{Holder, Identity},
             recipient::RecipientSpec,
@@ -490,7 +502,11 @@ pub(in crate::domain) mod tests {
 
     fn reason(bearer: Option<&Bearer>, access: Option<&ShareAccess>) -> Option<Reason> {
         let address = IpAddr::from([198, 51, 100, 7]);
-        decide(Facts { now: now(), address, bearer, target: Target::Share(access), allowed_purposes: None }).err()
+        decide(facts(address, bearer, Target::Share(access))).err()
+    }
+
+    fn facts<'a>(address: IpAddr, bearer: Option<&'a Bearer>, target: Target<'a>) -> Facts<'a> {
+        Facts { now: now(), address, bearer, target, allowed_purposes: None, geography: Geography::default() }
     }
 
     /// Each row breaks one more thing than the row above, which also tests the order.
@@ -544,7 +560,7 @@ pub(in crate::domain) mod tests {
         let address = IpAddr::from([127, 0, 0, 1]);
         let refused = |share: &ShareAccess, target: bool, allowed: Option<&[String]>| {
             let target = if target { Target::Share(Some(share)) } else { Target::Own };
-            decide(Facts { now: now(), address, bearer: Some(&caller), target, allowed_purposes: allowed }).err()
+            decide(Facts { allowed_purposes: allowed, ..facts(address, Some(&caller), target) }).err()
         };
         let fraud = ["Fraud".to_owned()];
         assert_eq!(refused(&share, true, None), None);
@@ -557,6 +573,34 @@ pub(in crate::domain) mod tests {
         share.grants[0].valid_until = now();
         assert_eq!(refused(&share, true, Some(&fraud)), Some(Reason::GrantExpired), "what ended is said first");
         assert_eq!(refused(&share, false, None), None);
+    }
+
+    #[test]
+    fn the_country_is_asked_for_last_and_for_what_is_the_recipients_own() {
+        let (mut caller, mut share, address) = (bearer(), access(), IpAddr::from([198, 51, 100, 7]));
+        caller.recipient.spec.country = Some("DE".into());
+        let country = |code| Geography { mode: GeoMode::Strict, country: Country::parse(code) };
+        let refused = |caller: &Bearer, target: Target<'_>, geography| {
+            decide(Facts { geography, ..facts(address, Some(caller), target) }).err()
+        };
+        assert_eq!(refused(&caller, Target::Own, country("DE")), None);
+        let (abroad, unknown) = (Reason::GeoDenied(Country::parse("US")), Reason::GeoDenied(None));
+        assert_eq!(refused(&caller, Target::Own, country("US")), Some(abroad));
+        assert_eq!(refused(&caller, Target::Own, country("")), Some(unknown));
+        assert_eq!(refused(&caller, Target::Share(Some(&share)), country("US")), Some(abroad));
+        // Of what was never granted nothing is told.
+        assert_eq!(refused(&caller, Target::Share(None), country("US")), Some(Reason::ShareNotGranted));
+        // An agreement narrows it for its grants, and what ended is said first.
+        caller.recipient.spec.regions = vec!["DE".into(), "US".into()];
+        let (purposes, regions) = (vec![ANY_PURPOSE.into()], Some(vec!["EU".into()]));
+        let members = vec![AgreementTerms { purposes, regions, ..terms(0, -1, 9) }];
+        share.grants[0].agreements = vec![AgreementSuccession { id: Uuid::from_u128(100), members }];
+        assert_eq!(refused(&caller, Target::Own, country("US")), None);
+        assert_eq!(refused(&caller, Target::Share(Some(&share)), country("DE")), None);
+        assert_eq!(refused(&caller, Target::Share(Some(&share)), country("US")), Some(abroad));
+        share.grants[0].valid_until = now();
+        assert_eq!(refused(&caller, Target::Share(Some(&share)), country("US")), Some(Reason::GrantExpired));
+        assert_eq!(refused(&caller, Target::Own, Geography::default()), None);
     }
 
     #[test]
@@ -602,7 +646,6 @@ pub(in crate::domain) mod tests {
         let (caller, share) = (bearer(), access());
         let address = IpAddr::from([127, 0, 0, 1]);
         let target = Target::Share(Some(&share));
-        let facts = Facts { now: now(), address, bearer: Some(&caller), target, allowed_purposes: None };
-        assert_eq!(decide(facts).unwrap().until(), Some(now() + TimeDelta::days(1)));
+        assert_eq!(decide(facts(address, Some(&caller), target)).unwrap().until(), Some(now() + TimeDelta::days(1)));
     }
 }

@@ -113,6 +113,11 @@ impl Grant {
         }
     }
 
+    /// The regions that each of its agreements states at `now`, of those that state any.
+    pub fn regions(&self, now: DateTime<Utc>) -> impl Iterator<Item = &[String]> {
+        self.agreements.iter().filter_map(move |agreement| agreement.regions(now))
+    }
+
     /// Whether all of its agreements allow its purpose at `now`. One that is not in force is said before one that does not
     /// allow the purpose.
     fn agreements_allow(&self, now: DateTime<Utc>) -> Result<(), AgreementLack> {

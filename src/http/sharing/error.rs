@@ -140,10 +140,11 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
     }
 }
 
-/// Returns the code of a 403. What an agreement or a purpose does not allow has its own code, because its remedy differs.
+/// Returns the code of a 403. What an agreement, a purpose or the caller's country does not allow has its own code, because
+/// its remedy differs.
 fn forbidden_code(reason: &'static str) -> &'static str {
     match reason {
-        "AGREEMENT_ENDED" | "AGREEMENT_INACTIVE" | "PURPOSE_NOT_ALLOWED" => reason,
+        "AGREEMENT_ENDED" | "AGREEMENT_INACTIVE" | "PURPOSE_NOT_ALLOWED" | "GEO_DENIED" => reason,
         _ => "PERMISSION_DENIED",
     }
 }

@@ -24,7 +24,10 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        access::decision::{Allowed, Bearer, Credential, Facts, Reason, Target, decide},
+        access::{
+            decision::{Allowed, Bearer, Credential, Facts, Reason, Target, decide},
+            geography::Geography,
+        },
         audit::{Event, Outcome},
     },
     service::{
@@ -77,6 +80,8 @@ pub struct AccessBasis {
     pub object: Option<(Uuid, i64)>,
     /// The address of the caller.
     pub address: IpAddr,
+    /// Where the caller is, as its event says.
+    pub geography: Geography,
     /// What is read through a URL that was handed out, if that is the request.
     pub delivered: Option<Delivered>,
 }
@@ -101,7 +106,8 @@ impl AccessBasis {
         let bearer = facts.and_then(|facts| facts.bearer.as_ref());
         let object = facts.and_then(|facts| facts.object.as_ref());
         let allowed_purposes = object.and_then(|object| object.allowed_purposes.as_deref());
-        let allowed = decide(Facts { now, address: self.address, bearer, target, allowed_purposes })?;
+        let (address, geography) = (self.address, self.geography);
+        let allowed = decide(Facts { now, address, bearer, target, allowed_purposes, geography })?;
         let same_object = self.object.is_none_or(|(_, before)| object.is_some_and(|object| object.revision == before));
         if same_object && self.fits(&allowed) { Ok(allowed) } else { Err(Reason::AccessChanged) }
     }

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         access::{
             decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide, deciding, in_scope},
+            geography::{self, Geography},
             grant::{Grant, in_force},
             recipient::Recipient,
             token::BearerToken,
@@ -66,6 +67,8 @@ pub(super) struct AuditedRequest<'a> {
     found: Result<Option<(SharedObject, Table)>, Arc<StoreError>>,
     /// The purposes for which the table of the request may be used; `None` for any.
     allowed_purposes: Option<Vec<String>>,
+    /// Where the caller is.
+    geography: Geography,
     /// Why the caller is unknown, if there is no bearer.
     unknown: Reason,
     /// The object that is read and its revision, once it is found.
@@ -118,7 +121,8 @@ impl AccessRecheck {
     }
 
     /// Decides again with the current facts, and returns the refusal, if any.
-    async fn check(&self, service: &Sharing) -> Result<(), ServiceError> {
+    async fn check(&mut self, service: &Sharing) -> Result<(), ServiceError> {
+        self.basis.geography = service.core.geography(self.basis.address);
         let ids = self.basis.ids();
         let facts = service.core.db.find_access_facts(&[ids]).await?.remove(&ids);
         let decided = self.basis.decide(facts.as_ref(), service.core.clock.now());
@@ -173,10 +177,24 @@ impl<'a> AuditedRequest<'a> {
         event.recipient = event.actor.name.clone();
         event.recipient_id = event.actor.id;
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
-        event.personal = caller.personal();
+        let geography = service.core.geography(caller.address);
+        event.personal = caller.personal(geography);
         let (access, found, object, unknown) = (None, Ok(None), None, Reason::TokenUnknown);
         let (now, charged, allowed_purposes) = (service.core.clock.now(), None, None);
-        Self { service, caller, event, bearer, access, found, allowed_purposes, unknown, object, now, charged }
+        Self {
+            service,
+            caller,
+            event,
+            bearer,
+            access,
+            found,
+            allowed_purposes,
+            geography,
+            unknown,
+            object,
+            now,
+            charged,
+        }
     }
 
     /// Has the decision ask for the purposes of a table.
@@ -261,8 +279,8 @@ impl<'a> AuditedRequest<'a> {
             self.charged = self.caller.place.charge(bearer.recipient.id);
         }
         let allowed_purposes = self.allowed_purposes.as_deref();
-        let address = self.caller.address;
-        let facts = Facts { now: self.now, address, bearer: bearer.as_ref(), target, allowed_purposes };
+        let (address, geography) = (self.caller.address, self.geography);
+        let facts = Facts { now: self.now, address, bearer: bearer.as_ref(), target, allowed_purposes, geography };
         let decision = decide(facts).map(|allowed| (allowed.until(), allowed.grant.cloned()));
         let share = match target {
             Target::Share(Some(access)) => Some(access.share.clone()),
@@ -285,6 +303,7 @@ impl<'a> AuditedRequest<'a> {
                     until,
                     object: None,
                     address: self.caller.address,
+                    geography,
                     delivered: None,
                 };
                 Ok(Granted { bearer, share, until, grant_until, basis })
@@ -664,6 +683,7 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
              agreement allows"
                 .to_owned()
         }
+        Reason::GeoDenied(seen) => geography::refusal(seen),
         Reason::FileUnknown => "no such file; query the table again or ask the data provider".to_owned(),
         Reason::ActivationUnknown
         | Reason::ActivationUsed

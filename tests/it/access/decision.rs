@@ -1,5 +1,6 @@
 //! The decision against an independent model: ten thousand random worlds of grants, agreements that take each other's place,
-//! purposes and times are decided alike by both. The model knows whole days and words, and none of the server's rules.
+//! purposes, countries and times are decided alike by both. The model knows whole days and words, and none of the server's
+//! rules.
 
 use std::net::IpAddr;
 
@@ -9,6 +10,7 @@ use weir::domain::{
     access::{
         agreement::{AgreementSuccession, AgreementTerms},
         decision::{Bearer, Facts, ShareAccess, Target, decide},
+        geography::{Country, GeoMode, Geography},
         grant::{Agreement, Ending, Grant},
         recipient::{Recipient, RecipientSpec, RecipientState},
         token::Token,
@@ -23,6 +25,7 @@ use weir::domain::{
 const WORLDS: u64 = 10_000;
 const DAYS: u64 = 12;
 const PURPOSES: [&str; 3] = ["fraud", "pricing", "audit"];
+const REGIONS: [&str; 6] = ["DE", "FR", "NO", "US", "EU", "EEA"];
 const STATES: [&str; 6] = ["draft", "in_review", "active", "suspended", "terminated", "in_dispute"];
 
 /// Numbers that are the same in every run.
@@ -45,6 +48,11 @@ impl Dice {
             _ => PURPOSES.into_iter().filter(|_| self.below(2) == 0).collect(),
         }
     }
+
+    /// A third of all countries and regions, on average.
+    fn regions(&mut self) -> Vec<&'static str> {
+        REGIONS.into_iter().filter(|_| self.below(3) == 0).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -56,6 +64,7 @@ struct Contract {
     from: i64,
     until: i64,
     purposes: Vec<&'static str>,
+    regions: Option<Vec<&'static str>>,
 }
 
 #[derive(Debug)]
@@ -76,6 +85,13 @@ struct World {
     grants: Vec<Given>,
     table: Option<Vec<&'static str>>,
     is_scoped_elsewhere: bool,
+    /// `off`, `known` or `strict`.
+    mode: &'static str,
+    /// Where the request comes from, if that is known.
+    from: Option<&'static str>,
+    /// Where the recipient is established, and where it may be.
+    country: Option<&'static str>,
+    regions: Vec<&'static str>,
 }
 
 fn contract(dice: &mut Dice) -> Contract {
@@ -93,6 +109,7 @@ fn contract(dice: &mut Dice) -> Contract {
         from,
         until: from + 1 + dice.day(),
         purposes: dice.purposes(),
+        regions: (dice.below(3) == 0).then(|| dice.regions()),
     }
 }
 
@@ -116,11 +133,15 @@ fn world(dice: &mut Dice) -> World {
         grants,
         table: (dice.below(3) == 0).then(|| dice.purposes().into_iter().filter(|purpose| *purpose != "*").collect()),
         is_scoped_elsewhere: dice.below(8) == 0,
+        mode: ["off", "known", "strict"][dice.below(3) as usize],
+        from: (dice.below(4) > 0).then(|| REGIONS[dice.below(4) as usize]),
+        country: (dice.below(3) == 0).then(|| REGIONS[dice.below(4) as usize]),
+        regions: if dice.below(3) == 0 { dice.regions() } else { Vec::new() },
     }
 }
 
-/// What one line of contracts says to a purpose today.
-fn says(line: &[Contract], purpose: Option<&str>, today: i64) -> &'static str {
+/// The contract of a line that counts today.
+fn counts(line: &[Contract], today: i64) -> &Contract {
     let mut decides = &line[0];
     for later in line {
         // One that was called off before it began never takes over.
@@ -130,6 +151,12 @@ fn says(line: &[Contract], purpose: Option<&str>, today: i64) -> &'static str {
             decides = later;
         }
     }
+    decides
+}
+
+/// What one line of contracts says to a purpose today.
+fn says(line: &[Contract], purpose: Option<&str>, today: i64) -> &'static str {
+    let decides = counts(line, today);
     let has_been_signed = ["active", "suspended"].contains(&decides.state);
     if has_been_signed && today >= decides.until {
         return "AGREEMENT_ENDED";
@@ -162,6 +189,25 @@ fn lacks(grant: &Given, today: i64) -> &'static str {
     of_time.or_else(|| said.iter().find(|said| !said.is_empty())).copied().unwrap_or("")
 }
 
+/// Whether a list of countries and regions takes a request from `from`.
+fn takes(list: &[&str], from: Option<&str>, mode: &str) -> bool {
+    let Some(from) = from else { return mode == "known" && !list.is_empty() };
+    let is_european = ["DE", "FR"].contains(&from);
+    list.contains(&from)
+        || (is_european && (list.contains(&"EU") || list.contains(&"EEA")))
+        || (from == "NO" && list.contains(&"EEA"))
+}
+
+/// Whether a request comes from where everybody who says anything of it allows.
+fn is_from_there(world: &World, grant: &Given) -> bool {
+    let own = match (world.regions.is_empty(), world.country) {
+        (false, _) => Some(world.regions.clone()),
+        (true, country) => country.map(|country| vec![country]),
+    };
+    let of_contracts = grant.contracts.iter().filter_map(|line| counts(line, world.today).regions.clone());
+    world.mode == "off" || own.into_iter().chain(of_contracts).all(|list| takes(&list, world.from, world.mode))
+}
+
 /// The grant that allows, or why none does.
 fn expected(world: &World) -> Result<usize, &'static str> {
     let allowing = world.grants.iter().position(|grant| lacks(grant, world.today).is_empty());
@@ -189,6 +235,9 @@ fn expected(world: &World) -> Result<usize, &'static str> {
     if world.table.as_ref().is_some_and(|allowed| !is_for(allowed)) {
         return Err("PURPOSE_NOT_ALLOWED");
     }
+    if !is_from_there(world, &world.grants[at]) {
+        return Err("GEO_DENIED");
+    }
     Ok(at)
 }
 
@@ -210,6 +259,7 @@ fn succession(line: &[Contract], id: u128) -> AgreementSuccession {
         valid_from: on(contract.from),
         ends_at: on(contract.until),
         purposes: texts(&contract.purposes),
+        regions: contract.regions.as_deref().map(texts),
     });
     // The store reads them in any order.
     let mut members: Vec<_> = members.collect();
@@ -258,7 +308,11 @@ fn bearer(world: &World) -> Bearer {
         id: Uuid::from_u128(2),
         name: Name::parse(NameKind::Recipient, "acme").unwrap(),
         state: RecipientState::Active,
-        spec: RecipientSpec::default(),
+        spec: RecipientSpec {
+            country: world.country.map(str::to_owned),
+            regions: texts(&world.regions),
+            ..RecipientSpec::default()
+        },
         created_at: on(-9),
         updated_at: on(-9),
         revision: 1,
@@ -279,6 +333,15 @@ fn bearer(world: &World) -> Bearer {
     Bearer { token, recipient, frozen: false }
 }
 
+fn geography(world: &World) -> Geography {
+    let mode = match world.mode {
+        "off" => GeoMode::Off,
+        "known" => GeoMode::Known,
+        _ => GeoMode::Strict,
+    };
+    Geography { mode, country: world.from.and_then(Country::parse) }
+}
+
 #[test]
 fn random_worlds_are_decided_as_an_independent_model_says() {
     let mut dice = Dice(27);
@@ -292,6 +355,7 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
             bearer: Some(&bearer),
             target: Target::Share(Some(&access)),
             allowed_purposes: table.as_deref(),
+            geography: geography(&world),
         };
         let decided = decide(facts);
         let expected = expected(&world);
@@ -309,7 +373,9 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
         }
     }
     // The worlds meet every answer often enough to mean something.
-    for code in ["allowed", "AGREEMENT_ENDED", "AGREEMENT_INACTIVE", "PURPOSE_NOT_ALLOWED", "GRANT_EXPIRED"] {
+    for code in
+        ["allowed", "AGREEMENT_ENDED", "AGREEMENT_INACTIVE", "PURPOSE_NOT_ALLOWED", "GEO_DENIED", "GRANT_EXPIRED"]
+    {
         assert!(met.get(code).is_some_and(|count| *count > 300), "{met:?}");
     }
 }
