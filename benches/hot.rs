@@ -14,6 +14,7 @@ use weir::{
         access::{
             decision::{Bearer, Facts, ShareAccess, Target, decide},
             delivery::Delivery,
+            geography::Geography,
             grant::Grant,
             recipient::{Recipient, RecipientSpec, RecipientState},
             token::{BearerToken, Token},
@@ -100,6 +101,7 @@ fn deciding(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
         bearer: Some(&bearer),
         target: Target::Share(Some(&access)),
         allowed_purposes: None,
+        geography: Geography::default(),
     };
     decide(facts).map_err(|reason| reason.code())?;
     criterion.bench_function("decide", |bencher| bencher.iter(|| decide(black_box(facts)).is_ok()));

@@ -14,6 +14,7 @@ use crate::{
     },
     domain::core::seal::{RootKey, SealPurpose, Sealer},
     engine::{Engine, EngineSettings},
+    geography::{Countries, CountryFile},
     http::{
         Faces,
         admin::Admin,
@@ -48,7 +49,7 @@ use crate::{
     },
     storage::{Archive, CopyRoot, StorageError, Storages},
     store::{Db, ServerLock, StoreError, SurrogateStore},
-    telemetry::Metrics,
+    telemetry::{Metrics, error_chain},
     worker::{Tasks, Worker},
 };
 
@@ -220,6 +221,8 @@ async fn stand(
         )),
         pages: Sealer::new(&keys, SealPurpose::PageToken),
         leases: audit_sealer.leases().clone(),
+        geo_mode: settings.geography.mode,
+        countries: settings.geography.database_file.as_deref().map(Countries::open).transpose()?.map(Arc::new),
         db,
         clock,
         signals,
@@ -278,6 +281,11 @@ pub fn check(settings: &Settings, config_file: Option<PathBuf>, problems: &mut P
     let messenger = Messenger::new(&settings.notify.webhook).map(drop);
     if let Some(error) = messenger.err().filter(|_| !problems.concern("notify")) {
         problems.add("notify.webhook", error.to_string());
+    }
+    if let Some(file) = settings.geography.database_file.as_deref().filter(|_| !problems.concern("geography"))
+        && let Err(error) = CountryFile::read(file)
+    {
+        problems.add("geography.database_file", error_chain(&error));
     }
     if let Some(error) = identities(settings).err().filter(|_| !problems.concern("identity")) {
         problems.add("identity", error.to_string());

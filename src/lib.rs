@@ -12,6 +12,7 @@ pub mod config;
 pub mod conformance;
 pub mod domain;
 pub mod engine;
+pub mod geography;
 pub mod http;
 pub mod identity;
 pub mod lake;

@@ -16,9 +16,3 @@ CREATE TABLE requirements (
     tightenings text NOT NULL,
     updated_at timestamptz NOT NULL
 );
-
--- Derived from the agreement's spec.
-ALTER TABLE agreement_terms ADD COLUMN kind text NOT NULL DEFAULT 'custom';
-ALTER TABLE agreement_terms ADD COLUMN classes text NOT NULL DEFAULT '[]';
-UPDATE agreement_terms x SET kind = a.spec::json ->> 'type', classes = coalesce(a.spec::json ->> 'classes', '[]')
-FROM agreements a WHERE a.id = x.agreement_id;

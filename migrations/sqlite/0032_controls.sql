@@ -16,10 +16,3 @@ CREATE TABLE requirements (
     tightenings TEXT NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT;
-
--- Derived from the agreement's spec.
-ALTER TABLE agreement_terms ADD COLUMN kind TEXT NOT NULL DEFAULT 'custom';
-ALTER TABLE agreement_terms ADD COLUMN classes TEXT NOT NULL DEFAULT '[]';
-UPDATE agreement_terms SET
-    kind = coalesce((SELECT a.spec ->> '$.type' FROM agreements a WHERE a.id = agreement_id), 'custom'),
-    classes = coalesce((SELECT a.spec -> '$.classes' FROM agreements a WHERE a.id = agreement_id), '[]');

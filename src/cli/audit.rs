@@ -394,7 +394,7 @@ fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
 }
 
 /// The columns of CSV, and where their values stand in an event.
-const COLUMNS: [(&str, &str); 45] = [
+const COLUMNS: [(&str, &str); 46] = [
     ("seq", "/seq"),
     ("at", "/at"),
     ("actor_kind", "/actor/kind"),
@@ -440,6 +440,7 @@ const COLUMNS: [(&str, &str); 45] = [
     ("shared_object_id", "/object_id"),
     ("registered_table", "/registered_table"),
     ("effect", "/effect"),
+    ("country", "/country"),
 ];
 
 /// Writes a CSV cell.

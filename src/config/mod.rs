@@ -6,6 +6,7 @@
 
 mod audit;
 mod database;
+mod geography;
 mod governance;
 mod identity;
 pub mod keys;
@@ -38,6 +39,7 @@ use crate::domain::core::secret::Secret;
 pub use self::{
     audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
+    geography::GeographySettings,
     governance::GovernanceSettings,
     identity::{IdentitySettings, IssuerSettings, OperatorSignInSettings},
     lake::LakeSettings,
@@ -84,6 +86,8 @@ pub struct Settings {
     pub operators: OperatorSettings,
     /// `[governance]`.
     pub governance: GovernanceSettings,
+    /// `[geography]`.
+    pub geography: GeographySettings,
     /// `[identity]`.
     pub identity: IdentitySettings,
     /// `[[storage]]`, in the order of the file.
@@ -142,6 +146,7 @@ impl Settings {
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
         let operators = layers::section(&merged, &defaults, "operators", &mut problems);
         let governance = layers::section(&merged, &defaults, "governance", &mut problems);
+        let geography = layers::section(&merged, &defaults, "geography", &mut problems);
         let identity = layers::section(&merged, &defaults, "identity", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
@@ -158,7 +163,7 @@ impl Settings {
         else {
             return (None, problems);
         };
-        let Some(governance) = governance else { return (None, problems) };
+        let (Some(governance), Some(geography)) = (governance, geography) else { return (None, problems) };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
             return (None, problems);
         };
@@ -170,6 +175,7 @@ impl Settings {
             sharing,
             operators,
             governance,
+            geography,
             identity,
             storage,
             audit,
@@ -199,6 +205,7 @@ impl Settings {
         self.secrets.check(problems);
         self.sharing.check(problems);
         self.operators.check(problems);
+        self.geography.check(problems);
         self.identity.check(problems);
         self.audit.check(problems);
         self.usage.check(problems);

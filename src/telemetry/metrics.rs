@@ -129,6 +129,8 @@ pub struct Metrics {
     database_up: Gauge,
     log_lines_lost: Counter,
     clock_steps_back: Counter,
+    geography_database_failing: Gauge,
+    geography_database_made: Gauge,
     tasks_failed: Family<TaskLabels, Counter>,
     task_failing: Family<TaskLabels, Gauge>,
     task_last_run: Family<TaskLabels, Gauge>,
@@ -191,6 +193,8 @@ impl Metrics {
             database_up: Gauge::default(),
             log_lines_lost: Counter::default(),
             clock_steps_back: Counter::default(),
+            geography_database_failing: Gauge::default(),
+            geography_database_made: Gauge::default(),
             tasks_failed: Family::default(),
             task_failing: Family::default(),
             task_last_run: Family::default(),
@@ -285,6 +289,10 @@ impl Metrics {
         r.register("log_lines_lost", help, self.log_lines_lost.clone());
         let help = "Times that the clock went back because it had been ahead";
         r.register("clock_steps_back", help, self.clock_steps_back.clone());
+        let help = "Whether the country file, as it is now, cannot be used, so that an earlier one goes on";
+        r.register("geography_database_failing", help, self.geography_database_failing.clone());
+        let help = "When the country file in use was made, in seconds since 1970; 0 without one";
+        r.register("geography_database_made_timestamp_seconds", help, self.geography_database_made.clone());
         r.register("tasks_failed", "Runs of background tasks that failed", self.tasks_failed.clone());
         r.register("task_failing", "Whether a background task's last run failed", self.task_failing.clone());
         let help = "When a background task last did its work, in seconds since 1970";
@@ -321,6 +329,12 @@ impl Metrics {
         let labels = RouteLabels { method, route: route.clone() };
         self.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
         self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    }
+
+    /// Records whether the country file can be used as it is now, and when the one in use was made.
+    pub fn country_file_looked_at(&self, can_be_used: bool, made: Option<i64>) {
+        self.geography_database_failing.set(i64::from(!can_be_used));
+        self.geography_database_made.set(made.unwrap_or_default());
     }
 
     /// Counts a decision on a data request: `operation` is an action of the audit trail, `outcome` is `allow` or

@@ -4,6 +4,7 @@
 use std::{error::Error, sync::Arc};
 
 use crate::{
+    geography::CountryFileError,
     lake::LakeError,
     service::audit::error::AuditError,
     storage::StorageError,
@@ -36,6 +37,9 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<&'static str> {
             _ => "storage",
         });
     }
+    if error.is::<CountryFileError>() {
+        return Some("country_file");
+    }
     match error.downcast_ref::<LakeError>() {
         Some(LakeError::Unavailable { .. }) => Some("storage_unavailable"),
         Some(_) => Some("table"),
@@ -66,7 +70,7 @@ mod tests {
     fn a_class_says_where_to_look_and_names_nothing() {
         let denied = || StorageError::Denied { path: "lake/ann".into(), source: "ann's key".into() };
         let rights = || StoreError::Rights("no right on ann".into());
-        let cases: [(Box<dyn Error>, &str); 9] = [
+        let cases: [(Box<dyn Error>, &str); 10] = [
             (Box::new(ServiceError::from(rights())), "database_refused"),
             (Box::new(AuditError::Store(rights())), "database_refused"),
             (Box::new(ServiceError::from(StoreError::Corrupt("jobs.state"))), "database"),
@@ -75,6 +79,7 @@ mod tests {
             (Box::new(StorageError::Changed { path: "ann".into() }), "storage"),
             (Box::new(AuditError::Broken(Broken::at(7, "ann"))), "trail"),
             (Box::new(AuditError::Refused("ann".into())), "internal"),
+            (Box::new(ServiceError::internal(CountryFileError::Unfit { path: "ann".into() })), "country_file"),
             (Box::new(ServiceError::conflict("ann")), "internal"),
         ];
         for (error, expected) in cases {

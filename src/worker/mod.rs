@@ -59,6 +59,8 @@ const ALERTING: Duration = Duration::from_secs(30);
 const REPORTING: Duration = Duration::from_secs(60);
 /// How often the database is pinged for the metrics, with or without requests.
 const LOOKING: Duration = Duration::from_secs(5);
+/// How often the country file is checked for having changed.
+const LOCATING: Duration = Duration::from_secs(5);
 /// How often it is looked for jobs that are due.
 const WORKING: Duration = Duration::from_secs(2);
 /// How often it is looked for messages that are due.
@@ -221,6 +223,11 @@ impl Tasks {
             Task::new("endings", ENDINGS, |service| async move { service.insight.tell_endings().await }),
             Task::new("alerts", ALERTING, |service| async move { alert(&service).await }),
         ];
+        if service.core.countries.is_some() {
+            all.push(Task::new("countries", LOCATING, |service: Services| async move {
+                service.core.watch_countries().await
+            }));
+        }
         // One for each kind of job and for each webhook, so that none waits for another.
         for kind in JobKind::ALL {
             all.push(Task::new("jobs", WORKING, move |service: Services| async move { work(&service, kind).await }));

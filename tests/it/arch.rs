@@ -6,8 +6,20 @@
 use std::path::{Path, PathBuf};
 
 const BASE: &[&str] = &["config", "domain", "telemetry"];
-const SERVICE: &[&str] =
-    &["config", "domain", "engine", "identity", "lake", "notify", "render", "service", "storage", "store", "telemetry"];
+const SERVICE: &[&str] = &[
+    "config",
+    "domain",
+    "engine",
+    "geography",
+    "identity",
+    "lake",
+    "notify",
+    "render",
+    "service",
+    "storage",
+    "store",
+    "telemetry",
+];
 
 /// The modules that each module may use besides itself. A module without an entry is reported.
 fn below(module: &str) -> Option<&'static [&'static str]> {
@@ -15,12 +27,22 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
         "domain" => &[],
         "config" | "render" => &["domain"],
         "telemetry" => &["config", "domain"],
-        "store" | "storage" | "identity" | "notify" => BASE,
+        "store" | "storage" | "geography" | "identity" | "notify" => BASE,
         "lake" => &["config", "domain", "storage", "telemetry"],
         "engine" => &["config", "domain", "lake", "storage", "telemetry"],
-        "service" => {
-            &["config", "domain", "engine", "identity", "lake", "notify", "render", "storage", "store", "telemetry"]
-        }
+        "service" => &[
+            "config",
+            "domain",
+            "engine",
+            "geography",
+            "identity",
+            "lake",
+            "notify",
+            "render",
+            "storage",
+            "store",
+            "telemetry",
+        ],
         "http" | "worker" => SERVICE,
         // A client for any server, which knows nothing about this one.
         "conformance" => &[],
@@ -28,6 +50,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "config",
             "domain",
             "engine",
+            "geography",
             "http",
             "identity",
             "lake",
@@ -45,6 +68,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "conformance",
             "domain",
             "engine",
+            "geography",
             "http",
             "identity",
             "lake",
@@ -65,12 +89,13 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
 const FACES: [&str; 4] = ["activation", "admin", "console", "sharing"];
 
 /// Crates with one home: a mention elsewhere puts that concern on a second floor.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("sqlx", &["store"]),
     ("deltalake", &["lake"]),
     ("delta_kernel", &["lake"]),
     ("datafusion", &["engine"]),
     ("jsonwebtoken", &["identity"]),
+    ("maxminddb", &["geography"]),
     ("axum", &["http", "app"]),
     ("tower_http", &["http", "app"]),
     ("clap", &["cli"]),

@@ -14,6 +14,7 @@ mod conformance;
 mod core;
 mod deploy;
 mod engine;
+mod geography;
 mod insight;
 mod lake;
 mod listen;

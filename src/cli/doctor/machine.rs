@@ -15,17 +15,22 @@ use crate::{
         Settings, TlsFiles,
         keys::{KeyError, read_keys},
     },
-    domain::core::seal::RootKey,
+    domain::core::{seal::RootKey, word::Words},
+    geography::CountryFile,
     http::{
         certificates::{Validity, validity},
         listen::{FEW_CONNECTIONS, certificates, check_tls, is_authority, most_connections},
     },
+    telemetry::error_chain,
 };
 
 use super::{Examined, Fault, Finding, MAX_SKEW, PATIENCE, Status, is_sqlite, patiently, spelled};
 
 /// A certificate should be renewed before less than this is left.
 const RENEWAL: TimeDelta = TimeDelta::days(14);
+
+/// A country file older than this is replaced.
+const OLD_COUNTRIES: TimeDelta = TimeDelta::days(90);
 
 /// The result of examining the root keys.
 pub(super) struct Keys {
@@ -123,6 +128,29 @@ pub(super) fn connections(settings: &Settings) -> Finding {
             let remedy = "let the server open more files: `ulimit -n`, or LimitNOFILE of its service";
             Finding::warning(CHECK, Fault::new(detail, remedy))
         }
+        false => Finding::new(CHECK, Status::Ok, detail),
+    }
+}
+
+/// Examines the country file as it is now; a running server may still hold an earlier one.
+pub(super) fn countries(settings: &Settings) -> Finding {
+    const CHECK: &str = "countries";
+    let Some(file) = &settings.geography.database_file else {
+        return Finding::new(CHECK, Status::Skipped, "no country file is named (geography.database_file)");
+    };
+    let read = match CountryFile::read(file) {
+        Ok(read) => read,
+        Err(error) => {
+            let fault = Fault::of(error_chain(&error), "name a country file in MaxMind's format that can be read");
+            return Finding::of(CHECK, Err(fault));
+        }
+    };
+    let age = read.made_at().map(|at| Utc::now().signed_duration_since(at));
+    let made = age.map_or("nobody says when".to_owned(), |age| format!("{} ago", spelled(age)));
+    let mode = settings.geography.mode.as_str();
+    let detail = format!("{} can be used, made {made}; geography.mode is \"{mode}\"", read.about());
+    match age.is_none_or(|age| age > OLD_COUNTRIES) {
+        true => Finding::warning(CHECK, Fault::new(detail, "put a newer file in its place; networks change countries")),
         false => Finding::new(CHECK, Status::Ok, detail),
     }
 }

@@ -165,6 +165,7 @@ async fn examine(arguments: &Arguments) -> Vec<Finding> {
     findings.extend([views, export, checkpoints]);
     findings.extend(machine::disks(&settings, arguments.min_free_mib << 20));
     findings.push(machine::connections(&settings));
+    findings.push(machine::countries(&settings));
     findings.extend(machine::addresses(&settings).await);
     findings.push(machine::tasks(&settings).await);
     findings.push(database::jobs(db.as_ref()).await);

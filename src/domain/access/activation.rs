@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     decision::{Bearer, Reason},
+    geography::Geography,
     recipient::{RecipientState, network_allows},
 };
 
@@ -78,6 +79,7 @@ pub struct Activation {
 pub fn decide_activation(
     found: Option<(&Activation, &Bearer)>,
     address: IpAddr,
+    geography: Geography,
     now: DateTime<Utc>,
 ) -> Result<(), Reason> {
     let (activation, bearer) = found.ok_or(Reason::ActivationUnknown)?;
@@ -102,14 +104,17 @@ pub fn decide_activation(
     if !network_allows(&recipient.spec.allowed_cidrs, address) || !network_allows(&token.allowed_cidrs, address) {
         return Err(Reason::AddressNotAllowed);
     }
-    Ok(())
+    geography.check([], &recipient.spec)
 }
 
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
 
-    use crate::domain::access::decision::tests::{bearer, now};
+    use crate::domain::access::{
+        decision::tests::{bearer, now},
+        geography::{Country, GeoMode},
+    };
 
     use super::*;
 
@@ -127,7 +132,8 @@ mod tests {
     }
 
     fn reason(found: Option<(&Activation, &Bearer)>) -> Option<Reason> {
-        decide_activation(found, IpAddr::from([198, 51, 100, 7]), now()).err()
+        let geography = Geography { mode: GeoMode::Known, country: Country::parse("DE") };
+        decide_activation(found, IpAddr::from([198, 51, 100, 7]), geography, now()).err()
     }
 
     #[test]
@@ -144,6 +150,8 @@ mod tests {
     fn the_first_failure_wins_in_the_fixed_order() {
         let (mut activation, mut bearer) = pending();
         assert_eq!(reason(Some((&activation, &bearer))), None);
+        bearer.recipient.spec.country = Some("FR".into());
+        assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::GeoDenied(Country::parse("DE"))));
         bearer.token.allowed_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
         assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::AddressNotAllowed));
         bearer.token.allowed_cidrs = vec![];

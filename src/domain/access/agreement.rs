@@ -18,6 +18,8 @@ use crate::domain::{
     },
 };
 
+use super::geography::{self, check_regions};
+
 /// Stands for every purpose in the list of an agreement that came from a grant's reference.
 pub const ANY_PURPOSE: &str = "*";
 /// How long before its end an agreement counts as ending soon, unless it says so itself.
@@ -111,9 +113,10 @@ pub struct AgreementSpec {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, example = json!(["PHI"]))]
     pub classes: Vec<String>,
-    /// The countries or regions where the data may be used; null leaves that to the recipient's settings. Stored and shown;
-    /// no decision asks for them yet.
+    /// The countries (ISO 3166-1) or regions (`EU`, `EEA`) from which the data may be read; none if empty. Null leaves that
+    /// to the recipient's own settings. Asked for as the setting `geography.mode` says.
     #[serde(default)]
+    #[schema(example = json!(["EU"]))]
     pub regions: Option<Vec<String>>,
     /// For how many days the recipient may keep the data. Stored and shown; Weir cannot see what a recipient keeps.
     #[serde(default)]
@@ -216,7 +219,7 @@ impl Spec for AgreementSpec {
         for (index, class) in self.classes.iter().enumerate() {
             problems.extend(wrong_class(class).map(|wrong| FieldError::new(format!("classes[{index}]"), wrong)));
         }
-        check_filled("regions", self.regions.as_deref().unwrap_or_default(), problems);
+        check_regions("regions", self.regions.as_deref().unwrap_or_default(), problems);
         check_filled("subprocessors", &self.subprocessors, problems);
         let end = match (self.valid_until, self.review_at) {
             (None, None) => {
@@ -239,12 +242,16 @@ impl Spec for AgreementSpec {
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
-            "document" | "regions" | "retention_days" | "subprocessors" | "notice_days" | "on_end" => {
+            "document" | "retention_days" | "subprocessors" | "notice_days" | "on_end" => {
                 // No decision depends on them yet.
                 return Some(Effect::Neutral);
             }
             "purposes" => are_within(&after.purposes, &before.purposes),
             "classes" => after.classes.iter().all(|class| before.classes.contains(class)),
+            "regions" => match (&before.regions, &after.regions) {
+                (Some(before), Some(after)) => geography::are_within(after, before),
+                (before, _) => before.is_none(),
+            },
             "valid_from" => after.valid_from >= before.valid_from,
             "valid_until" | "review_at" => after.ends_at() <= before.ends_at(),
             "recipient" | "type" | "supersedes" => false,
@@ -376,6 +383,8 @@ pub struct AgreementTerms {
     pub kind: String,
     /// The classes of data that it covers.
     pub classes: Vec<String>,
+    /// The regions from which it allows reading; `None` leaves that to the recipient's settings.
+    pub regions: Option<Vec<String>>,
 }
 
 /// Why a grant that names an agreement does not allow access.
@@ -403,6 +412,7 @@ impl AgreementTerms {
             purposes: agreement.spec.purpose_keys(),
             kind: agreement.spec.kind.as_str().to_owned(),
             classes: agreement.spec.classes.clone(),
+            regions: agreement.spec.regions.clone(),
         }
     }
 
@@ -481,6 +491,11 @@ impl AgreementSuccession {
         self.deciding(now).is_some_and(|terms| terms.covers(kind, class))
     }
 
+    /// The regions that the agreement which decides at `now` states, if it states any.
+    pub fn regions(&self, now: DateTime<Utc>) -> Option<&[String]> {
+        self.deciding(now)?.regions.as_deref()
+    }
+
     /// When the time of the agreement that decides at `now` is over, or that of those that take its place before.
     pub fn ends_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let deciding = self.deciding(now)?;
@@ -519,6 +534,7 @@ pub(in crate::domain) mod tests {
             purposes: vec!["fraud".into()],
             kind: "BAA".into(),
             classes: vec!["PHI".into()],
+            regions: None,
         }
     }
 
@@ -643,7 +659,8 @@ pub(in crate::domain) mod tests {
             (json!({"classes": ["phi"]}), "classes[0]"),
             (json!({"classes": ["PHI", "own class"]}), "classes[1]"),
             (json!({"purposes": ["*", "fraud"]}), "purposes"),
-            (json!({"regions": [" "]}), "regions[0]"),
+            (json!({"regions": ["EU", " "]}), "regions[1]"),
+            (json!({"regions": ["UK"]}), "regions[0]"),
             (json!({"valid_until": null}), "valid_until"),
             (json!({"review_at": "2026-06-01T00:00:00Z"}), "review_at"),
             (json!({"valid_until": "2026-01-01T00:00:00Z"}), "valid_until"),
@@ -673,6 +690,7 @@ pub(in crate::domain) mod tests {
     fn a_change_says_whether_it_tightens() {
         let before: AgreementSpec = create(example().as_object().unwrap()).unwrap();
         let any = change(&before, json!({"purposes": ["*"]}).as_object().unwrap(), Mode::Merge).unwrap();
+        let within = change(&before, json!({"regions": ["EU"]}).as_object().unwrap(), Mode::Merge).unwrap();
         for (from, change_to, field, effect) in [
             (&before, json!({"purposes": []}), "purposes", Effect::Tightens),
             (&before, json!({"purposes": ["fraud", "more"]}), "purposes", Effect::Loosens),
@@ -683,6 +701,11 @@ pub(in crate::domain) mod tests {
             (&before, json!({"valid_from": "2026-02-01T00:00:00Z"}), "valid_from", Effect::Tightens),
             (&before, json!({"valid_from": "2025-02-01T00:00:00Z"}), "valid_from", Effect::Loosens),
             (&before, json!({"retention_days": 3}), "retention_days", Effect::Neutral),
+            (&before, json!({"regions": []}), "regions", Effect::Tightens),
+            (&before, json!({"regions": ["EU"]}), "regions", Effect::Tightens),
+            (&within, json!({"regions": ["DE", "FR"]}), "regions", Effect::Tightens),
+            (&within, json!({"regions": ["EEA"]}), "regions", Effect::Loosens),
+            (&within, json!({"regions": null}), "regions", Effect::Loosens),
         ] {
             let after = change(from, change_to.as_object().unwrap(), Mode::Merge).unwrap();
             assert_eq!(AgreementSpec::effect(field, from, &after), Some(effect), "{change_to}");

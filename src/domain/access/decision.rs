@@ -12,6 +12,7 @@ use crate::domain::catalog::{requirements::Requirements, share::Share};
 
 use super::{
     agreement::allows_purpose,
+    geography::{Country, Geography},
     grant::{Grant, GrantState, in_force},
     limits::{seconds_to_next_day, seconds_to_next_minute},
     recipient::{Recipient, RecipientState, network_allows},
@@ -81,6 +82,8 @@ pub struct Facts<'a> {
     pub requirements: Option<&'a Requirements>,
     /// Whether an object is read of which every shown column must have a confirmed class.
     pub must_be_classified: bool,
+    /// Where the request comes from.
+    pub geography: Geography,
 }
 
 /// What a decision that is made again depends on of a shared object.
@@ -151,6 +154,8 @@ pub enum Reason {
     UnclassifiedColumn,
     /// The object shows a class of data that may not be shared in this way.
     RawNotAllowed,
+    /// The country of the address, or that it is unknown, is not what the recipient and the agreements allow.
+    GeoDenied(Option<Country>),
     /// No activation link has this code.
     ActivationUnknown,
     /// The link has already handed out its token.
@@ -196,7 +201,7 @@ pub enum Refusal {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::TokenUnknown,
         Self::TokenPending,
         Self::TokenRevoked,
@@ -219,6 +224,7 @@ impl Reason {
         Self::AgreementMissing,
         Self::UnclassifiedColumn,
         Self::RawNotAllowed,
+        Self::GeoDenied(None),
         Self::ActivationUnknown,
         Self::ActivationUsed,
         Self::ActivationCancelled,
@@ -259,6 +265,7 @@ impl Reason {
             Self::AgreementMissing => "AGREEMENT_MISSING",
             Self::UnclassifiedColumn => "UNCLASSIFIED_COLUMN",
             Self::RawNotAllowed => "RAW_NOT_ALLOWED",
+            Self::GeoDenied(_) => "GEO_DENIED",
             Self::ActivationUnknown => "ACTIVATION_UNKNOWN",
             Self::ActivationUsed => "ACTIVATION_USED",
             Self::ActivationCancelled => "ACTIVATION_CANCELLED",
@@ -297,7 +304,8 @@ impl Reason {
             | Self::PurposeNotAllowed
             | Self::AgreementMissing
             | Self::UnclassifiedColumn
-            | Self::RawNotAllowed => Refusal::Forbidden,
+            | Self::RawNotAllowed
+            | Self::GeoDenied(_) => Refusal::Forbidden,
             Self::ShareNotGranted
             | Self::TokenOutOfScope
             | Self::ActivationUnknown
@@ -328,6 +336,7 @@ impl Reason {
                 | Self::AgreementMissing
                 | Self::UnclassifiedColumn
                 | Self::RawNotAllowed
+                | Self::GeoDenied(_)
         )
     }
 
@@ -341,6 +350,7 @@ impl Reason {
                 | Self::AgreementMissing
                 | Self::UnclassifiedColumn
                 | Self::RawNotAllowed
+                | Self::GeoDenied(_)
         )
     }
 
@@ -381,7 +391,8 @@ impl Allowed<'_> {
 
 /// Decides. The order of checks is: token found, its state, freeze, the recipient's state, networks, then for a share:
 /// granted now or ever, the grant's window, the token's scope, the agreements, the purposes of agreements and table, and what
-/// the classes that the object shows ask for. (Checks of quality and feature will be placed in this order when they exist.)
+/// the classes that the object shows ask for; for all, the country. (Checks of quality and feature will be placed in this
+/// order when they exist.)
 pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     let bearer = facts.bearer.ok_or(Reason::TokenUnknown)?;
     match bearer.token.state(facts.now) {
@@ -415,6 +426,10 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
             decide_object(grant, facts.allowed_purposes, facts.requirements, facts.must_be_classified, facts.now)?
         }
     };
+    let class_mode = facts.requirements.map(Requirements::geo_mode).unwrap_or_default();
+    let geography = Geography { mode: facts.geography.mode.max(class_mode), ..facts.geography };
+    let agreements = grant.into_iter().flat_map(|grant| grant.regions(facts.now));
+    geography.check(agreements, &bearer.recipient.spec)?;
     Ok(Allowed { bearer, grant, at: facts.now, class_until })
 }
 
@@ -491,7 +506,8 @@ pub(in crate::domain) mod tests {
 
     use crate::domain::{
         access::{
-            agreement::{AgreementSuccession, tests::terms},
+            agreement::{ANY_PURPOSE, AgreementSuccession, AgreementTerms, tests::terms},
+            geography::GeoMode,
             grant::{Agreement, Ending},
             identity::{Holder, Identity},
             recipient::RecipientSpec,
@@ -564,18 +580,19 @@ pub(in crate::domain) mod tests {
 
     fn reason(bearer: Option<&Bearer>, access: Option<&ShareAccess>) -> Option<Reason> {
         let address = IpAddr::from([198, 51, 100, 7]);
-        decide(Facts { address, ..facts(bearer, Target::Share(access)) }).err()
+        decide(facts(address, bearer, Target::Share(access))).err()
     }
 
-    fn facts<'a>(bearer: Option<&'a Bearer>, target: Target<'a>) -> Facts<'a> {
+    fn facts<'a>(address: IpAddr, bearer: Option<&'a Bearer>, target: Target<'a>) -> Facts<'a> {
         Facts {
             now: now(),
-            address: IpAddr::from([127, 0, 0, 1]),
+            address,
             bearer,
             target,
             allowed_purposes: None,
             requirements: None,
             must_be_classified: false,
+            geography: Geography::default(),
         }
     }
 
@@ -630,8 +647,7 @@ pub(in crate::domain) mod tests {
         let address = IpAddr::from([127, 0, 0, 1]);
         let refused = |share: &ShareAccess, target: bool, allowed: Option<&[String]>| {
             let target = if target { Target::Share(Some(share)) } else { Target::Own };
-            let facts = Facts { allowed_purposes: allowed, ..facts(Some(&caller), target) };
-            decide(Facts { address, ..facts }).err()
+            decide(Facts { allowed_purposes: allowed, ..facts(address, Some(&caller), target) }).err()
         };
         let fraud = ["Fraud".to_owned()];
         assert_eq!(refused(&share, true, None), None);
@@ -644,6 +660,34 @@ pub(in crate::domain) mod tests {
         share.grants[0].valid_until = now();
         assert_eq!(refused(&share, true, Some(&fraud)), Some(Reason::GrantExpired), "what ended is said first");
         assert_eq!(refused(&share, false, None), None);
+    }
+
+    #[test]
+    fn the_country_is_asked_for_last_and_for_what_is_the_recipients_own() {
+        let (mut caller, mut share, address) = (bearer(), access(), IpAddr::from([198, 51, 100, 7]));
+        caller.recipient.spec.country = Some("DE".into());
+        let country = |code| Geography { mode: GeoMode::Strict, country: Country::parse(code) };
+        let refused = |caller: &Bearer, target: Target<'_>, geography| {
+            decide(Facts { geography, ..facts(address, Some(caller), target) }).err()
+        };
+        assert_eq!(refused(&caller, Target::Own, country("DE")), None);
+        let (abroad, unknown) = (Reason::GeoDenied(Country::parse("US")), Reason::GeoDenied(None));
+        assert_eq!(refused(&caller, Target::Own, country("US")), Some(abroad));
+        assert_eq!(refused(&caller, Target::Own, country("")), Some(unknown));
+        assert_eq!(refused(&caller, Target::Share(Some(&share)), country("US")), Some(abroad));
+        // Of what was never granted nothing is told.
+        assert_eq!(refused(&caller, Target::Share(None), country("US")), Some(Reason::ShareNotGranted));
+        // An agreement narrows it for its grants, and what ended is said first.
+        caller.recipient.spec.regions = vec!["DE".into(), "US".into()];
+        let (purposes, regions) = (vec![ANY_PURPOSE.into()], Some(vec!["EU".into()]));
+        let members = vec![AgreementTerms { purposes, regions, ..terms(0, -1, 9) }];
+        share.grants[0].agreements = vec![AgreementSuccession { id: Uuid::from_u128(100), members }];
+        assert_eq!(refused(&caller, Target::Own, country("US")), None);
+        assert_eq!(refused(&caller, Target::Share(Some(&share)), country("DE")), None);
+        assert_eq!(refused(&caller, Target::Share(Some(&share)), country("US")), Some(abroad));
+        share.grants[0].valid_until = now();
+        assert_eq!(refused(&caller, Target::Share(Some(&share)), country("US")), Some(Reason::GrantExpired));
+        assert_eq!(refused(&caller, Target::Own, Geography::default()), None);
     }
 
     #[test]
@@ -689,7 +733,6 @@ pub(in crate::domain) mod tests {
         let (caller, share) = (bearer(), access());
         let address = IpAddr::from([127, 0, 0, 1]);
         let target = Target::Share(Some(&share));
-        let facts = Facts { address, ..facts(Some(&caller), target) };
-        assert_eq!(decide(facts).unwrap().until(), Some(now() + TimeDelta::days(1)));
+        assert_eq!(decide(facts(address, Some(&caller), target)).unwrap().until(), Some(now() + TimeDelta::days(1)));
     }
 }

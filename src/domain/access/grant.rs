@@ -118,6 +118,11 @@ impl Grant {
         self.agreements.iter().any(|agreement| agreement.covers(kind, class, now))
     }
 
+    /// The regions that each of its agreements states at `now`, of those that state any.
+    pub fn regions(&self, now: DateTime<Utc>) -> impl Iterator<Item = &[String]> {
+        self.agreements.iter().filter_map(move |agreement| agreement.regions(now))
+    }
+
     /// Whether all of its agreements allow its purpose at `now`. One that is not in force is said before one that does not
     /// allow the purpose.
     fn agreements_allow(&self, now: DateTime<Utc>) -> Result<(), AgreementLack> {

@@ -4,6 +4,7 @@ pub mod activation;
 pub mod agreement;
 pub mod decision;
 pub mod delivery;
+pub mod geography;
 pub mod grant;
 pub mod identity;
 pub mod limits;

@@ -17,7 +17,12 @@ use crate::domain::{
     },
 };
 
-use super::{delivery::Delivery, identity::Identity, limits::RecipientLimits};
+use super::{
+    delivery::Delivery,
+    geography::{are_within, check_country, check_regions},
+    identity::Identity,
+    limits::RecipientLimits,
+};
 
 /// The state of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +61,12 @@ pub struct RecipientSpec {
     pub display_name: Option<String>,
     /// The legal entity that enters into contracts.
     pub legal_name: Option<String>,
-    /// The country where it is established, as two letters (ISO 3166-1). Stored and shown; no decision asks for it yet.
+    /// The country where it is established, as two letters (ISO 3166-1). It may read from there alone, unless `regions` says
+    /// more. Asked for as the setting `geography.mode` says.
     #[schema(example = "DE")]
     pub country: Option<String>,
-    /// The countries or regions where it may use data. Stored and shown; no decision asks for them yet.
+    /// The countries (ISO 3166-1) or regions (`EU`, `EEA`) from which it may read; agreements can only narrow them. If empty,
+    /// `country` alone, or everywhere where that is null. Asked for as the setting `geography.mode` says.
     #[schema(value_type = Option<Vec<String>>, example = json!(["EU"]))]
     pub regions: Vec<String>,
     /// Contacts by role (`technical`, `security`, …). Stored and shown only; Weir sends them no messages.
@@ -85,6 +92,16 @@ pub struct RecipientSpec {
     pub description: Option<String>,
 }
 
+impl RecipientSpec {
+    /// The regions from which it may read: those that it states, or else its country; `None` for everywhere.
+    pub fn own_regions(&self) -> Option<&[String]> {
+        match self.regions.is_empty() {
+            true => self.country.as_ref().map(std::slice::from_ref),
+            false => Some(&self.regions),
+        }
+    }
+}
+
 impl Spec for RecipientSpec {
     const OPAQUE: &'static [&'static str] = &["contacts", "properties"];
 
@@ -104,17 +121,18 @@ impl Spec for RecipientSpec {
         if let Some(identity) = &self.oidc {
             identity.check(problems);
         }
-        let is_country = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
-        if self.country.as_deref().is_some_and(|country| !is_country(country)) {
-            problems.push(FieldError::new("country", "must be two upper-case letters, such as `DE` (ISO 3166-1)"));
+        if let Some(country) = &self.country {
+            check_country("country", country, problems);
         }
+        check_regions("regions", &self.regions, problems);
     }
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
-            "display_name" | "legal_name" | "country" | "regions" | "contacts" | "limits" | "description" => {
-                return Some(Effect::Neutral);
-            }
+            "display_name" | "legal_name" | "contacts" | "limits" | "description" => return Some(Effect::Neutral),
+            // A country beside regions says nothing of where.
+            "country" if !before.regions.is_empty() && !after.regions.is_empty() => return Some(Effect::Neutral),
+            "country" | "regions" => is_from_fewer(before, after),
             // Row filters may do anything with properties, so the effect is unknown here.
             "properties" => false,
             "allowed_cidrs" => is_narrower(&before.allowed_cidrs, &after.allowed_cidrs),
@@ -123,6 +141,14 @@ impl Spec for RecipientSpec {
             _ => return None,
         };
         Some(if tightens { Effect::Tightens } else { Effect::Loosens })
+    }
+}
+
+/// Whether the recipient may read from nowhere `after` where it might not `before`.
+fn is_from_fewer(before: &RecipientSpec, after: &RecipientSpec) -> bool {
+    match (before.own_regions(), after.own_regions()) {
+        (Some(before), Some(after)) => are_within(after, before),
+        (before, _) => before.is_none(),
     }
 }
 
@@ -163,4 +189,34 @@ impl Resource for Recipient {
 pub fn network_allows(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.is_empty() || networks.iter().any(|network| network.contains(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_where_it_may_read_from_says_whether_it_tightens() {
+        let spec = |country: &str, regions: &[&str]| RecipientSpec {
+            country: (!country.is_empty()).then(|| country.to_owned()),
+            regions: regions.iter().map(|region| (*region).to_owned()).collect(),
+            ..RecipientSpec::default()
+        };
+        use Effect::{Loosens, Neutral, Tightens};
+        for (before, after, field, effect) in [
+            (spec("", &[]), spec("DE", &[]), "country", Tightens),
+            (spec("DE", &[]), spec("FR", &[]), "country", Loosens),
+            (spec("DE", &[]), spec("", &[]), "country", Loosens),
+            (spec("DE", &["EU"]), spec("FR", &["EU"]), "country", Neutral),
+            (spec("", &[]), spec("", &["EU"]), "regions", Tightens),
+            (spec("DE", &[]), spec("DE", &["EU"]), "regions", Loosens),
+            (spec("DE", &[]), spec("DE", &["DE"]), "regions", Tightens),
+            (spec("", &["EU"]), spec("", &["DE", "FR"]), "regions", Tightens),
+            (spec("", &["EU"]), spec("", &["EEA"]), "regions", Loosens),
+            (spec("DE", &["EU"]), spec("DE", &[]), "regions", Tightens),
+            (spec("", &["EU"]), spec("", &[]), "regions", Loosens),
+        ] {
+            assert_eq!(RecipientSpec::effect(field, &before, &after), Some(effect), "{before:?} {after:?}");
+        }
+    }
 }

@@ -110,6 +110,8 @@ impl Outcome {
 pub struct Personal {
     /// The client's address.
     pub client_address: Option<String>,
+    /// The country of that address, if one was looked up.
+    pub country: Option<String>,
     /// The client's `User-Agent`.
     pub user_agent: Option<String>,
     /// The people named in a recipient's contacts, by role, `before` and `after` a change.
@@ -330,6 +332,7 @@ fn personal_text(personal: &Personal) -> String {
     Members::write(|members| {
         members.add("client_address", personal.client_address.as_ref());
         members.value("contacts", personal.contacts.as_ref());
+        members.add("country", personal.country.as_ref());
         members.add("path", personal.path.as_ref());
         members.add("subject", personal.subject.as_ref());
         members.add("user_agent", personal.user_agent.as_ref());
@@ -523,6 +526,7 @@ mod tests {
             change: Some(serde_json::json!({"b": null, "a": {"d": [1, null], "c": 2}})),
             personal: Personal {
                 client_address: text(),
+                country: text(),
                 user_agent: text(),
                 contacts: Some(serde_json::json!({"b": [1], "a": null})),
                 path: text(),

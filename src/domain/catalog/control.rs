@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::domain::{
-    access::{agreement::AgreementType, delivery::Delivery},
+    access::{agreement::AgreementType, delivery::Delivery, geography::GeoMode},
     audit::action::{Action, Changes, Kind},
     core::{
         declared::{Declared, Plain},
@@ -28,24 +28,6 @@ use super::{
 const MOST_SETS: usize = 20;
 /// The longest grant that a control may name, in days.
 const MOST_DAYS: u32 = 3_650;
-
-/// How strictly a request's country is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ClassGeo {
-    /// Not at all.
-    Off,
-    /// A known country must be allowed.
-    Known,
-    /// The country must be known and allowed.
-    Strict,
-}
-
-impl Words for ClassGeo {
-    const NOUN: &'static str = "check of the country";
-    const ALL: &'static [(&'static str, Self)] =
-        &[("off", Self::Off), ("known", Self::Known), ("strict", Self::Strict)];
-}
-words_schema!(ClassGeo, "ClassGeo", "How strictly the country of a request is checked.");
 
 /// Whether a table that shows the class may be shared file by file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -239,8 +221,8 @@ pub struct ControlSpec {
     /// How strictly the country of a request is checked: `off`, `known` or `strict`. The server's own setting counts where it
     /// is stricter.
     #[serde(default)]
-    #[schema(value_type = Option<ClassGeo>)]
-    pub geo: Option<AsWritten<ClassGeo>>,
+    #[schema(value_type = Option<GeoMode>)]
+    pub geo: Option<AsWritten<GeoMode>>,
     /// How often access is reviewed. Stored and shown; nothing asks for it yet.
     #[serde(default)]
     #[schema(example = "quarterly")]

@@ -10,11 +10,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::core::{canonical::digest, seal::hex, word::AsWritten};
+use crate::domain::{
+    access::geography::GeoMode,
+    core::{canonical::digest, seal::hex, word::AsWritten},
+};
 
 use super::{
     column::{Class, ClassifiedColumn, ColumnState},
-    control::{ClassGeo, ControlSpec, RawSharing},
+    control::{ControlSpec, RawSharing},
     schema::{ColumnPath, DataType},
     view::{
         mask::{Mask, at_least, stricter},
@@ -106,7 +109,7 @@ pub struct Requirements {
     /// Whether files go through the server.
     pub proxied: bool,
     /// How strictly the country of a request is checked.
-    pub geo: Option<AsWritten<ClassGeo>>,
+    pub geo: Option<AsWritten<GeoMode>>,
     /// The class because of which it may not be read at all as it is shared.
     pub refused: Option<String>,
     /// How many of the columns that it shows have no confirmed class.
@@ -320,6 +323,11 @@ impl Requirements {
         missing.map(|(class, sets)| (class.as_str(), sets.as_slice()))
     }
 
+    /// How strictly the country of a request is checked; by a word that this server does not know as strictly as can be.
+    pub fn geo_mode(&self) -> GeoMode {
+        self.geo.as_ref().map_or(GeoMode::Off, |geo| geo.means().unwrap_or(GeoMode::Strict))
+    }
+
     /// When a grant that begins then ends at the latest.
     pub fn grant_until(&self, valid_from: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let days = TimeDelta::try_days(self.max_grant_days?.into())?;
@@ -343,7 +351,7 @@ pub fn columns_digest<'a>(paths: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The stricter check; a word that this server does not know is the strictest.
-fn stricter_geo(one: AsWritten<ClassGeo>, other: AsWritten<ClassGeo>) -> AsWritten<ClassGeo> {
+fn stricter_geo(one: AsWritten<GeoMode>, other: AsWritten<GeoMode>) -> AsWritten<GeoMode> {
     match (one.means(), other.means()) {
         (Some(first), Some(second)) => {
             if first >= second {

@@ -141,7 +141,8 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
     }
 }
 
-/// Returns the code of a 403. What an agreement or a purpose does not allow has its own code, because its remedy differs.
+/// Returns the code of a 403. What an agreement, a purpose or the caller's country does not allow has its own code, because
+/// its remedy differs.
 fn forbidden_code(reason: &'static str) -> &'static str {
     match reason {
         "AGREEMENT_ENDED"
@@ -149,7 +150,8 @@ fn forbidden_code(reason: &'static str) -> &'static str {
         | "PURPOSE_NOT_ALLOWED"
         | "AGREEMENT_MISSING"
         | "UNCLASSIFIED_COLUMN"
-        | "RAW_NOT_ALLOWED" => reason,
+        | "RAW_NOT_ALLOWED"
+        | "GEO_DENIED" => reason,
         _ => "PERMISSION_DENIED",
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         access::{
             activation::{Activation, ActivationCode, decide_activation},
             decision::{Bearer, Reason},
+            geography::{self, Geography},
             limits::span,
             profile::Profile,
             recipient::Recipient,
@@ -75,8 +76,9 @@ impl Access {
                 bearer.map(|bearer| (activation, bearer))
             }
         };
-        let event = activation_event(caller, Action::ActivationView, found.as_ref());
-        match decide(&found, caller, now) {
+        let geography = self.core.geography(caller.address);
+        let event = activation_event(caller, geography, Action::ActivationView, found.as_ref());
+        match decide(&found, caller, geography, now) {
             Ok((activation, bearer)) => {
                 self.core.audit_writer.record(event).await?;
                 Ok(ActivationOffer {
@@ -95,7 +97,7 @@ impl Access {
     pub async fn activate_token(&self, caller: &Caller, code: &ActivationCode) -> Result<ActivatedToken, ServiceError> {
         let now = self.core.clock.now();
         self.refuse_flood(caller, Action::TokenActivate, now).await?;
-        let hash = code.hash();
+        let (hash, geography) = (code.hash(), self.core.geography(caller.address));
         // An unknown code must not make other requests wait for the chain's lock.
         let found = match self.core.db.find_activation(&hash).await? {
             None => None,
@@ -103,16 +105,17 @@ impl Access {
                 let mut tx = self.core.db.begin().await?;
                 tx.lock_audit_head().await?;
                 let (found, now) = (find(&mut tx, code).await?, self.core.clock.now());
-                if let Ok((activation, bearer)) = decide(&found, caller, now) {
-                    let activated = self.hand_out(&mut tx, caller, activation, bearer, now).await?;
+                if let Ok((activation, bearer)) = decide(&found, caller, geography, now) {
+                    let event = activation_event(caller, geography, Action::TokenActivate, found.as_ref());
+                    let activated = self.hand_out(&mut tx, event, activation, bearer, now).await?;
                     tx.commit().await?;
                     return Ok(activated);
                 }
                 found
             }
         };
-        let event = activation_event(caller, Action::TokenActivate, found.as_ref());
-        let reason = decide(&found, caller, now).err().unwrap_or(Reason::ActivationUnknown);
+        let event = activation_event(caller, geography, Action::TokenActivate, found.as_ref());
+        let reason = decide(&found, caller, geography, now).err().unwrap_or(Reason::ActivationUnknown);
         Err(self.refuse_activation(caller, event, reason, now).await)
     }
 
@@ -174,7 +177,7 @@ impl Access {
     async fn hand_out(
         &self,
         tx: &mut Tx,
-        caller: &Caller,
+        event: Event,
         activation: &Activation,
         bearer: &Bearer,
         now: DateTime<Utc>,
@@ -189,7 +192,6 @@ impl Access {
             "unused_until": unused_until.map(timestamp),
             "ends": activation.ends_token_id,
         }});
-        let event = activation_event(caller, Action::TokenActivate, Some(&(activation.clone(), bearer.clone())));
         let event = Event { change: Some(change), ..event };
         write::append(tx, event, now).await?;
         if let Some(old) = activation.ends_token_id {
@@ -209,7 +211,7 @@ impl Access {
     /// so often.
     async fn refuse_flood(&self, caller: &Caller, action: Action, now: DateTime<Utc>) -> Result<(), ServiceError> {
         if self.rate_limiter.activation_is_limited(caller.address, self.activation_limits(), now) {
-            let event = activation_event(caller, action, None);
+            let event = activation_event(caller, self.core.geography(caller.address), action, None);
             return Err(self.refuse_activation(caller, event, Reason::TooManyFailures, now).await);
         }
         Ok(())
@@ -263,9 +265,14 @@ async fn find(tx: &mut Tx, code: &ActivationCode) -> Result<Found, StoreError> {
     Ok(bearer.map(|bearer| (activation, bearer)))
 }
 
-fn decide<'a>(found: &'a Found, caller: &Caller, now: DateTime<Utc>) -> Result<(&'a Activation, &'a Bearer), Reason> {
+fn decide<'a>(
+    found: &'a Found,
+    caller: &Caller,
+    geography: Geography,
+    now: DateTime<Utc>,
+) -> Result<(&'a Activation, &'a Bearer), Reason> {
     let found = found.as_ref().map(|(activation, bearer)| (activation, bearer));
-    decide_activation(found, caller.address, now)?;
+    decide_activation(found, caller.address, geography, now)?;
     found.ok_or(Reason::ActivationUnknown)
 }
 
@@ -275,10 +282,15 @@ fn shown_name(recipient: &Recipient) -> String {
 
 /// An event about a link. Whoever holds one is not authenticated, so that the actor is nobody; the recipient is the
 /// one that the link was made for.
-fn activation_event(caller: &Caller, action: Action, found: Option<&(Activation, Bearer)>) -> Event {
+fn activation_event(
+    caller: &Caller,
+    geography: Geography,
+    action: Action,
+    found: Option<&(Activation, Bearer)>,
+) -> Event {
     let mut event = Event::new(Actor::ANONYMOUS, action);
     event.request_id = Some(caller.request_id.clone());
-    event.personal = caller.personal();
+    event.personal = caller.personal(geography);
     if let Some((_, Bearer { token, recipient, .. })) = found {
         let Token { id, credential, .. } = token;
         event.object = Some(Object { kind: Kind::Token, id: Some(*id), name: Some(credential.clone()) });
@@ -318,6 +330,7 @@ fn message(reason: Reason, caller: &Caller) -> String {
                 caller.address.to_canonical()
             );
         }
+        Reason::GeoDenied(seen) => return geography::refusal(seen),
         _ => "there is no such link; check that it was copied whole, or ask the data provider for a new one",
     }
     .to_owned()

@@ -141,7 +141,8 @@ fn settled_terms(before: &AgreementSpec, agreement: &DeclaredAgreement, terms: &
     let after = &agreement.spec;
     let is_terminated = terms.state.means() == Some(AgreementState::Terminated);
     let is_same_end = before.valid_until == after.valid_until && before.review_at == after.review_at;
-    if is_terminated && (before.valid_from != after.valid_from || !is_same_end || before.purposes != after.purposes) {
+    let is_for_the_same = before.purposes == after.purposes && before.regions == after.regions;
+    if is_terminated && (before.valid_from != after.valid_from || !is_same_end || !is_for_the_same) {
         let message = "is over for good, and its terms never change; register another agreement";
         return Some(FieldError::new("state", message));
     }

@@ -24,7 +24,10 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        access::decision::{Allowed, Bearer, Credential, Facts, Reason, Target, decide},
+        access::{
+            decision::{Allowed, Bearer, Credential, Facts, Reason, Target, decide},
+            geography::Geography,
+        },
         audit::{Event, Outcome},
     },
     service::{
@@ -79,6 +82,8 @@ pub struct AccessBasis {
     pub address: IpAddr,
     /// Whether every column that the object shows must have a confirmed class.
     pub must_be_classified: bool,
+    /// Where the caller is, as its event says.
+    pub geography: Geography,
     /// What is read through a URL that was handed out, if that is the request.
     pub delivered: Option<Delivered>,
 }
@@ -105,8 +110,9 @@ impl AccessBasis {
         let allowed_purposes = object.and_then(|object| object.allowed_purposes.as_deref());
         let requirements = object.and_then(|object| object.requirements.as_deref());
         let must_be_classified = self.must_be_classified && self.object.is_some();
+        let (address, geography) = (self.address, self.geography);
         let facts =
-            Facts { now, address: self.address, bearer, target, allowed_purposes, requirements, must_be_classified };
+            Facts { now, address, bearer, target, allowed_purposes, requirements, must_be_classified, geography };
         let allowed = decide(facts)?;
         let same_object = self.object.is_none_or(|(_, before)| object.is_some_and(|object| object.revision == before));
         if same_object && self.fits(&allowed) { Ok(allowed) } else { Err(Reason::AccessChanged) }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod context;
 pub mod declared;
 pub mod error;
+mod geography;
 pub mod idempotency;
 pub mod jobs;
 pub mod keys;
@@ -22,7 +23,12 @@ pub mod vitals;
 
 use std::{ops::Deref, sync::Arc};
 
-use crate::{domain::core::seal::Sealer, store::Db, telemetry::Metrics};
+use crate::{
+    domain::{access::geography::GeoMode, core::seal::Sealer},
+    geography::Countries,
+    store::Db,
+    telemetry::Metrics,
+};
 
 use self::{clock::Clock, leases::Leases, vitals::Vitals};
 
@@ -63,6 +69,10 @@ pub struct CoreParts {
     pub pages: Sealer,
     /// Which tasks and jobs this server has taken.
     pub leases: Leases,
+    /// What every recipient's request is asked of the country of its address.
+    pub geo_mode: GeoMode,
+    /// Which countries addresses are in, if a file says.
+    pub countries: Option<Arc<Countries>>,
     /// Watches the tasks that must run as long as the server does.
     pub vitals: Vitals,
     /// Counts events for monitoring.

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         access::{
             decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide, deciding, in_scope},
+            geography::{self, Geography},
             grant::{Grant, in_force},
             recipient::Recipient,
             token::BearerToken,
@@ -72,6 +73,8 @@ pub(super) struct AuditedRequest<'a> {
     requirements: Option<Arc<Requirements>>,
     /// Whether an object is read of which every shown column must have a confirmed class.
     must_be_classified: bool,
+    /// Where the caller is.
+    geography: Geography,
     /// Why the caller is unknown, if there is no bearer.
     unknown: Reason,
     /// The object that is read and its revision, once it is found.
@@ -124,7 +127,8 @@ impl AccessRecheck {
     }
 
     /// Decides again with the current facts, and returns the refusal, if any.
-    async fn check(&self, service: &Sharing) -> Result<(), ServiceError> {
+    async fn check(&mut self, service: &Sharing) -> Result<(), ServiceError> {
+        self.basis.geography = service.core.geography(self.basis.address);
         let ids = self.basis.ids();
         let facts = service.core.db.find_access_facts(&[ids]).await?.remove(&ids);
         let decided = self.basis.decide(facts.as_ref(), service.core.clock.now());
@@ -179,7 +183,8 @@ impl<'a> AuditedRequest<'a> {
         event.recipient = event.actor.name.clone();
         event.recipient_id = event.actor.id;
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
-        event.personal = caller.personal();
+        let geography = service.core.geography(caller.address);
+        event.personal = caller.personal(geography);
         let (access, found, object, unknown) = (None, Ok(None), None, Reason::TokenUnknown);
         let (now, charged, allowed_purposes) = (service.core.clock.now(), None, None);
         Self {
@@ -192,6 +197,7 @@ impl<'a> AuditedRequest<'a> {
             allowed_purposes,
             requirements: None,
             must_be_classified: false,
+            geography,
             unknown,
             object,
             now,
@@ -283,7 +289,7 @@ impl<'a> AuditedRequest<'a> {
             self.charged = self.caller.place.charge(bearer.recipient.id);
         }
         let allowed_purposes = self.allowed_purposes.as_deref();
-        let address = self.caller.address;
+        let (address, geography) = (self.caller.address, self.geography);
         let facts = Facts {
             now: self.now,
             address,
@@ -292,6 +298,7 @@ impl<'a> AuditedRequest<'a> {
             allowed_purposes,
             requirements: self.requirements.as_deref(),
             must_be_classified: self.must_be_classified,
+            geography,
         };
         let decision = decide(facts).map(|allowed| (allowed.until(), allowed.grant.cloned()));
         let share = match target {
@@ -316,6 +323,7 @@ impl<'a> AuditedRequest<'a> {
                     object: None,
                     address: self.caller.address,
                     must_be_classified: self.must_be_classified,
+                    geography,
                     delivered: None,
                 };
                 Ok(Granted { bearer, share, until, grant_until, basis })
@@ -706,6 +714,7 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
             "the data provider no longer shares data of this kind in this way; ask the data provider for a view of it"
                 .to_owned()
         }
+        Reason::GeoDenied(seen) => geography::refusal(seen),
         Reason::FileUnknown => "no such file; query the table again or ask the data provider".to_owned(),
         Reason::ActivationUnknown
         | Reason::ActivationUsed

@@ -109,10 +109,11 @@ impl Sharing {
             let Some(last) = found.last() else { break };
             after = Some(last.share.name.key().to_owned());
             let scoped = found.into_iter().filter(|access| in_scope(&granted.bearer.token, access.share.id));
+            let (recipient, geography) = (&granted.bearer.recipient.spec, granted.basis.geography);
             let readable = scoped.filter(|access| {
-                let is_readable = in_force(&access.grants, now).is_some();
-                has_ended |= !is_readable && access.grants.iter().any(|grant| grant.valid_from <= now);
-                is_readable
+                let grant = in_force(&access.grants, now);
+                has_ended |= grant.is_none() && access.grants.iter().any(|grant| grant.valid_from <= now);
+                grant.is_some_and(|grant| geography.check(grant.regions(now), recipient).is_ok())
             });
             shares.extend(readable.map(|access| {
                 let grant_until = in_force(&access.grants, now).map(|grant| grant.until(now));

@@ -27,7 +27,7 @@ use std::{net::IpAddr, ops::Deref, sync::Arc};
 use crate::{
     config::SharingSettings,
     domain::{
-        access::token::BearerToken,
+        access::{geography::Geography, token::BearerToken},
         audit::Personal,
         catalog::{
             delta::{Metadata, Protocol},
@@ -142,9 +142,10 @@ pub struct Caller {
 
 impl Caller {
     /// Returns the personal data of the request, for the audit trail only.
-    pub(super) fn personal(&self) -> Personal {
+    pub(super) fn personal(&self, geography: Geography) -> Personal {
         Personal {
             client_address: Some(self.address.to_string()),
+            country: geography.country.map(|country| country.to_string()),
             user_agent: self.user_agent.clone(),
             ..Personal::default()
         }

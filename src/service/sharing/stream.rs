@@ -5,7 +5,10 @@ use std::{ops::Range, sync::Arc, time::Instant};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    domain::audit::{Event, Outcome},
+    domain::{
+        access::decision::Reason,
+        audit::{Event, Outcome},
+    },
     service::core::{error::ServiceError, rate_limiter::Stream},
 };
 
@@ -242,6 +245,9 @@ impl Ending {
         if let ServiceError::Denied { reason, .. } = error {
             self.event.decision = Outcome::Deny;
             self.event.reason = Some(reason.code().into());
+            if let Reason::GeoDenied(seen) = reason {
+                self.event.personal.country = seen.map(|country| country.to_string());
+            }
         }
         self.tell(false);
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
@@ -25,16 +26,23 @@ use crate::{
     },
 };
 
-/// The columns of [`TermsRow`], from `agreement_terms x`.
+/// The columns of [`TermsRow`], from `agreement_terms x` and its agreement `xa`.
 macro_rules! terms_columns {
     () => {
         "x.agreement_id AS terms_agreement_id, x.succession_id AS terms_succession_id, x.position AS terms_position, \
          x.state AS terms_state, x.state_since AS terms_state_since, x.activated_at AS terms_activated_at, \
-         x.valid_from AS terms_valid_from, x.ends_at AS terms_ends_at, x.purposes AS terms_purposes, x.kind AS terms_kind, \
-         x.classes AS terms_classes"
+         x.valid_from AS terms_valid_from, x.ends_at AS terms_ends_at, x.purposes AS terms_purposes, \
+         xa.spec AS terms_spec"
     };
 }
 pub(in crate::store) use terms_columns;
+
+/// The tables of [`terms_columns!`].
+macro_rules! terms_tables {
+    () => {
+        "agreement_terms x JOIN agreements xa ON xa.id = x.agreement_id"
+    };
+}
 
 /// Joins the terms of every agreement that a grant `g` names, and of those that take its place, never of those before it:
 /// several rows for one grant, which [`add_grant`] puts together.
@@ -42,7 +50,8 @@ macro_rules! join_terms {
     () => {
         " LEFT JOIN grant_agreements ga ON ga.grant_id = g.id \
          LEFT JOIN agreement_terms n ON n.agreement_id = ga.agreement_id \
-         LEFT JOIN agreement_terms x ON x.succession_id = ga.succession_id AND x.position >= n.position "
+         LEFT JOIN agreement_terms x ON x.succession_id = ga.succession_id AND x.position >= n.position \
+         LEFT JOIN agreements xa ON xa.id = x.agreement_id "
     };
 }
 pub(in crate::store) use join_terms;
@@ -58,8 +67,19 @@ pub(in crate::store) struct TermsRow {
     terms_valid_from: Micros,
     terms_ends_at: Micros,
     terms_purposes: Json<Vec<String>>,
-    terms_kind: String,
-    terms_classes: Json<Vec<String>>,
+    terms_spec: Json<Stated>,
+}
+
+/// What decisions read of an agreement's spec itself: columns derived from it would be wrong after a change by a server of
+/// an earlier release, which does not know them.
+#[derive(Deserialize)]
+struct Stated {
+    #[serde(default)]
+    regions: Option<Vec<String>>,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    classes: Vec<String>,
 }
 
 impl Joined for TermsRow {
@@ -77,8 +97,9 @@ impl TermsRow {
             valid_from: self.terms_valid_from.0,
             ends_at: self.terms_ends_at.0,
             purposes: self.terms_purposes.0,
-            kind: self.terms_kind,
-            classes: self.terms_classes.0,
+            regions: self.terms_spec.0.regions,
+            kind: self.terms_spec.0.kind,
+            classes: self.terms_spec.0.classes,
         }
     }
 
@@ -139,7 +160,7 @@ reads! {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let sql = concat!("SELECT x.recipient_id, ", terms_columns!(), " FROM agreement_terms x WHERE x.agreement_id IN (");
+        let sql = concat!("SELECT x.recipient_id, ", terms_columns!(), " FROM ", terms_tables!(), " WHERE x.agreement_id IN (");
         let mut query = QueryBuilder::new(sql);
         let mut list = query.separated(", ");
         padded(ids).into_iter().for_each(|id| {
@@ -154,7 +175,7 @@ reads! {
     pub async fn list_succession(self, db, succession_id: Uuid) -> Result<Vec<KeptTerms>> {
         let sql = concat!(
             "SELECT x.recipient_id, ", terms_columns!(),
-            " FROM agreement_terms x WHERE x.succession_id = $1 ORDER BY x.position"
+            " FROM ", terms_tables!(), " WHERE x.succession_id = $1 ORDER BY x.position"
         );
         let rows: Vec<KeptRow> = sqlx::query_as(sql).bind(succession_id).fetch_all(db).await?;
         Ok(rows.into_iter().map(KeptTerms::from).collect())
@@ -194,8 +215,7 @@ impl Tx {
     /// Stores the terms of a new agreement, with its first state.
     pub async fn insert_terms(&mut self, kept: &KeptTerms, by: &str, reason: Option<&str>) -> Result<()> {
         const SQL: &str = "INSERT INTO agreement_terms (agreement_id, recipient_id, succession_id, position, state, \
-            state_since, activated_at, valid_from, ends_at, purposes, kind, classes) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+            state_since, activated_at, valid_from, ends_at, purposes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         let terms = &kept.terms;
         writes!(self, db => sqlx::query(SQL)
             .bind(terms.agreement_id)
@@ -208,25 +228,21 @@ impl Tx {
             .bind(Micros::from(terms.valid_from))
             .bind(Micros::from(terms.ends_at))
             .bind(Json(&terms.purposes))
-            .bind(&terms.kind)
-            .bind(Json(&terms.classes))
             .execute(db)
             .await?
             .rows_affected());
         self.insert_agreement_move(terms, by, reason).await
     }
 
-    /// Stores what an agreement's changed spec means for decisions; its state stays.
+    /// Stores what an agreement's changed spec means for decisions, beside what they read of it itself; its state stays.
     pub async fn update_terms(&mut self, terms: &AgreementTerms) -> Result<()> {
-        const SQL: &str = "UPDATE agreement_terms SET valid_from = $2, ends_at = $3, purposes = $4, kind = $5, \
-            classes = $6 WHERE agreement_id = $1";
+        const SQL: &str =
+            "UPDATE agreement_terms SET valid_from = $2, ends_at = $3, purposes = $4 WHERE agreement_id = $1";
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(terms.agreement_id)
             .bind(Micros::from(terms.valid_from))
             .bind(Micros::from(terms.ends_at))
             .bind(Json(&terms.purposes))
-            .bind(&terms.kind)
-            .bind(Json(&terms.classes))
             .execute(db)
             .await?
             .rows_affected());

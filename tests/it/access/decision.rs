@@ -1,5 +1,6 @@
 //! The decision against an independent model: ten thousand random worlds of grants, agreements that take each other's place,
-//! purposes and times are decided alike by both. The model knows whole days and words, and none of the server's rules.
+//! purposes, countries and times are decided alike by both. The model knows whole days and words, and none of the server's
+//! rules.
 
 use std::net::IpAddr;
 
@@ -9,6 +10,7 @@ use weir::domain::{
     access::{
         agreement::{AgreementSuccession, AgreementTerms},
         decision::{Bearer, Facts, ShareAccess, Target, decide},
+        geography::{Country, GeoMode, Geography},
         grant::{Agreement, Ending, Grant},
         recipient::{Recipient, RecipientSpec, RecipientState},
         token::Token,
@@ -28,6 +30,7 @@ const DAYS: u64 = 12;
 const PURPOSES: [&str; 3] = ["fraud", "pricing", "audit"];
 const KINDS: [&str; 3] = ["BAA", "DPA", "DUA"];
 const CLASSES: [&str; 2] = ["PHI", "PII"];
+const REGIONS: [&str; 6] = ["DE", "FR", "NO", "US", "EU", "EEA"];
 const STATES: [&str; 6] = ["draft", "in_review", "active", "suspended", "terminated", "in_dispute"];
 
 /// Numbers that are the same in every run.
@@ -50,6 +53,11 @@ impl Dice {
             _ => PURPOSES.into_iter().filter(|_| self.below(2) == 0).collect(),
         }
     }
+
+    /// A third of all countries and regions, on average.
+    fn regions(&mut self) -> Vec<&'static str> {
+        REGIONS.into_iter().filter(|_| self.below(3) == 0).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -63,6 +71,7 @@ struct Contract {
     purposes: Vec<&'static str>,
     kind: &'static str,
     classes: Vec<&'static str>,
+    regions: Option<Vec<&'static str>>,
 }
 
 /// What is read, and what its classes ask for.
@@ -74,6 +83,8 @@ struct Shown {
     /// For each class, sets of types of which one is needed whole.
     needs: Vec<(&'static str, Vec<Vec<&'static str>>)>,
     most_days: Option<i64>,
+    /// How strictly the country is checked because of them.
+    geo: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -95,6 +106,13 @@ struct World {
     table: Option<Vec<&'static str>>,
     shown: Option<Shown>,
     is_scoped_elsewhere: bool,
+    /// `off`, `known` or `strict`.
+    mode: &'static str,
+    /// Where the request comes from, if that is known.
+    from: Option<&'static str>,
+    /// Where the recipient is established, and where it may be.
+    country: Option<&'static str>,
+    regions: Vec<&'static str>,
 }
 
 fn contract(dice: &mut Dice) -> Contract {
@@ -114,6 +132,7 @@ fn contract(dice: &mut Dice) -> Contract {
         purposes: dice.purposes(),
         kind: KINDS[dice.below(3) as usize],
         classes: CLASSES.into_iter().filter(|_| dice.below(3) > 0).collect(),
+        regions: (dice.below(3) == 0).then(|| dice.regions()),
     }
 }
 
@@ -134,6 +153,7 @@ fn shown(dice: &mut Dice) -> Shown {
         is_refused: dice.below(12) == 0,
         needs,
         most_days: (dice.below(3) == 0).then(|| 1 + dice.day()),
+        geo: (dice.below(3) == 0).then(|| ["off", "known", "strict"][dice.below(3) as usize]),
     }
 }
 
@@ -158,11 +178,15 @@ fn world(dice: &mut Dice) -> World {
         table: (dice.below(3) == 0).then(|| dice.purposes().into_iter().filter(|purpose| *purpose != "*").collect()),
         shown: (dice.below(2) == 0).then(|| shown(dice)),
         is_scoped_elsewhere: dice.below(8) == 0,
+        mode: ["off", "known", "strict"][dice.below(3) as usize],
+        from: (dice.below(4) > 0).then(|| REGIONS[dice.below(4) as usize]),
+        country: (dice.below(3) == 0).then(|| REGIONS[dice.below(4) as usize]),
+        regions: if dice.below(3) == 0 { dice.regions() } else { Vec::new() },
     }
 }
 
-/// The contract of a line that decides today.
-fn decides(line: &[Contract], today: i64) -> &Contract {
+/// The contract of a line that counts today.
+fn counts(line: &[Contract], today: i64) -> &Contract {
     let mut decides = &line[0];
     for later in line {
         // One that was called off before it began never takes over.
@@ -186,7 +210,7 @@ fn keeps_back(shown: &Shown, grant: &Given, today: i64) -> &'static str {
     for (class, sets) in &shown.needs {
         let has = |kind: &&str| {
             grant.contracts.iter().any(|line| {
-                let contract = decides(line, today);
+                let contract = counts(line, today);
                 contract.kind == *kind && contract.classes.contains(class)
             })
         };
@@ -202,7 +226,7 @@ fn keeps_back(shown: &Shown, grant: &Given, today: i64) -> &'static str {
 
 /// What one line of contracts says to a purpose today.
 fn says(line: &[Contract], purpose: Option<&str>, today: i64) -> &'static str {
-    let decides = decides(line, today);
+    let decides = counts(line, today);
     let has_been_signed = ["active", "suspended"].contains(&decides.state);
     if has_been_signed && today >= decides.until {
         return "AGREEMENT_ENDED";
@@ -233,6 +257,29 @@ fn lacks(grant: &Given, today: i64) -> &'static str {
     let said: Vec<&str> = grant.contracts.iter().map(|line| says(line, grant.purpose, today)).collect();
     let of_time = said.iter().find(|said| said.starts_with("AGREEMENT"));
     of_time.or_else(|| said.iter().find(|said| !said.is_empty())).copied().unwrap_or("")
+}
+
+/// Whether a list of countries and regions takes a request from `from`.
+fn takes(list: &[&str], from: Option<&str>, mode: &str) -> bool {
+    let Some(from) = from else { return mode == "known" && !list.is_empty() };
+    let is_european = ["DE", "FR"].contains(&from);
+    list.contains(&from)
+        || (is_european && (list.contains(&"EU") || list.contains(&"EEA")))
+        || (from == "NO" && list.contains(&"EEA"))
+}
+
+/// Whether a request comes from where everybody who says anything of it allows.
+fn is_from_there(world: &World, grant: &Given) -> bool {
+    let own = match (world.regions.is_empty(), world.country) {
+        (false, _) => Some(world.regions.clone()),
+        (true, country) => country.map(|country| vec![country]),
+    };
+    let of_contracts = grant.contracts.iter().filter_map(|line| counts(line, world.today).regions.clone());
+    let modes = ["off", "known", "strict"];
+    let of_classes = world.shown.as_ref().and_then(|shown| shown.geo).unwrap_or("off");
+    let strictness = |mode: &str| modes.iter().position(|known| *known == mode);
+    let mode = if strictness(of_classes) > strictness(world.mode) { of_classes } else { world.mode };
+    mode == "off" || own.into_iter().chain(of_contracts).all(|list| takes(&list, world.from, mode))
 }
 
 /// The grant that allows, or why none does.
@@ -268,6 +315,9 @@ fn expected(world: &World) -> Result<usize, &'static str> {
             return Err(why);
         }
     }
+    if !is_from_there(world, &world.grants[at]) {
+        return Err("GEO_DENIED");
+    }
     Ok(at)
 }
 
@@ -291,6 +341,7 @@ fn succession(line: &[Contract], id: u128) -> AgreementSuccession {
         purposes: texts(&contract.purposes),
         kind: contract.kind.to_owned(),
         classes: texts(&contract.classes),
+        regions: contract.regions.as_deref().map(texts),
     });
     // The store reads them in any order.
     let mut members: Vec<_> = members.collect();
@@ -339,7 +390,11 @@ fn bearer(world: &World) -> Bearer {
         id: Uuid::from_u128(2),
         name: Name::parse(NameKind::Recipient, "acme").unwrap(),
         state: RecipientState::Active,
-        spec: RecipientSpec::default(),
+        spec: RecipientSpec {
+            country: world.country.map(str::to_owned),
+            regions: texts(&world.regions),
+            ..RecipientSpec::default()
+        },
         created_at: on(-9),
         updated_at: on(-9),
         revision: 1,
@@ -360,6 +415,15 @@ fn bearer(world: &World) -> Bearer {
     Bearer { token, recipient, frozen: false }
 }
 
+fn geography(world: &World) -> Geography {
+    let mode = match world.mode {
+        "off" => GeoMode::Off,
+        "known" => GeoMode::Known,
+        _ => GeoMode::Strict,
+    };
+    Geography { mode, country: world.from.and_then(Country::parse) }
+}
+
 #[test]
 fn random_worlds_are_decided_as_an_independent_model_says() {
     let mut dice = Dice(27);
@@ -378,6 +442,7 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
                     ((*class).to_owned(), sets.iter().map(set).collect())
                 })
                 .collect(),
+            geo: shown.geo.map(AsWritten::new),
             max_grant_days: shown.most_days.map(|days| days.try_into().unwrap()),
             ..Requirements::default()
         });
@@ -389,6 +454,7 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
             allowed_purposes: table.as_deref(),
             requirements: requirements.as_ref(),
             must_be_classified: world.shown.as_ref().is_some_and(|shown| shown.must_be_classified),
+            geography: geography(&world),
         };
         let decided = decide(facts);
         let expected = expected(&world);
@@ -409,7 +475,9 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
     for code in ["UNCLASSIFIED_COLUMN", "RAW_NOT_ALLOWED", "AGREEMENT_MISSING"] {
         assert!(met.get(code).is_some_and(|count| *count > 30), "{met:?}");
     }
-    for code in ["allowed", "AGREEMENT_ENDED", "AGREEMENT_INACTIVE", "PURPOSE_NOT_ALLOWED", "GRANT_EXPIRED"] {
+    for code in
+        ["allowed", "AGREEMENT_ENDED", "AGREEMENT_INACTIVE", "PURPOSE_NOT_ALLOWED", "GEO_DENIED", "GRANT_EXPIRED"]
+    {
         assert!(met.get(code).is_some_and(|count| *count > 300), "{met:?}");
     }
 }

@@ -26,6 +26,7 @@ use weir::{
 
 use crate::support::{
     app::{Setup, TestApp},
+    mmdb::country_file,
     postgres::TestDatabase,
     s3::{AUDIT_BUCKET, BUCKET, COPIES_BUCKET, Key, S3Server},
 };
@@ -447,6 +448,22 @@ async fn a_background_task_that_fails_is_named_with_the_class_of_its_last_error(
         weir_task_last_error_timestamp_seconds{task=\"usage\",error=\"database_full\"} 1790000002\n";
     let listening = serve(Router::new().fallback(move || async move { metrics })).await;
     ground.with("/server/listen", json!(listening)).fails("tasks", "background tasks usage (database_full)");
+}
+
+#[tokio::test]
+async fn a_country_file_that_cannot_be_used_is_named() {
+    let (_database, mut ground) = sqlite().await;
+    assert_eq!(ground.examine(&[]).of("countries")["status"], "skipped");
+    let file = ground.path("countries.mmdb");
+    fs::write(&file, country_file(&[("198.51.100.0/24", "DE")])).unwrap();
+    ground.settings["geography"] = json!({"database_file": file, "mode": "known"});
+    let said = ground.examine(&[]);
+    let detail = said.of("countries")["detail"].as_str().unwrap();
+    assert!(said.failed().is_empty() && detail.contains("Test-Country") && detail.contains("\"known\""), "{detail}");
+    fs::write(&file, "half").unwrap();
+    ground.fails("countries", "another format");
+    fs::remove_file(&file).unwrap();
+    ground.fails("countries", "cannot be read");
 }
 
 #[tokio::test]

@@ -293,6 +293,7 @@ fn a_configuration_is_told_everything_that_a_start_would_refuse() {
         "[database]\nurl = \"sqlite://{at}/nowhere/weir.db\"\n\
          [secrets]\nkey_files = [\"{at}/weir.key\", \"{at}/second.key\", \"{at}/third.key\"]\n\
          [sharing]\nurl_ttl_seconds = 5\n\
+         [geography]\ndatabase_file = \"{at}/a-file\"\nmode = \"known\"\n\
          [views]\nroot = \"file://{at}/a-file/views\"\n\
          [audit.export]\nurl = \"s3://audit\"\noptions = {{ aws_regoin = \"x\" }}\n\
          [[storage]]\nname = \"bucket\"\nurl = \"s3://bucket\"\noptions = {{ aws_regoin = \"eu\", azure_client_id = \"x\" }}\n\
@@ -311,6 +312,7 @@ fn a_configuration_is_told_everything_that_a_start_would_refuse() {
             ("database.url", "no folder"),
             ("secrets.key_files[1]", "exactly 32"),
             ("secrets.key_files[2]", "does not exist"),
+            ("geography.database_file", "another format"),
             ("views", "a-file/views"),
             ("audit.export", "aws_regoin"),
             ("storage[0]", "aws_regoin"),
@@ -322,7 +324,7 @@ fn a_configuration_is_told_everything_that_a_start_would_refuse() {
                 "{key} {word}: {said}"
             );
         }
-        assert_eq!(said.lines().count(), 9, "{said}");
+        assert_eq!(said.lines().count(), 10, "{said}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before, "nothing was made");
 }

@@ -1,5 +1,7 @@
 //! Everything that is refused, and that all problems are reported at once.
 
+use weir::domain::access::geography::GeoMode;
+
 use super::{Folder, load, problems};
 
 #[test]
@@ -71,6 +73,17 @@ fn url_lives_that_connectors_or_stores_cannot_keep_are_refused() {
     let told = problems("", &[("WEIR__SHARING__PROXIED_URL_TTL_SECONDS", "0")]);
     assert!(told.contains("sharing.proxied_url_ttl_seconds: `0` is out of bounds"), "{told}");
     assert!(load("", &[("WEIR__SHARING__PROXIED_URL_TTL_SECONDS", "1")]).is_ok());
+}
+
+#[test]
+fn asking_for_countries_needs_a_file_that_says_them() {
+    let told = problems("[geography]\nmode = \"strict\"\n", &[]);
+    assert!(told.starts_with("geography.database_file: is not set, and geography.mode is \"strict\""), "{told}");
+    let told = problems("[geography]\nmode = \"lenient\"\n", &[]);
+    assert!(told.contains("geography.mode: unknown variant `lenient`"), "{told}");
+    let known = [("WEIR__GEOGRAPHY__MODE", "known"), ("WEIR__GEOGRAPHY__DATABASE_FILE", "/nowhere/countries.mmdb")];
+    assert_eq!(load("", &known).unwrap().geography.mode, GeoMode::Known);
+    assert_eq!(load("", &[]).unwrap().geography.mode, GeoMode::Off);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use twox_hash::XxHash64;
 
 use super::{cluster::Cluster, tightening::Tightening};
 use crate::support::{
+    mmdb::country_file,
     process::{Installation, Weir, until},
     tables::{HandWrittenLog, add},
 };
@@ -223,6 +224,31 @@ async fn what_runs_ends_when_its_agreement_is_suspended_or_ends_by_time() {
         assert!(is_cut_off && !is_whole, "half a table must not look like a whole one");
         assert_eq!(weir.query(&token).await.status, Some(StatusCode::FORBIDDEN));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_ends_when_its_address_turns_out_to_be_in_another_country() {
+    let mut installation = Installation::sqlite();
+    let countries = installation.folder.path().join("countries.mmdb");
+    let locate = |country| std::fs::write(&countries, country_file(&[("127.0.0.0/8", country)])).unwrap();
+    locate("DE");
+    let file = countries.display();
+    installation.configure(&format!("[geography]\ndatabase_file = \"{file}\"\nmode = \"strict\""));
+    prepare(&installation);
+    let weir = installation.start().await;
+    installation.share(&weir).await;
+    weir.admin(Method::PATCH, "/recipients/acme", json!({"country": "DE"})).await;
+    let (_, token) = weir.issue("default").await;
+    let answer = begin(&weir, &token, "responseformat=parquet").await;
+    let file = download(&weir, &token).await;
+    locate("US");
+    let refused = async || (weir.query(&token).await.status == Some(StatusCode::FORBIDDEN)).then_some(());
+    until("the new country file to count", refused).await;
+    let ((_, is_whole), is_cut_off) = tokio::join!(rest(answer), is_cut_off(file));
+    assert!(is_cut_off && !is_whole, "half a table must not look like a whole one");
+    let aborted = async || weir.feed().await.into_iter().find(|event| event["action"] == "table.query.aborted");
+    let aborted = until("event of the answer's end", aborted).await;
+    assert_eq!((&aborted["reason"], &aborted["country"]), (&json!("GEO_DENIED"), &json!("US")), "{aborted}");
 }
 
 /// A killed server's downloads are known only from what it announced before.

@@ -10,6 +10,7 @@ mod changes;
 mod errors;
 mod files;
 mod floods;
+mod geography;
 mod identities;
 mod incremental;
 mod limits;

@@ -28,6 +28,7 @@ struct Told {
 /// The answer for `reason`, about the share `insurer` and its content. A new reason needs a row here, and a place in
 /// [`Reason::ALL`] and in [`meet`].
 fn told(reason: Reason) -> Told {
+    let seen;
     let (status, code, message) = match reason {
         Reason::TokenUnknown
         | Reason::TokenPending
@@ -106,6 +107,19 @@ fn told(reason: Reason) -> Told {
             403,
             "RAW_NOT_ALLOWED",
             "the data provider no longer shares data of this kind in this way; ask the data provider for a view of it",
+        ),
+        Reason::GeoDenied(Some(country)) => {
+            seen = format!(
+                "requests from addresses in the country {country} are not allowed for this data; ask the data provider from \
+                 which countries it may be read"
+            );
+            (403, "GEO_DENIED", seen.as_str())
+        }
+        Reason::GeoDenied(None) => (
+            403,
+            "GEO_DENIED",
+            "it is not known which country your address is in, and this data may be read from certain countries only; ask \
+             the data provider from which",
         ),
         Reason::ActivationUnknown => (
             404,
@@ -354,6 +368,8 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
             limit(json!({"bytes_per_day": 1})).await;
             acme.query("steps", json!({})).await
         }
+        // Made to apply where a country file is named, in tests that call `is_told`.
+        Reason::GeoDenied(_) => unreachable!("see sharing::geography"),
         // Made to apply in the tests of these races, which call `is_told`.
         Reason::AccessChanged => unreachable!("see sharing::changed"),
         Reason::IdentityInvalid | Reason::IdentityExpired | Reason::IdentityUnbound => {
@@ -387,8 +403,8 @@ async fn every_reason_has_its_status_its_body_and_its_event(app: TestApp) {
     let is_sqlite = matches!(app.service.core.db, Db::Sqlite { .. });
     drop(app);
     for reason in Reason::ALL {
-        // These need a race or an issuer; their own tests call `is_told`.
-        if reason == Reason::AccessChanged || reason.code().starts_with("IDENTITY") {
+        // These need a race, an issuer or a country file; their own tests call `is_told`.
+        if matches!(reason, Reason::AccessChanged | Reason::GeoDenied(_)) || reason.code().starts_with("IDENTITY") {
             continue;
         }
         let app = if is_sqlite { TestApp::sqlite().await } else { TestApp::postgres().await.unwrap() };

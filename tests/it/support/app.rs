@@ -24,6 +24,7 @@ use weir::{
         },
     },
     engine::{Engine, EngineSettings},
+    geography::Countries,
     http::{
         Faces,
         admin::Admin,
@@ -262,6 +263,8 @@ impl Ground {
             sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators, &settings.governance)),
             pages: Sealer::new(&keys, SealPurpose::PageToken),
             leases: audit_sealer.leases().clone(),
+            geo_mode: settings.geography.mode,
+            countries: settings.geography.database_file.map(|file| Arc::new(Countries::open(&file).unwrap())),
             db: db.clone(),
             signals,
             vitals,

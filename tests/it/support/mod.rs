@@ -3,6 +3,7 @@
 pub mod app;
 pub mod azurite;
 pub mod issuer;
+pub mod mmdb;
 pub mod postgres;
 pub mod process;
 pub mod receiver;

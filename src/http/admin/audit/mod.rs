@@ -175,6 +175,9 @@ pub struct AuditEventView {
     /// The client's address, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_address: Option<Value>,
+    /// The country of that address (ISO 3166-1), if a country file is named and knows it, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country: Option<Value>,
     /// The client's `User-Agent`, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Value>,
@@ -203,6 +206,7 @@ impl AuditEventView {
         Ok(Self {
             event,
             client_address: personal.remove("client_address"),
+            country: personal.remove("country"),
             user_agent: personal.remove("user_agent"),
             contacts: personal.remove("contacts"),
             path: personal.remove("path"),
@@ -290,6 +294,7 @@ mod tests {
         let event = |seq: i64| AuditEventView {
             event: Map::from_iter([("seq".to_owned(), seq.into())]),
             client_address: None,
+            country: None,
             user_agent: None,
             contacts: None,
             path: None,
