@@ -236,6 +236,7 @@ async fn stand(
         schema_holds: Arc::new(SchemaHolds::default()),
         identities: identities(settings)?,
         settings: Arc::new(settings.sharing.clone()),
+        hooks: settings.hooks.clone(),
         usage: settings.usage.clone(),
         reports: settings.reports.clone(),
         public_url: settings.server.public_url.trim_end_matches('/').into(),

@@ -7,6 +7,7 @@
 mod audit;
 mod database;
 mod governance;
+mod hooks;
 mod identity;
 pub mod keys;
 mod lake;
@@ -39,6 +40,7 @@ pub use self::{
     audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
     governance::GovernanceSettings,
+    hooks::HookSettings,
     identity::{IdentitySettings, IssuerSettings, OperatorSignInSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
@@ -84,6 +86,8 @@ pub struct Settings {
     pub operators: OperatorSettings,
     /// `[governance]`.
     pub governance: GovernanceSettings,
+    /// `[hooks]`.
+    pub hooks: HookSettings,
     /// `[identity]`.
     pub identity: IdentitySettings,
     /// `[[storage]]`, in the order of the file.
@@ -142,6 +146,7 @@ impl Settings {
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
         let operators = layers::section(&merged, &defaults, "operators", &mut problems);
         let governance = layers::section(&merged, &defaults, "governance", &mut problems);
+        let hooks = layers::section(&merged, &defaults, "hooks", &mut problems);
         let identity = layers::section(&merged, &defaults, "identity", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
@@ -158,7 +163,7 @@ impl Settings {
         else {
             return (None, problems);
         };
-        let Some(governance) = governance else { return (None, problems) };
+        let (Some(governance), Some(hooks)) = (governance, hooks) else { return (None, problems) };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
             return (None, problems);
         };
@@ -170,6 +175,7 @@ impl Settings {
             sharing,
             operators,
             governance,
+            hooks,
             identity,
             storage,
             audit,
@@ -199,6 +205,7 @@ impl Settings {
         self.secrets.check(problems);
         self.sharing.check(problems);
         self.operators.check(problems);
+        self.hooks.check(problems);
         self.identity.check(problems);
         self.audit.check(problems);
         self.usage.check(problems);

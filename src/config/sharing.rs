@@ -76,7 +76,7 @@ const LONGEST_SIGNED_SECONDS: u64 = 604_800;
 const LONGEST_TEXT: usize = 200;
 const TEN_YEARS_SECONDS: u64 = 3650 * 86_400;
 /// First path segments that the server itself uses.
-const TAKEN: [&str; 8] = ["api", "files", "activate", "healthz", "readyz", "metrics", "console", "extract"];
+const TAKEN: [&str; 9] = ["api", "files", "activate", "hooks", "healthz", "readyz", "metrics", "console", "extract"];
 
 impl SharingSettings {
     /// Returns the longest time for which a client may read nothing of a streamed answer.

@@ -15,7 +15,7 @@ pub mod sharing;
 use std::{ops::Deref, sync::Arc};
 
 use crate::{
-    config::{ReportSettings, SharingSettings, UsageSettings},
+    config::{HookSettings, ReportSettings, SharingSettings, UsageSettings},
     domain::core::seal::Sealer,
     identity::Identities,
     lake::Lake,
@@ -101,6 +101,8 @@ pub struct Dependencies {
     pub identities: Identities,
     /// The sharing settings.
     pub settings: Arc<SharingSettings>,
+    /// The settings of hooks.
+    pub hooks: HookSettings,
     /// The usage settings.
     pub usage: UsageSettings,
     /// The report settings.
@@ -142,6 +144,7 @@ impl Services {
             identities: identities.clone(),
             rate_limiter: Arc::clone(&rate_limiter),
             files: parts.files.clone(),
+            agreement_secrets: parts.hooks.agreement_secrets().into(),
             settings: Arc::clone(&settings),
             public_url: Arc::clone(&public_url),
         };

@@ -5,6 +5,7 @@ pub mod agreement;
 pub mod decision;
 pub mod delivery;
 pub mod grant;
+pub mod hook;
 pub mod identity;
 pub mod limits;
 pub mod profile;

@@ -248,7 +248,7 @@ words! {
         AdminRead = "admin.read",
         /// An operator's change was refused; `object` is the route.
         AdminChange = "admin.change",
-        /// Somebody presented no valid operator token; `object` is the route.
+        /// Somebody presented no valid operator token, or no valid signature of a hook; `object` is the route.
         AuthFailed = "auth.failed",
         /// A monthly report was asked for.
         ReportCreate = "report.create",
@@ -316,7 +316,7 @@ words! {
         OperatorIdentity = "operator_identity",
         /// A group of operators.
         Group = "group",
-        /// A route of the admin API.
+        /// A route of the admin API, or of a hook.
         Route = "route",
         /// A monthly report.
         Report = "report",
@@ -338,6 +338,7 @@ impl Words for ActorKind {
         ("recipient", Self::Recipient),
         ("operator", Self::Operator),
         ("system", Self::System),
+        ("hook", Self::Hook),
     ];
 }
 

@@ -281,6 +281,7 @@ impl Ground {
             identities: Identities::new(&settings.identity, longest).unwrap(),
             schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings.sharing),
+            hooks: settings.hooks,
             usage: settings.usage,
             reports: settings.reports,
             audit_sealer,
