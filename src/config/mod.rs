@@ -18,6 +18,7 @@ mod operators;
 mod problems;
 mod redact;
 mod reports;
+mod safeguards;
 mod secret_files;
 mod secrets;
 mod server;

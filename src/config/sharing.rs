@@ -68,6 +68,17 @@ pub enum RawSharing {
     Refuse,
 }
 
+impl RawSharing {
+    /// The word for it in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Acknowledge => "acknowledge",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// Connectors refresh URLs 10 to 20 minutes before they end; with a shorter lifetime they loop or fail.
 const SHORTEST_MISREAD_SECONDS: u64 = 1200;
 /// The longest lifetime of presigned URLs with SigV4: 7 days.

@@ -264,6 +264,8 @@ words! {
         JobRetry = "job.retry",
         /// The outcome of a drill was recorded.
         DrillRecord = "drill.record",
+        /// A server started with another value of a setting that restricts sharing.
+        SettingUpdate = "setting.update",
         /// A root key was made.
         KeyCreate = "key.create",
         /// A root key became the active one.
@@ -326,6 +328,8 @@ words! {
         Job = "job",
         /// A drill.
         Drill = "drill",
+        /// A setting that restricts sharing, by its key.
+        Setting = "setting",
         /// A root key, by its fingerprint.
         Key = "key",
     }
@@ -463,6 +467,7 @@ impl Action {
             | Self::JobDead
             | Self::JobRetry
             | Self::DrillRecord
+            | Self::SettingUpdate
             | Self::KeyCreate
             | Self::KeyActivate
             | Self::AuditErase
