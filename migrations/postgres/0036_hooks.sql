@@ -14,8 +14,8 @@ CREATE INDEX hook_events_by_time ON hook_events (received_at);
 CREATE TRIGGER hook_events_no_update BEFORE UPDATE OR TRUNCATE ON hook_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- The own time of the newest event of the contract system, and when such an event last moved the agreement: `state_since`, if
--- nobody else has moved it since.
+-- The own time of the newest event of the contract system; and when such an event moved the agreement, which is `state_since`
+-- unless somebody else has moved it since.
 ALTER TABLE agreement_terms ADD COLUMN event_at timestamptz;
 ALTER TABLE agreement_terms ADD COLUMN event_moved_at timestamptz;
 

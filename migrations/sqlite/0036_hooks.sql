@@ -15,8 +15,8 @@ CREATE TRIGGER hook_events_no_update BEFORE UPDATE ON hook_events BEGIN
     SELECT RAISE(ABORT, 'hook_events never change');
 END;
 
--- The own time of the newest event of the contract system, and when such an event last moved the agreement: `state_since`, if
--- nobody else has moved it since.
+-- The own time of the newest event of the contract system; and when such an event moved the agreement, which is `state_since`
+-- unless somebody else has moved it since.
 ALTER TABLE agreement_terms ADD COLUMN event_at INTEGER;
 ALTER TABLE agreement_terms ADD COLUMN event_moved_at INTEGER;
 

@@ -146,7 +146,7 @@ impl HookEvent {
 pub struct EventOrder {
     /// The own time of the newest event that counts.
     pub newest: Option<DateTime<Utc>>,
-    /// When an event last moved the agreement.
+    /// When an event moved the agreement, if nobody else has moved it since.
     pub moved_at: Option<DateTime<Utc>>,
 }
 

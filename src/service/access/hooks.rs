@@ -136,7 +136,7 @@ impl Access {
         };
         let moved_at = if why.is_none() { Some(ctx.now) } else { order.moved_at };
         let after = EventOrder { newest: verdict.newest(&event, order), moved_at };
-        if after != order {
+        if why.is_none() || after != order {
             tx.update_event_order(known.agreement.id, after).await?;
         }
         let outcome =

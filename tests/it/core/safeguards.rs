@@ -64,6 +64,7 @@ async fn since_when_a_safeguard_is_off_is_remembered_over_starts(app: TestApp) {
 
 async fn reports_tell_what_was_off_in_their_month(app: TestApp) {
     app.service.core.remember_safeguards(&[purpose(false)]).await.unwrap();
+    app.pass(60);
     let month = app.now().format("%Y-%m").to_string();
     let preview = async |file: &str| app.get(&format!("/reports/preview/{file}?month={month}")).await;
     let report = preview("report.json").await.expect(200);
