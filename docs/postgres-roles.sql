@@ -17,6 +17,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO weir_serv
 REVOKE UPDATE, DELETE ON audit_events, grants, grant_endings, grant_agreements FROM weir_server;
 -- The states that an agreement came to are added; they go with an agreement that no grant ever named.
 REVOKE UPDATE ON agreement_moves FROM weir_server;
+-- What a hook took is added, and goes at a set age.
+REVOKE UPDATE ON hook_events FROM weir_server;
+-- Which settings were off, and since when, is added.
+REVOKE UPDATE, DELETE ON safeguards FROM weir_server;
 -- Personal parts are erased at their age, never exchanged.
 REVOKE UPDATE ON audit_personal FROM weir_server;
 -- The chain's head is moved; triggers and keys hold the rest.

@@ -107,6 +107,13 @@ impl App {
         let listeners = Listeners::bind(listeners(settings, &faces(settings, &service, &draining)))?;
         recover(&service).await?;
         keyring.activate(&service).await?;
+        // Whether that is recorded changes nothing of what is served.
+        if let Err(error) = service.core.remember_safeguards(&settings.safeguards()).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the settings that are off could not be recorded"
+            );
+        }
         // No other server could take over from the only one on a SQLite file.
         let drain =
             if settings.database.kind() == Some(DatabaseKind::Sqlite) { 0 } else { settings.server.drain_seconds };
@@ -240,6 +247,7 @@ async fn stand(
         identities: identities(settings)?,
         settings: Arc::new(settings.sharing.clone()),
         governance: settings.governance,
+        hooks: settings.hooks.clone(),
         usage: settings.usage.clone(),
         reports: settings.reports.clone(),
         public_url: settings.server.public_url.trim_end_matches('/').into(),

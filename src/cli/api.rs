@@ -63,6 +63,11 @@ impl Refusal {
         self.code == "not_found"
     }
 
+    /// Whether this field is among those that cannot be accepted.
+    pub(super) fn names(&self, field: &str) -> bool {
+        self.problem["errors"].as_array().into_iter().flatten().any(|error| error["field"] == field)
+    }
+
     /// Whether a rule forbids the request, as opposed to an error in it.
     pub(super) fn is_policy(&self) -> bool {
         matches!(self.code.as_str(), "forbidden" | "RAW_DISCLOSURE_UNACKNOWLEDGED" | "AGREEMENT_MISSING")

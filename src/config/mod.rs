@@ -8,6 +8,7 @@ mod audit;
 mod database;
 mod geography;
 mod governance;
+mod hooks;
 mod identity;
 pub mod keys;
 mod lake;
@@ -18,6 +19,7 @@ mod operators;
 mod problems;
 mod redact;
 mod reports;
+mod safeguards;
 mod secret_files;
 mod secrets;
 mod server;
@@ -41,6 +43,7 @@ pub use self::{
     database::{DatabaseKind, DatabaseSettings},
     geography::GeographySettings,
     governance::GovernanceSettings,
+    hooks::HookSettings,
     identity::{IdentitySettings, IssuerSettings, OperatorSignInSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
@@ -88,6 +91,8 @@ pub struct Settings {
     pub governance: GovernanceSettings,
     /// `[geography]`.
     pub geography: GeographySettings,
+    /// `[hooks]`.
+    pub hooks: HookSettings,
     /// `[identity]`.
     pub identity: IdentitySettings,
     /// `[[storage]]`, in the order of the file.
@@ -147,6 +152,7 @@ impl Settings {
         let operators = layers::section(&merged, &defaults, "operators", &mut problems);
         let governance = layers::section(&merged, &defaults, "governance", &mut problems);
         let geography = layers::section(&merged, &defaults, "geography", &mut problems);
+        let hooks = layers::section(&merged, &defaults, "hooks", &mut problems);
         let identity = layers::section(&merged, &defaults, "identity", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
@@ -163,7 +169,9 @@ impl Settings {
         else {
             return (None, problems);
         };
-        let (Some(governance), Some(geography)) = (governance, geography) else { return (None, problems) };
+        let (Some(governance), Some(geography), Some(hooks)) = (governance, geography, hooks) else {
+            return (None, problems);
+        };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
             return (None, problems);
         };
@@ -176,6 +184,7 @@ impl Settings {
             operators,
             governance,
             geography,
+            hooks,
             identity,
             storage,
             audit,
@@ -206,6 +215,7 @@ impl Settings {
         self.sharing.check(problems);
         self.operators.check(problems);
         self.geography.check(problems);
+        self.hooks.check(problems);
         self.identity.check(problems);
         self.audit.check(problems);
         self.usage.check(problems);

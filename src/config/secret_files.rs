@@ -9,7 +9,12 @@ use crate::domain::core::secret::Secret;
 use super::{BOOTSTRAP_TOKEN_CHARS, problems::Problems};
 
 /// The fixed keys that are secrets, as section and key.
-const SECRETS: [(&str, &str); 2] = [("database", "url"), ("database", "migrate_url")];
+const SECRETS: [(&str, &str); 4] = [
+    ("database", "url"),
+    ("database", "migrate_url"),
+    ("hooks", "agreement_secret"),
+    ("hooks", "previous_agreement_secret"),
+];
 
 /// The secrets of one `[[notify.webhook]]`.
 const WEBHOOK_SECRETS: [&str; 3] = ["url", "secret", "previous_secret"];
@@ -37,6 +42,7 @@ const MAX_SECRET_BYTES: u64 = 64 * 1024;
 pub(super) fn is_secret_key(path: &str) -> bool {
     let key = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase();
     matches!(key.as_str(), "token" | "aws_token" | "secret" | "previous_secret")
+        || SECRETS.iter().any(|(section, secret)| *section == "hooks" && *secret == key)
         || SECRET_OPTIONS.iter().any(|ending| key.ends_with(ending))
 }
 

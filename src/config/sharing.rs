@@ -68,6 +68,17 @@ pub enum RawSharing {
     Refuse,
 }
 
+impl RawSharing {
+    /// The word for it in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Acknowledge => "acknowledge",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// Connectors refresh URLs 10 to 20 minutes before they end; with a shorter lifetime they loop or fail.
 const SHORTEST_MISREAD_SECONDS: u64 = 1200;
 /// The longest lifetime of presigned URLs with SigV4: 7 days.
@@ -76,7 +87,7 @@ const LONGEST_SIGNED_SECONDS: u64 = 604_800;
 const LONGEST_TEXT: usize = 200;
 const TEN_YEARS_SECONDS: u64 = 3650 * 86_400;
 /// First path segments that the server itself uses.
-const TAKEN: [&str; 8] = ["api", "files", "activate", "healthz", "readyz", "metrics", "console", "extract"];
+const TAKEN: [&str; 9] = ["api", "files", "activate", "hooks", "healthz", "readyz", "metrics", "console", "extract"];
 
 impl SharingSettings {
     /// Returns the longest time for which a client may read nothing of a streamed answer.

@@ -10,6 +10,7 @@ mod client;
 mod connections;
 mod fault;
 mod files;
+mod hooks;
 pub mod listen;
 pub mod middleware;
 mod operations;
@@ -72,12 +73,14 @@ impl Faces {
     }
 
     fn sharing_routes(&self) -> Router {
+        let hooks = if self.service.access.hears_contract_system() { hooks::router() } else { Router::new() };
         let lines = sharing::router().layer(compression()).layer(map_request(middleware::accept_identity));
         Router::new()
             // File bytes are never compressed: they are compressed already, and ranges refer to stored bytes.
             .nest(&self.prefix, lines)
             .route("/files/{sealed}", get(files::get_file).fallback(files::refuse_method))
             .merge(activation::router())
+            .merge(hooks)
             .with_state(self.service.clone())
             .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
     }

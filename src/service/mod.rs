@@ -15,7 +15,7 @@ pub mod sharing;
 use std::{ops::Deref, sync::Arc};
 
 use crate::{
-    config::{GovernanceSettings, ReportSettings, SharingSettings, UsageSettings},
+    config::{GovernanceSettings, HookSettings, ReportSettings, SharingSettings, UsageSettings},
     domain::core::seal::Sealer,
     identity::Identities,
     lake::Lake,
@@ -103,6 +103,8 @@ pub struct Dependencies {
     pub settings: Arc<SharingSettings>,
     /// The governance settings.
     pub governance: GovernanceSettings,
+    /// The settings of hooks.
+    pub hooks: HookSettings,
     /// The usage settings.
     pub usage: UsageSettings,
     /// The report settings.
@@ -145,6 +147,7 @@ impl Services {
             identities: identities.clone(),
             rate_limiter: Arc::clone(&rate_limiter),
             files: parts.files.clone(),
+            agreement_secrets: parts.hooks.agreement_secrets().into(),
             settings: Arc::clone(&settings),
             public_url: Arc::clone(&public_url),
         };

@@ -23,6 +23,7 @@ pub use self::{
         agreements::KeptTerms,
         freezes::Freeze,
         grants::{GrantFilter, NamedGrant},
+        hooks::StoredHookEvent,
         lookup::{AccessBasisIds, AccessFacts, Found, Reached, Seeker, Sought},
         quota::{UrlBytes, UrlDigest},
         tokens::EndingToken,

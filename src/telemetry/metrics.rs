@@ -52,6 +52,11 @@ struct OperationLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SettingLabels {
+    setting: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DeliveryLabels {
     delivery: &'static str,
 }
@@ -136,6 +141,7 @@ pub struct Metrics {
     task_last_run: Family<TaskLabels, Gauge>,
     task_lag: Family<TaskLabels, Gauge>,
     task_last_error: Family<TaskErrorLabels, Gauge>,
+    safeguard_off: Family<SettingLabels, Gauge>,
     jobs: Family<JobLabels, Gauge>,
     table_scans: Family<ScanLabels, Counter>,
 }
@@ -200,6 +206,7 @@ impl Metrics {
             task_last_run: Family::default(),
             task_lag: Family::default(),
             task_last_error: Family::default(),
+            safeguard_off: Family::default(),
             jobs: Family::default(),
             table_scans: Family::default(),
             registry: Arc::default(),
@@ -301,6 +308,8 @@ impl Metrics {
         r.register("task_lag_seconds", help, self.task_lag.clone());
         let help = "When a background task last failed with an error of this class, in seconds since 1970";
         r.register("task_last_error_timestamp_seconds", help, self.task_last_error.clone());
+        let help = "Since when a setting is off that restricts sharing, in seconds since 1970";
+        r.register("safeguard_off_since_timestamp_seconds", help, self.safeguard_off.clone());
         r.register("jobs", "Jobs that are due, running or dead, on all servers together", self.jobs.clone());
         r.register("table_scans", "Scans of tables for classes, by what came of them", self.table_scans.clone());
         Self { registry: Arc::new(r), ..self }
@@ -342,6 +351,11 @@ impl Metrics {
     pub fn decided(&self, operation: &str, outcome: &'static str, reason: &'static str) {
         self.data_requests.get_or_create(&OperationLabels { operation: operation.to_owned(), outcome }).inc();
         self.decisions.get_or_create(&DecisionLabels { outcome, reason }).inc();
+    }
+
+    /// Tells since when a setting is off that restricts sharing, in seconds since 1970.
+    pub fn safeguard_is_off(&self, setting: &'static str, since: i64) {
+        self.safeguard_off.get_or_create(&SettingLabels { setting }).set(since);
     }
 
     /// Sets the number of audit events that are not in the usage sums yet.

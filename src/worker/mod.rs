@@ -314,6 +314,7 @@ async fn tidy(service: &Services) -> Result<(), ServiceError> {
     service.insight.erase_usage_hours().await?;
     service.insight.tidy_notifications().await?;
     service.sharing.forget_ended_urls().await?;
+    service.access.forget_hook_events().await?;
     let revoked = service.access.revoke_unused_tokens().await?;
     if revoked > 0 {
         tracing::info!(revoked, "revoked tokens that were fetched by a link and never used");

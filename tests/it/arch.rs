@@ -86,7 +86,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
 }
 
 /// The faces of `http`. They may use what is beside them, but not each other.
-const FACES: [&str; 4] = ["activation", "admin", "console", "sharing"];
+const FACES: [&str; 5] = ["activation", "admin", "console", "hooks", "sharing"];
 
 /// Crates with one home: a mention elsewhere puts that concern on a second floor.
 const HOMES: [(&str, &[&str]); 12] = [

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{SecondsFormat, TimeDelta, Utc};
 
 use crate::{
     cli::failure,
@@ -120,6 +120,35 @@ pub(super) async fn jobs(db: Option<&Db>) -> Finding {
     if dead > 0 {
         let remedy = "`weir job list --state dead` says why; `weir job retry` has one done again";
         return Finding::warning(CHECK, Fault::new(format!("jobs that were given up: {dead}"), remedy));
+    }
+    finding
+}
+
+/// Which settings that restrict sharing are off, and since when.
+pub(super) async fn safeguards(settings: &Settings, db: Option<&Db>) -> Finding {
+    const CHECK: &str = "safeguards";
+    let safeguards = settings.safeguards();
+    let mut off = Vec::new();
+    let examined = patiently(UNREACHABLE, async {
+        for safeguard in safeguards.iter().filter(|safeguard| safeguard.is_off) {
+            let last = match db {
+                Some(db) => db.find_safeguard(safeguard.setting).await.map_err(fault)?,
+                None => None,
+            };
+            let since = match last.filter(|last| last.value == safeguard.value) {
+                Some(last) => format!("since {}", last.since.to_rfc3339_opts(SecondsFormat::Secs, true)),
+                None if db.is_none() => "since when, the database would say".to_owned(),
+                None => "from the next start on".to_owned(),
+            };
+            off.push(format!("{} = {} ({since})", safeguard.setting, safeguard.value));
+        }
+        Ok(format!("none of {} settings that restrict sharing is off", safeguards.len()))
+    });
+    let finding = Finding::of(CHECK, examined.await);
+    if finding.status == Status::Ok && !off.is_empty() {
+        let remedy = "decide on each, and switch on what your agreements and rules ask for; docs/configuration.md#safeguards \
+                      says what each does";
+        return Finding::warning(CHECK, Fault::new(format!("off: {}", off.join(", ")), remedy));
     }
     finding
 }

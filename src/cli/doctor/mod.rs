@@ -169,6 +169,7 @@ async fn examine(arguments: &Arguments) -> Vec<Finding> {
     findings.extend(machine::addresses(&settings).await);
     findings.push(machine::tasks(&settings).await);
     findings.push(database::jobs(db.as_ref()).await);
+    findings.push(database::safeguards(&settings, db.as_ref()).await);
     if let Some(db) = db {
         db.close().await;
     }

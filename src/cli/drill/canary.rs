@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::try_join_all;
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     cli::{
@@ -27,6 +29,8 @@ const LIFE_SECONDS: u64 = 600;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a new grant may take to be allowed.
 const SETTLING: Duration = Duration::from_secs(10);
+/// How much of an answer is looked at for an error, in bytes.
+const LONGEST_ERROR: usize = 64 * 1024;
 /// The pause between two reads of one replica.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The number of consecutive refusals that count as refused, because several replicas may share an address.
@@ -101,11 +105,81 @@ pub(super) async fn revoke_token(client: &Client, id: &str) -> anyhow::Result<Va
     Ok(client.call(&request.with_body(json!({"reason": "a drill"}))).await?.0)
 }
 
-/// Grants the share until `token` expires, by the server's own clock; returns the grant's id.
+/// Grants the share until `token` expires, by the server's own clock; returns the grant's id. Where the settings require an
+/// agreement, the grant makes one of its own.
 pub(super) async fn grant(client: &Client, token: &Token) -> anyhow::Result<String> {
     let body = json!({"share": SHARE, "recipient": RECIPIENT, "valid_until": token.expires_at, "purpose": "drill"});
-    let (grant, _) = client.call(&Request::new(Method::POST, &["grants"]).with_body(body)).await?;
-    text(&grant, "/id")
+    let asked = |body: Value| Request::new(Method::POST, &["grants"]).with_body(body);
+    let granted = match client.call(&asked(body.clone())).await {
+        Err(error) if error.downcast_ref().is_some_and(|refusal: &Refusal| refusal.names("agreement")) => {
+            let mut body = body;
+            body["agreement"] = json!({"ref": format!("weir drill with token {}", token.id)});
+            client.call(&asked(body)).await
+        }
+        granted => granted,
+    };
+    text(&granted?.0, "/id")
+}
+
+/// An agreement of the canary's own.
+pub(super) struct CanaryAgreement {
+    name: String,
+    /// When it was activated, by the server's clock.
+    activated_at: DateTime<Utc>,
+    /// When that was known here.
+    known_at: Instant,
+}
+
+impl CanaryAgreement {
+    /// Makes an agreement and activates it; it ends with `token`, if nothing else ends it.
+    pub(super) async fn activate(client: &Client, token: &Token) -> anyhow::Result<Self> {
+        let name = format!("weir-drill-{}", Uuid::now_v7().simple());
+        let expires_at = time(&token.expires_at)?;
+        let spec = json!({
+            "recipient": RECIPIENT, "type": "custom", "document": {"uri": "weir drill"}, "purposes": ["*"],
+            "valid_from": expires_at - TimeDelta::seconds(LIFE_SECONDS.cast_signed()) * 2, "valid_until": expires_at,
+        });
+        client.call(&Request::new(Method::PUT, &["agreements", &name]).with_body(spec)).await?;
+        let activated = Request::new(Method::POST, &["agreements", &name, "activate"]);
+        let (activated, _) = client.call(&activated.with_body(json!({"reason": "a drill"}))).await?;
+        Ok(Self { activated_at: time(&text(&activated, "/state_since")?)?, known_at: Instant::now(), name })
+    }
+
+    /// Grants the share under it until `token` expires.
+    pub(super) async fn grant(&self, client: &Client, token: &Token) -> anyhow::Result<()> {
+        let body = json!({
+            "share": SHARE, "recipient": RECIPIENT, "valid_until": token.expires_at, "purpose": "drill",
+            "agreements": [self.name],
+        });
+        client.call(&Request::new(Method::POST, &["grants"]).with_body(body)).await.map(|_| ())
+    }
+
+    /// Has it end in about `lead`, by the server's clock; returns the moment by this machine's.
+    pub(super) async fn end_in(&self, client: &Client, lead: Duration) -> anyhow::Result<Instant> {
+        let after = self.known_at.elapsed() + lead;
+        self.end_at(client, self.activated_at + TimeDelta::from_std(after)?).await?;
+        Ok(self.known_at + after)
+    }
+
+    /// Has it end with `token` again.
+    pub(super) async fn prolong(&self, client: &Client, token: &Token) -> anyhow::Result<()> {
+        self.end_at(client, time(&token.expires_at)?).await
+    }
+
+    async fn end_at(&self, client: &Client, at: DateTime<Utc>) -> anyhow::Result<()> {
+        let request = Request::new(Method::PATCH, &["agreements", &self.name]);
+        client.call(&request.with_body(json!({"valid_until": at}))).await.map(|_| ())
+    }
+
+    /// Ends it for good.
+    pub(super) async fn terminate(&self, client: &Client) -> anyhow::Result<Value> {
+        let request = Request::new(Method::POST, &["agreements", &self.name, "terminate"]);
+        Ok(client.call(&request.with_body(json!({"reason": "a drill"}))).await?.0)
+    }
+}
+
+fn time(text: &str) -> anyhow::Result<DateTime<Utc>> {
+    text.parse().context("the server answers a time that is none; use the server's own weir")
 }
 
 pub(super) async fn revoke_grant(client: &Client, id: &str) -> anyhow::Result<Value> {
@@ -157,7 +231,8 @@ pub(super) struct Replica {
 /// The answer of a replica.
 enum Answer {
     Allowed,
-    Denied,
+    /// Refused, with this `errorCode`.
+    Denied(String),
     /// Neither allowed nor denied.
     Other(String),
 }
@@ -208,14 +283,21 @@ impl Replica {
         let request = self.http.request(self.method.clone(), self.url.clone()).bearer_auth(token.secret.expose());
         let request = if self.method == Method::POST { request.json(&json!({"limitHint": 1})) } else { request };
         let read = async {
-            let mut answer = request.send().await?;
-            while answer.chunk().await?.is_some() {}
-            Ok(answer.status())
+            let (mut answer, mut beginning) = (request.send().await?, Vec::new());
+            while let Some(chunk) = answer.chunk().await? {
+                if beginning.len() < LONGEST_ERROR {
+                    beginning.extend_from_slice(&chunk);
+                }
+            }
+            Ok((answer.status(), beginning))
         };
         match read.await {
-            Ok(StatusCode::OK) => Answer::Allowed,
-            Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => Answer::Denied,
-            Ok(status) => Answer::Other(format!("answers {status}")),
+            Ok((StatusCode::OK, _)) => Answer::Allowed,
+            Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, error)) => {
+                let error: Value = serde_json::from_slice(&error).unwrap_or_default();
+                Answer::Denied(error["errorCode"].as_str().unwrap_or_default().to_owned())
+            }
+            Ok((status, _)) => Answer::Other(format!("answers {status}")),
             Err(error) => {
                 let error: reqwest::Error = error;
                 Answer::Other(unanswered(&self.url, "--replica", &error.without_url()).to_string())
@@ -228,7 +310,7 @@ impl Replica {
         loop {
             let said = match self.read(token).await {
                 Answer::Allowed => return Ok(since.elapsed()),
-                Answer::Denied => "refuses the canary".to_owned(),
+                Answer::Denied(_) => "refuses the canary".to_owned(),
                 Answer::Other(said) => said,
             };
             if since.elapsed() > SETTLING {
@@ -242,18 +324,23 @@ impl Replica {
         }
     }
 
-    /// Reads until it is refused several times in a row; returns the time from `since` to the first refusal, which must
-    /// be at most `within`.
+    /// Reads until it is refused several times in a row, with this `errorCode` if one is given; returns the time from `since`
+    /// to the first refusal, which must be at most `within`.
     pub(super) async fn until_denied(
         &self,
         token: &Token,
+        code: Option<&str>,
         since: Instant,
         within: Duration,
     ) -> Result<Duration, String> {
         let mut denied: Option<(Duration, u32)> = None;
         loop {
             let said = match self.read(token).await {
-                Answer::Denied => {
+                Answer::Denied(found) if code.is_some_and(|code| found != code) => {
+                    denied = None;
+                    Some(format!("refuses the canary with `{found}` instead of `{}`", code.unwrap_or_default()))
+                }
+                Answer::Denied(_) => {
                     let (at, times) = denied.map_or((since.elapsed(), 1), |(at, times)| (at, times + 1));
                     if at <= within && times >= CONFIRMED {
                         return Ok(at);
@@ -289,14 +376,14 @@ impl Replica {
             let at = since.elapsed();
             match self.read(new).await {
                 Answer::Allowed => new_allowed = new_allowed.or_else(|| Some(since.elapsed())),
-                Answer::Denied if new_allowed.is_some() => {
+                Answer::Denied(_) if new_allowed.is_some() => {
                     return Err(format!("{} allowed the new token, and then refused it", self.name));
                 }
-                Answer::Denied | Answer::Other(_) => {}
+                Answer::Denied(_) | Answer::Other(_) => {}
             }
             match self.read(old).await {
                 Answer::Allowed if new_allowed.is_some() => both_allowed = Some(at),
-                Answer::Denied => {
+                Answer::Denied(_) => {
                     let old_denied = since.elapsed();
                     return Ok(Watched { new_allowed, both_allowed, old_denied });
                 }

@@ -5,6 +5,7 @@
 //! into the server; everything uses the admin API, the sharing protocol, or the same functions as `weir audit` and
 //! `weir serve`.
 
+mod agreement_end;
 mod audit_tamper;
 mod canary;
 mod restore;
@@ -36,6 +37,11 @@ pub(super) enum Command {
         after_help = "Example:\n  weir drill revocation --replica http://10.0.0.5:8080 --replica http://10.0.0.6:8080"
     )]
     Revocation(revocation::Arguments),
+    /// Lets a canary's agreement end, then terminates it, and measures how long each replica takes to refuse it
+    #[command(
+        after_help = "Example:\n  weir drill agreement-end --replica http://10.0.0.5:8080 --replica http://10.0.0.6:8080"
+    )]
+    AgreementEnd(agreement_end::Arguments),
     /// Rotates a canary's token, and checks that access never breaks from the old one to the new
     #[command(after_help = "Example:\n  weir drill rotation")]
     Rotation(rotation::Arguments),
@@ -91,6 +97,7 @@ impl Findings {
 pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Revocation(arguments) => revocation::run(arguments).await,
+        Command::AgreementEnd(arguments) => agreement_end::run(arguments).await,
         Command::Rotation(arguments) => rotation::run(arguments).await,
         Command::AuditTamper(arguments) => audit_tamper::run(arguments).await,
         Command::Restore(arguments) => restore::run(arguments).await,

@@ -43,43 +43,63 @@ async fn rehearse(client: &Client, arguments: &Arguments, findings: &mut Finding
     let grant = canary::grant(client, &token).await?;
     reads.until_allowed(&token, findings, "allowed").await?;
     let revoked = canary::revoke_grant(client, &grant);
-    denied(client, &reads, &token, findings, ("grant", within), revoked).await?;
+    denied(client, &reads, &token, findings, &Ending::revoked("grant", within), revoked).await?;
 
     canary::grant(client, &token).await?;
     reads.until_allowed(&token, findings, "allowed_again").await?;
     let revoked = canary::revoke_token(client, &token.id);
-    denied(client, &reads, &token, findings, ("token", within), revoked).await
+    denied(client, &reads, &token, findings, &Ending::revoked("token", within), revoked).await
 }
 
-/// Revokes while the canary reads everywhere. Checks that it is refused in time, and that no event after the
-/// revocation's allows it.
-async fn denied(
+/// A way in which access ends.
+pub(super) struct Ending {
+    /// What ends.
+    pub(super) what: &'static str,
+    /// What is done to it.
+    pub(super) done: &'static str,
+    /// The action that the audit trail records.
+    pub(super) action: String,
+    /// The `errorCode` of the refusals, if it matters.
+    pub(super) code: Option<&'static str>,
+    /// How long a replica may still allow access.
+    pub(super) within: Duration,
+}
+
+impl Ending {
+    fn revoked(what: &'static str, within: Duration) -> Self {
+        Self { what, done: "revoked", action: format!("{what}.revoke"), code: None, within }
+    }
+}
+
+/// Ends access while the canary reads everywhere. Checks that it is refused in time, and that no event after that of the end
+/// allows it.
+pub(super) async fn denied(
     client: &Client,
     reads: &Reads,
     token: &Token,
     findings: &mut Findings,
-    (what, within): (&str, Duration),
-    revoke: impl Future<Output = anyhow::Result<Value>>,
+    &Ending { what, done, ref action, code, within }: &Ending,
+    end: impl Future<Output = anyhow::Result<Value>>,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    let reading = join_all(reads.replicas.iter().map(|replica| replica.until_denied(token, began, within)));
-    let revoke = async { revoke.await.map(|_| began.elapsed()) };
-    let (revoked, refused) = tokio::join!(revoke, reading);
-    findings.measure(format!("{what}_revoked"), revoked?);
+    let reading = join_all(reads.replicas.iter().map(|replica| replica.until_denied(token, code, began, within)));
+    let end = async { end.await.map(|_| began.elapsed()) };
+    let (ended, refused) = tokio::join!(end, reading);
+    findings.measure(format!("{what}_{done}"), ended?);
     let mut times = Vec::new();
     for refused in refused {
         match refused {
             Ok(time) => times.push(time),
-            Err(fault) => findings.fault(format!("after the {what} was revoked: {fault}")),
+            Err(fault) => findings.fault(format!("after the {what} was {done}: {fault}")),
         }
     }
     if times.len() == reads.replicas.len() {
         findings.measure_each(&format!("{what}_denied"), &times);
     }
-    let revocation = newest(client, &format!("{what}.revoke"), None).await?;
-    let revocation = revocation.with_context(|| format!("the audit trail has no {what}.revoke of the canary"))?;
-    if let Some(seq) = newest(client, reads.action, Some(revocation)).await? {
-        findings.fault(format!("event {seq} allows the canary behind event {revocation}, which revoked its {what}"));
+    let last = newest(client, action, None).await?;
+    let last = last.with_context(|| format!("the audit trail has no {action} of the canary"))?;
+    if let Some(seq) = newest(client, reads.action, Some(last)).await? {
+        findings.fault(format!("event {seq} allows the canary behind event {last}, by which its {what} was {done}"));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod decision;
 pub mod delivery;
 pub mod geography;
 pub mod grant;
+pub mod hook;
 pub mod identity;
 pub mod limits;
 pub mod profile;

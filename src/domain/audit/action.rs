@@ -254,7 +254,7 @@ words! {
         AdminRead = "admin.read",
         /// An operator's change was refused; `object` is the route.
         AdminChange = "admin.change",
-        /// Somebody presented no valid operator token; `object` is the route.
+        /// Somebody presented no valid operator token, or no valid signature of a hook; `object` is the route.
         AuthFailed = "auth.failed",
         /// A monthly report was asked for.
         ReportCreate = "report.create",
@@ -270,6 +270,8 @@ words! {
         JobRetry = "job.retry",
         /// The outcome of a drill was recorded.
         DrillRecord = "drill.record",
+        /// A server started with another value of a setting that restricts sharing.
+        SettingUpdate = "setting.update",
         /// A root key was made.
         KeyCreate = "key.create",
         /// A root key became the active one.
@@ -324,7 +326,7 @@ words! {
         OperatorIdentity = "operator_identity",
         /// A group of operators.
         Group = "group",
-        /// A route of the admin API.
+        /// A route of the admin API, or of a hook.
         Route = "route",
         /// A monthly report.
         Report = "report",
@@ -334,6 +336,8 @@ words! {
         Job = "job",
         /// A drill.
         Drill = "drill",
+        /// A setting that restricts sharing, by its key.
+        Setting = "setting",
         /// A root key, by its fingerprint.
         Key = "key",
     }
@@ -346,6 +350,7 @@ impl Words for ActorKind {
         ("recipient", Self::Recipient),
         ("operator", Self::Operator),
         ("system", Self::System),
+        ("hook", Self::Hook),
     ];
 }
 
@@ -473,6 +478,7 @@ impl Action {
             | Self::JobDead
             | Self::JobRetry
             | Self::DrillRecord
+            | Self::SettingUpdate
             | Self::KeyCreate
             | Self::KeyActivate
             | Self::AuditErase

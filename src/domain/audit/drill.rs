@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum DrillKind {
     /// Revokes a grant and a token; every replica must refuse.
     Revocation,
+    /// Ends an agreement, by time and for good; every replica must refuse.
+    AgreementEnd,
     /// Rotates a token; access must not break in between.
     Rotation,
     /// Tampers with a copy of the audit export; verification must find it.
@@ -23,6 +25,7 @@ impl DrillKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Revocation => "revocation",
+            Self::AgreementEnd => "agreement_end",
             Self::Rotation => "rotation",
             Self::AuditTamper => "audit_tamper",
             Self::Restore => "restore",

@@ -72,6 +72,8 @@ pub enum ActorKind {
     Operator,
     /// The server itself.
     System,
+    /// Another system, by a message that it has signed.
+    Hook,
 }
 
 /// The object of an action.

@@ -6,6 +6,7 @@ pub mod job;
 pub mod message;
 pub mod name;
 pub mod nearest;
+pub mod safeguard;
 pub mod seal;
 pub mod secret;
 pub mod spec;

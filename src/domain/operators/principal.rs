@@ -84,6 +84,16 @@ pub enum Separation {
     Enforced,
 }
 
+impl Separation {
+    /// The word for it in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Enforced => "enforced",
+        }
+    }
+}
+
 /// What kind of principal somebody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrincipalKind {

@@ -6,8 +6,9 @@ mod spreadsheet;
 use askama::Template;
 use chrono::{DateTime, Datelike, Utc};
 
-use crate::domain::insight::report::{
-    ChangeLine, DatasetLine, DayLine, Line, Numbers, RecipientLine, Report, ReportFile, UseLine,
+use crate::domain::{
+    core::safeguard::SafeguardOff,
+    insight::report::{ChangeLine, DatasetLine, DayLine, Line, Numbers, RecipientLine, Report, ReportFile, UseLine},
 };
 
 use super::{
@@ -208,6 +209,11 @@ fn until(line: &ChangeLine) -> Option<String> {
     line.until.as_deref().map(|until| until.get(..16).unwrap_or(until).replace('T', "\u{a0}"))
 }
 
+/// When a safeguard was on again.
+fn on_again(off: &SafeguardOff) -> Option<String> {
+    off.until.map(figures::moment)
+}
+
 fn by(line: &ChangeLine) -> String {
     line.by.as_deref().unwrap_or(line.by_kind.as_str()).to_owned()
 }
@@ -261,6 +267,12 @@ mod tests {
             since: month.start(),
             until: month.end(),
             provider: text(),
+            safeguards_off: vec![SafeguardOff {
+                setting: HOSTILE.to_owned(),
+                value: HOSTILE.to_owned(),
+                since: month.start(),
+                until: None,
+            }],
             preview_until: None,
             recipient: None,
             events: EventRange { count: 10, first_seq: Some(1_000), last_seq: Some(1_020) },
@@ -324,6 +336,9 @@ mod tests {
             format!("<th scope=\"row\">{SHOWN} <span class=\"known\">{SHOWN}</span></th><td class=\"n\">1</td>"),
             format!("<th scope=\"row\"><code>{SHOWN}</code></th><td class=\"n\">2</td>"),
             format!("<code>{SHOWN}</code></td><td class=\"t\">{SHOWN}</td>"),
+            format!(
+                "<td class=\"t\"><code>{SHOWN}</code></td><td class=\"t\"><code>{SHOWN}</code></td><td class=\"n\">2026-09-01\u{a0}00:00</td>"
+            ),
             "<dd>≥\u{a0}7</dd>".into(),
             "<dd><span title=\"1,234,567 bytes\">1.2\u{a0}MB</span></dd>".into(),
             "<dt>Read through the server</dt><dd>–</dd>".into(),
@@ -359,6 +374,7 @@ mod tests {
         let empty = Report {
             preview_until: Some(Month::parse("2026-09").unwrap().start()),
             provider: None,
+            safeguards_off: Vec::new(),
             events: EventRange::default(),
             totals: Numbers::default(),
             recipients: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -49,9 +50,37 @@ pub struct KnownAgreement {
 
 impl KnownAgreement {
     /// Puts the two together; an agreement whose terms are not stored yet, as in a dry run, is a draft.
-    fn new(agreement: DeclaredAgreement, kept: Option<KeptTerms>) -> Self {
+    pub(super) fn new(agreement: DeclaredAgreement, kept: Option<KeptTerms>) -> Self {
         let terms = kept.map_or_else(|| AgreementTerms::draft(&agreement, 0), |kept| kept.terms);
         Self { agreement, terms }
+    }
+
+    /// Its state as people are shown it.
+    pub fn shown_state(&self, now: DateTime<Utc>) -> String {
+        self.terms.shown_state(self.agreement.spec.notice(), now)
+    }
+
+    /// What events call it.
+    pub(super) fn object(&self) -> Object {
+        object_of(&self.agreement)
+    }
+}
+
+fn object_of(agreement: &DeclaredAgreement) -> Object {
+    Object { kind: Kind::Agreement, id: Some(agreement.id), name: Some(agreement.name.to_string()) }
+}
+
+/// Why an agreement moves, for the audit trail.
+pub(super) struct Because<'a> {
+    /// The reason.
+    pub(super) reason: &'a str,
+    /// The event of another system that moves it.
+    pub(super) event: Option<Value>,
+}
+
+impl<'a> Because<'a> {
+    fn of(reason: &'a str) -> Self {
+        Self { reason, event: None }
     }
 }
 
@@ -261,7 +290,7 @@ impl Access {
             let since = kept.terms.state_since;
             return Ok((KnownAgreement::new(agreement, Some(kept)), effect(since)));
         }
-        let known = move_in(tx, ctx, agreement, &kept, (step, to), reason).await?;
+        let known = move_in(tx, ctx, agreement, &kept, (step, to), Because::of(reason)).await?;
         let ctx = unit.commit().await?;
         Ok((known, effect(ctx.now)))
     }
@@ -277,13 +306,13 @@ fn next_state(kept: &KeptTerms, step: AgreementStep, ctx: &OperatorContext) -> O
 }
 
 /// Brings an agreement to another state; the transaction must hold the chain's lock.
-async fn move_in(
+pub(super) async fn move_in(
     tx: &mut Tx,
     ctx: &OperatorContext,
     agreement: DeclaredAgreement,
     kept: &KeptTerms,
     (step, to): (AgreementStep, AgreementState),
-    reason: &str,
+    Because { reason, event: origin }: Because<'_>,
 ) -> Result<KnownAgreement, ServiceError> {
     let before = &kept.terms;
     let activated_at = match step {
@@ -293,8 +322,11 @@ async fn move_in(
     let terms = AgreementTerms { state: to.into(), state_since: ctx.now, activated_at, ..before.clone() };
     let agreement = tx.update_declared(DeclaredAgreement { updated_at: ctx.now, ..agreement }).await?;
     tx.move_agreement(&terms, &ctx.operator_name(), reason).await?;
-    let change = json!({"before": {"state": before.state}, "after": {"state": terms.state}, "reason": reason});
-    let object = Object { kind: Kind::Agreement, id: Some(agreement.id), name: Some(agreement.name.to_string()) };
+    let mut change = json!({"before": {"state": before.state}, "after": {"state": terms.state}, "reason": reason});
+    if let Some(origin) = origin {
+        change["event"] = origin;
+    }
+    let object = object_of(&agreement);
     let event = Event {
         change: Some(change),
         agreement: Some(agreement.name.to_string()),
@@ -324,7 +356,7 @@ pub(in crate::service) async fn tighten_terms(
     let after = DeclaredAgreement { spec, updated_at: ctx.now, ..before.clone() };
     let after = tx.update_declared(after).await?;
     AgreementSpec::derive(tx, ctx, &after).await?;
-    let object = Object { kind: Kind::Agreement, id: Some(after.id), name: Some(after.name.to_string()) };
+    let object = object_of(&after);
     let event = audited(Some(&before.spec), Some(&after.spec))
         .because(reason)
         .told_by(ctx.event(Action::AgreementUpdate, object));
@@ -361,6 +393,6 @@ pub(in crate::service) async fn tighten(
     // It may have been activated since, and then took the place of the one before, which must not decide again.
     let activated_at = kept.terms.activated_at.or(Some(ctx.now));
     let kept = KeptTerms { terms: AgreementTerms { activated_at, ..kept.terms.clone() }, ..kept };
-    move_in(tx, ctx, agreement, &kept, (step, to), reason).await?;
+    move_in(tx, ctx, agreement, &kept, (step, to), Because::of(reason)).await?;
     Ok(true)
 }

@@ -5,6 +5,7 @@ pub mod agreements;
 pub mod freezes;
 mod grant_agreements;
 pub mod grants;
+mod hooks;
 pub(super) mod purposes;
 pub mod recipients;
 pub mod tokens;
@@ -12,7 +13,11 @@ mod use_cases;
 
 use std::sync::Arc;
 
-use crate::{config::SharingSettings, domain::core::seal::Sealer, identity::Identities};
+use crate::{
+    config::SharingSettings,
+    domain::{core::seal::Sealer, insight::webhook::WebhookSecret},
+    identity::Identities,
+};
 
 use super::{
     catalog::Catalog,
@@ -35,6 +40,8 @@ pub struct Access {
     pub rate_limiter: Arc<RateLimiter>,
     /// Seals file URLs.
     pub files: Sealer,
+    /// The secrets by which a contract system signs; none if it is not heard.
+    pub agreement_secrets: Arc<[WebhookSecret]>,
     /// The sharing settings.
     pub settings: Arc<SharingSettings>,
     /// The address that clients know the server by, without a trailing slash.

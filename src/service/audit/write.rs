@@ -358,9 +358,10 @@ impl AuditWriter {
     }
 }
 
-/// Writes the event of an operator's change, in the transaction that makes the change.
+/// Writes the event of an operator's change, in the transaction that makes the change. What is refused changes nothing, and
+/// so has no effect.
 pub async fn append(tx: &mut Tx, event: Event, now: DateTime<Utc>) -> Result<(), StoreError> {
-    let effect = event.effect.or_else(|| event.action.effect());
+    let effect = event.effect.or_else(|| event.action.effect()).filter(|_| event.decision == Outcome::Allow);
     let mut head = tx.lock_audit_head().await?;
     tx.append_audit(&mut head, &[Event { effect, ..event }], now).await?;
     Ok(())

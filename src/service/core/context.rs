@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, Event, Object, Personal, action::Action},
+        audit::{Actor, ActorKind, Event, Object, Personal, action::Action},
         operators::{
             OperatorReason, Permission, Role,
             principal::{self, Principal, Thing},
@@ -50,7 +50,7 @@ pub struct OperatorContext {
 /// The credential that an operator presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// The server itself, or its command line on the database.
+    /// The server itself, its command line on the database, or a hook whose signature was verified.
     System,
     /// The bootstrap token.
     Bootstrap,
@@ -149,6 +149,12 @@ impl OperatorContext {
             idempotency: None,
             event_flag: EventFlag::default(),
         }
+    }
+
+    /// Makes the context of another system, acting as `name` by a message that it has signed.
+    pub(in crate::service) fn hook(name: &str, request_id: &str, personal: Personal, now: DateTime<Utc>) -> Self {
+        let actor = Actor { kind: ActorKind::Hook, ..Actor::system(name) };
+        Self { actor, request_id: Some(request_id.to_owned()), personal, ..Self::system(name, now) }
     }
 
     /// Whether the operator may do something to a thing.

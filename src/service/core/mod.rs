@@ -18,6 +18,7 @@ pub mod places;
 pub mod precondition;
 pub mod rate_limiter;
 pub(super) mod readiness;
+mod safeguards;
 pub mod unit;
 pub mod vitals;
 

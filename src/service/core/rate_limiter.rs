@@ -44,6 +44,8 @@ enum Key {
     Operator(Uuid),
     /// An address that failed at activation.
     Activation(IpAddr),
+    /// An address that sent a hook what was not signed, or not understood.
+    Hook(IpAddr),
     /// An address that requested URLs which this server never sealed.
     File(IpAddr),
     /// All keys that no longer fit.
@@ -154,8 +156,28 @@ impl RateLimiter {
 
     /// Returns whether an address has reached the limit of failed activations in this minute.
     pub fn activation_is_limited(&self, address: IpAddr, limits: RateLimits, now: DateTime<Utc>) -> bool {
+        self.is_limited(Key::Activation(network(address)), limits, now)
+    }
+
+    /// Counts a message to a hook that was refused, separately from failed tokens.
+    pub fn hook_refused(
+        &self,
+        address: IpAddr,
+        event: &Event,
+        limits: RateLimits,
+        now: DateTime<Utc>,
+    ) -> CountedRefusal {
+        self.note(Key::Hook(network(address)), event, limits, now)
+    }
+
+    /// Returns whether an address has reached the limit of refused messages to hooks in this minute.
+    pub fn hook_is_limited(&self, address: IpAddr, limits: RateLimits, now: DateTime<Utc>) -> bool {
+        self.is_limited(Key::Hook(network(address)), limits, now)
+    }
+
+    fn is_limited(&self, key: Key, limits: RateLimits, now: DateTime<Utc>) -> bool {
         let state = self.lock();
-        let failed = state.refusals.get(&Key::Activation(network(address))).copied().unwrap_or_default();
+        let failed = state.refusals.get(&key).copied().unwrap_or_default();
         state.minute == minute(now) && failed >= limits.answered
     }
 

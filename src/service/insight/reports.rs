@@ -18,7 +18,7 @@ use crate::{
             action::{Action, Kind},
             recorded::Recorded,
         },
-        core::job::JobKind,
+        core::{job::JobKind, safeguard::off_between},
         insight::report::{FileEntry, MANIFEST_FORMAT, Manifest, Month, Party, Report, ReportFile, Statement, Tally},
     },
     render,
@@ -45,6 +45,8 @@ const SETTLING: TimeDelta = TimeDelta::minutes(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long counting a preview may take.
 const PREVIEW_PATIENCE: Duration = Duration::from_secs(20);
+/// How many records of settings a report looks at.
+const MOST_SAFEGUARDS: u32 = 10_000;
 /// How many reports are queued at a time that a server of the version before has left unmade.
 const QUEUED_AT_ONCE: u32 = 10;
 
@@ -445,7 +447,10 @@ impl Insight {
             called.extend(recipient.and_then(|recipient| recipient.spec.display_name).map(|name| (id, name)));
         }
         let provider = self.reports.provider_name.clone();
-        Ok(Report { provider, ..tally.finish(|id| called.get(&id).cloned()) })
+        let until = scope.month.end().min(self.core.clock.now());
+        let safeguards = self.core.db.list_safeguards(MOST_SAFEGUARDS).await?;
+        let safeguards_off = off_between(&safeguards, scope.month.start(), until);
+        Ok(Report { provider, safeguards_off, ..tally.finish(|id| called.get(&id).cloned()) })
     }
 
     async fn read_events(&self, recipient_id: Option<Uuid>, after: i64) -> Result<Vec<StoredEvent>, StoreError> {

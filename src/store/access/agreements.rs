@@ -249,10 +249,10 @@ impl Tx {
         one_row(changed)
     }
 
-    /// Brings an agreement to the state that its terms have.
+    /// Brings an agreement to the state that its terms have. If an event moves it, [`Tx::update_event_order`] follows.
     pub async fn move_agreement(&mut self, terms: &AgreementTerms, by: &str, reason: &str) -> Result<()> {
-        const SQL: &str =
-            "UPDATE agreement_terms SET state = $2, state_since = $3, activated_at = $4 WHERE agreement_id = $1";
+        const SQL: &str = "UPDATE agreement_terms SET state = $2, state_since = $3, activated_at = $4, event_moved_at = NULL \
+             WHERE agreement_id = $1";
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(terms.agreement_id)
             .bind(terms.state.as_str())

@@ -1,9 +1,10 @@
-//! Stores recipients, tokens, grants, agreements' terms and freezes, and looks up the facts for decisions.
+//! Stores recipients, tokens, grants, agreements' terms, freezes and what hooks took, and looks up the facts for decisions.
 
 pub(super) mod activations;
 pub(super) mod agreements;
 pub(super) mod freezes;
 pub(super) mod grants;
+pub(super) mod hooks;
 pub(super) mod lookup;
 pub(super) mod quota;
 pub(super) mod recipients;

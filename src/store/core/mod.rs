@@ -12,6 +12,7 @@ pub(super) mod keys;
 pub(super) mod lock;
 pub(super) mod outer;
 pub(super) mod reach;
+pub(super) mod safeguards;
 pub(super) mod schema;
 pub(super) mod servers;
 pub(super) mod specs;

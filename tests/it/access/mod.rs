@@ -5,6 +5,7 @@ mod agreements;
 mod decision;
 mod freezes;
 mod grants;
+mod hooks;
 mod purposes;
 mod recipients;
 mod tokens;

@@ -47,6 +47,8 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
         "DELETE FROM grant_endings",
         "DELETE FROM grant_agreements",
         "UPDATE agreement_moves SET state = 'active'",
+        "UPDATE hook_events SET why = NULL",
+        "DELETE FROM safeguards",
         "UPDATE audit_personal SET personal = '{}'",
         "DELETE FROM audit_head",
         "UPDATE audit_checkpoints SET note = ''",

@@ -200,6 +200,29 @@ async fn a_key_that_is_not_the_database_s_is_named() {
 }
 
 #[tokio::test]
+async fn settings_that_are_off_are_a_warning_that_says_since_when() {
+    for database in TestDatabase::each().await {
+        let mut ground = Ground::new(database.url());
+        let said = ground.examine(&[]);
+        let finding = said.of("safeguards");
+        assert_eq!((said.code, &finding["status"]), (Some(0), &json!("warning")), "{finding}");
+        let detail = finding["detail"].as_str().unwrap();
+        assert!(detail.contains("sharing.require_purpose = false (from the next start on)"), "{detail}");
+        assert!(detail.contains("governance.separation = off") && detail.contains("sharing.raw = allow"), "{detail}");
+        let since = "2026-01-02T03:04:05Z".parse().unwrap();
+        let mut tx = database.begin().await.unwrap();
+        tx.insert_safeguard("sharing.require_purpose", since, "false", true).await.unwrap();
+        tx.commit().await.unwrap();
+        let told = ground.examine(&[]).of("safeguards")["detail"].as_str().unwrap().to_owned();
+        assert!(told.contains("sharing.require_purpose = false (since 2026-01-02T03:04:05Z)"), "{told}");
+        ground.settings["governance"] = json!({"separation": "enforced"});
+        ground.settings["sharing"] = json!({"require_purpose": true, "require_agreement": true, "raw": "refuse"});
+        let said = ground.examine(&[]);
+        assert_eq!(said.of("safeguards")["status"], "ok", "{:#?}", said.findings);
+    }
+}
+
+#[tokio::test]
 async fn an_old_key_is_a_warning() {
     use weir::domain::core::seal::RootKey;
     for database in TestDatabase::each().await {

@@ -16,7 +16,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Shell, on_each_database};
+use super::{Shell, on_each_database, on_each_database_set};
 use crate::{
     replicas::cluster::Cluster,
     support::{
@@ -140,6 +140,20 @@ async fn every_drill_passes_on_a_server_that_is_well_is_recorded_and_leaves_noth
         }
         has_no_access(weir).await;
 
+        let measured = run(&[&["agreement-end"], &PATIENT[..]].concat());
+        for time in
+            ["allowed_ms", "ended_denied_ms", "allowed_again_ms", "agreement_terminated_ms", "agreement_denied_ms"]
+        {
+            assert!(measured[time].is_u64(), "{time} {measured}");
+        }
+        has_no_access(weir).await;
+        for code in ["AGREEMENT_ENDED", "AGREEMENT_INACTIVE"] {
+            let events =
+                weir.admin(Method::GET, "/audit?recipient=weir-drill&decision=deny&max_results=1000", Value::Null);
+            let events = events.await["items"].as_array().unwrap().clone();
+            assert!(events.iter().any(|event| event["reason"] == code), "{code}");
+        }
+
         let measured = run(&[&["rotation"], &PATIENT[..]].concat());
         let (both, end) = (measured["both_allowed_until_ms"].as_u64().unwrap(), measured["old_denied_ms"].as_u64());
         assert!((2_000..).contains(&end.unwrap()) && both <= end.unwrap(), "{measured}");
@@ -162,7 +176,7 @@ async fn every_drill_passes_on_a_server_that_is_well_is_recorded_and_leaves_noth
 
         let drills = recorded(weir).await;
         let kinds: Vec<&str> = drills.iter().map(|drill| drill["kind"].as_str().unwrap()).collect();
-        assert_eq!(kinds, ["revocation", "rotation", "audit_tamper", "restore"]);
+        assert_eq!(kinds, ["revocation", "agreement_end", "rotation", "audit_tamper", "restore"]);
         assert!(drills.iter().all(|drill| drill["passed"] == true && drill["measured"].is_object()), "{drills:?}");
         installation.run_well(&["audit", "verify"]);
     })
@@ -186,11 +200,15 @@ async fn every_replica_is_measured() {
     let installation = Installation::on(database.url(), "");
     let replicas = [installation.start().await, installation.start().await];
     let shell = Shell::new(&replicas[0].url, installation.folder.path(), OPERATOR_TOKEN);
-    for kind in ["revocation", "rotation"] {
+    for kind in ["revocation", "agreement-end", "rotation"] {
         let named = ["--replica", &replicas[0].url, "--replica", &replicas[1].url];
         let arguments = [&[kind], &named[..], &PATIENT[..]].concat();
         let measured = passes(&drill(&installation, &replicas[0], &shell, &arguments));
-        let time = if kind == "revocation" { "grant_denied_ms" } else { "old_denied_ms" };
+        let time = match kind {
+            "revocation" => "grant_denied_ms",
+            "agreement-end" => "agreement_denied_ms",
+            _ => "old_denied_ms",
+        };
         let each = [1, 2].map(|at| measured[format!("replica_{at}_{time}")].as_u64().unwrap());
         assert_eq!(measured[time].as_u64(), each.into_iter().max(), "{measured}");
         has_no_access(&replicas[1]).await;
@@ -201,7 +219,7 @@ async fn every_replica_is_measured() {
 async fn a_replica_that_goes_on_answering_fails_the_drills_and_is_named() {
     on_each_database(async |installation, weir, shell| {
         let stale = with_a_broken_cache(&weir.url).await;
-        for kind in ["revocation", "rotation"] {
+        for kind in ["revocation", "agreement-end", "rotation"] {
             let arguments = [kind, "--replica", &weir.url, "--replica", &stale, "--within-ms", "3000"];
             let output = drill(installation, weir, shell, &arguments);
             fails(&output, &format!("{stale}/ goes on allowing the"));
@@ -212,6 +230,41 @@ async fn a_replica_that_goes_on_answering_fails_the_drills_and_is_named() {
         assert!(drills[0]["detail"].as_str().unwrap().contains(&stale), "{drills:?}");
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drills_pass_where_every_grant_needs_an_agreement() {
+    on_each_database_set(
+        "[sharing]\nrequire_agreement = true\nrequire_purpose = true",
+        async |installation, weir, shell| {
+            for kind in ["revocation", "agreement-end", "rotation", "revocation"] {
+                passes(&drill(installation, weir, shell, &[&[kind], &PATIENT[..]].concat()));
+                has_no_access(weir).await;
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_another_reason_is_not_the_end_of_the_agreement() {
+    let installation = Installation::sqlite();
+    let weir = installation.start().await;
+    let shell = Shell::new(&weir.url, installation.folder.path(), OPERATOR_TOKEN);
+    // A replica that names no reason why.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (server, client) = (weir.url.clone(), reqwest::Client::new());
+    let router = Router::new().fallback(async move |request: Request| {
+        let caller = request.headers()["authorization"].to_str().unwrap().to_owned();
+        let asked = client.request(request.method().clone(), format!("{server}{}", request.uri()));
+        let status = asked.header("authorization", caller).send().await.unwrap().status();
+        (status, Json(json!({"errorCode": "PERMISSION_DENIED"})))
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let output = drill(&installation, &weir, &shell, &["agreement-end", "--replica", &url, "--within-ms", "1000"]);
+    fails(&output, "with `PERMISSION_DENIED` instead of `AGREEMENT_ENDED`");
+    has_no_access(&weir).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

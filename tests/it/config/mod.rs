@@ -1,5 +1,6 @@
 //! Configuration: layers, problems, secrets and keys.
 
+mod hooks;
 mod identity;
 mod keys;
 mod layers;

@@ -1,4 +1,5 @@
 //! Foundations of every room, over HTTP.
 
 mod jobs;
+mod safeguards;
 mod units;

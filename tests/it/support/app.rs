@@ -285,6 +285,7 @@ impl Ground {
             schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings.sharing),
             governance: settings.governance,
+            hooks: settings.hooks,
             usage: settings.usage,
             reports: settings.reports,
             audit_sealer,

@@ -14,7 +14,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::{audit::ActorKind, core::word::AsWritten};
+use crate::domain::{
+    audit::ActorKind,
+    core::{safeguard::SafeguardOff, word::AsWritten},
+};
 
 pub use self::{
     manifest::{FileEntry, MANIFEST_FORMAT, Manifest, Statement},
@@ -264,6 +267,9 @@ pub struct Report {
     /// The time up to which a preview was counted, for a month that is not over; previews are not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview_until: Option<DateTime<Utc>>,
+    /// The settings that restrict sharing, and were off in the month, as far as it had passed when the report was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub safeguards_off: Vec<SafeguardOff>,
     /// The recipient that it covers; `None` for all.
     pub recipient: Option<Party>,
     /// The events that it covers.
@@ -298,10 +304,11 @@ impl Report {
         serde_json::to_string(self).unwrap_or_default() + "\n"
     }
 
-    /// The same without what only the server knew: addresses, display names and the provider's own name are not in the
-    /// trail's export.
+    /// The same without what only the server knew: addresses, display names, the provider's own name and its settings are not
+    /// in the trail's export.
     pub fn provable(mut self) -> Self {
         self.provider = None;
+        self.safeguards_off = Vec::new();
         let numbers = std::iter::once(&mut self.totals)
             .chain(self.recipients.iter_mut().map(|line| &mut line.numbers))
             .chain(self.datasets.iter_mut().map(|line| &mut line.numbers))

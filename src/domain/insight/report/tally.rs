@@ -299,6 +299,7 @@ impl Tally {
             since: self.month.start(),
             until: self.month.end(),
             provider: None,
+            safeguards_off: Vec::new(),
             preview_until: None,
             recipient: self.scope,
             events: self.events,

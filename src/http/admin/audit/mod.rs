@@ -112,7 +112,7 @@ pub struct AuditParameters {
 /// Who acted.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct AuditActor {
-    /// `recipient`, `operator`, `system`, `anonymous`, or a word of another release.
+    /// `recipient`, `operator`, `system`, `hook`, `anonymous`, or a word of another release.
     kind: String,
     /// Its identity.
     id: Option<Uuid>,
