@@ -180,7 +180,7 @@ impl AgreementSpec {
 }
 
 /// What is wrong with a word for a class, if anything.
-fn wrong_class(class: &str) -> Option<String> {
+pub(super) fn wrong_class(class: &str) -> Option<String> {
     let is_own = class.starts_with(|c: char| c.is_ascii_lowercase())
         && class.len() <= LONGEST_CLASS
         && class.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');

@@ -17,7 +17,12 @@ use crate::domain::{
     },
 };
 
-use super::{delivery::Delivery, identity::Identity, limits::RecipientLimits};
+use super::{
+    ceiling::{RecipientCeiling, allows_fewer, check_purposes},
+    delivery::Delivery,
+    identity::Identity,
+    limits::RecipientLimits,
+};
 
 /// The state of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +86,18 @@ pub struct RecipientSpec {
     /// How much the recipient may request.
     #[schema(value_type = Option<RecipientLimits>)]
     pub limits: RecipientLimits,
+    /// The declared purposes that it may be granted for: a grant for another purpose, or for none, is refused. Null for any
+    /// purpose; an empty list for none. Grants that are there already stay.
+    #[schema(example = json!(["fraud_analytics"]))]
+    pub purposes: Option<Vec<String>>,
+    /// The most that it may be granted; null limits nothing. Grants that are there already stay.
+    pub ceiling: Option<RecipientCeiling>,
+    /// The address of the legal entity. Stored and shown only.
+    pub address: Option<String>,
+    /// When somebody last assessed whether it handles data as it should. Stored and shown; nothing follows from it yet.
+    pub last_assessed_at: Option<DateTime<Utc>>,
+    /// Who answers for it at the provider. Stored and shown only: it gives no rights.
+    pub owner: Option<String>,
     /// A note for operators.
     pub description: Option<String>,
 }
@@ -104,6 +121,10 @@ impl Spec for RecipientSpec {
         if let Some(identity) = &self.oidc {
             identity.check(problems);
         }
+        check_purposes("purposes", self.purposes.as_deref(), problems);
+        if let Some(ceiling) = &self.ceiling {
+            ceiling.check(problems);
+        }
         let is_country = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
         if self.country.as_deref().is_some_and(|country| !is_country(country)) {
             problems.push(FieldError::new("country", "must be two upper-case letters, such as `DE` (ISO 3166-1)"));
@@ -112,8 +133,13 @@ impl Spec for RecipientSpec {
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
-            "display_name" | "legal_name" | "country" | "regions" | "contacts" | "limits" | "description" => {
-                return Some(Effect::Neutral);
+            "display_name" | "legal_name" | "country" | "regions" | "contacts" | "limits" | "description"
+            | "address" | "last_assessed_at" | "owner" => return Some(Effect::Neutral),
+            // What it may be granted from now on; what it was granted stays.
+            "purposes" => allows_fewer(after.purposes.as_deref(), before.purposes.as_deref()),
+            "ceiling" => {
+                let none = RecipientCeiling::default();
+                after.ceiling.as_ref().unwrap_or(&none).is_within(before.ceiling.as_ref().unwrap_or(&none))
             }
             // Row filters may do anything with properties, so the effect is unknown here.
             "properties" => false,

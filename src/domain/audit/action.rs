@@ -154,6 +154,12 @@ words! {
         TableScan = "table.scan",
         /// Somebody decided what a column holds.
         ColumnUpdate = "column.update",
+        /// A domain was declared.
+        DomainCreate = "domain.create",
+        /// A domain was changed.
+        DomainUpdate = "domain.update",
+        /// A domain was deleted.
+        DomainDelete = "domain.delete",
         /// A share was created.
         ShareCreate = "share.create",
         /// A share was changed.
@@ -214,6 +220,16 @@ words! {
         UseCaseUpdate = "use_case.update",
         /// A use case was deleted.
         UseCaseDelete = "use_case.delete",
+        /// An exception was proposed.
+        ExceptionCreate = "exception.create",
+        /// An exception was changed; one that allows more by it is proposed again.
+        ExceptionUpdate = "exception.update",
+        /// An exception that allows nothing was deleted.
+        ExceptionDelete = "exception.delete",
+        /// A second operator approved an exception.
+        ExceptionApprove = "exception.approve",
+        /// An exception was ended.
+        ExceptionEnd = "exception.end",
         /// An operator was created.
         OperatorCreate = "operator.create",
         /// An operator was changed.
@@ -288,6 +304,8 @@ words! {
         Table = "table",
         /// A column of a registered table.
         Column = "column",
+        /// A domain.
+        Domain = "domain",
         /// A shared object: a table or view as it appears in a share.
         Object = "object",
         /// A file behind a URL of this server.
@@ -310,6 +328,8 @@ words! {
         Agreement = "agreement",
         /// A use case.
         UseCase = "use_case",
+        /// An exception.
+        Exception = "exception",
         /// An operator; of its tokens, too, which `token_id` names.
         Operator = "operator",
         /// Somebody who signs in to the admin API by an issuer.
@@ -380,7 +400,8 @@ impl Action {
             | Self::OperatorIdentityDisable
             | Self::GroupDelete
             | Self::AgreementSuspend
-            | Self::AgreementTerminate => Some(Effect::Tightens),
+            | Self::AgreementTerminate
+            | Self::ExceptionEnd => Some(Effect::Tightens),
             // Gives access, or brings it back.
             Self::TokenActivate
             | Self::TokenIssue
@@ -396,7 +417,8 @@ impl Action {
             | Self::OperatorIdentityDelete
             | Self::GroupCreate
             | Self::AgreementActivate
-            | Self::AgreementResume => Some(Effect::Loosens),
+            | Self::AgreementResume
+            | Self::ExceptionApprove => Some(Effect::Loosens),
             // Nobody reads more or less by it: nothing reads what is new, and what is in use is not deleted.
             Self::RecipientCreate
             | Self::RecipientUpdate
@@ -404,6 +426,9 @@ impl Action {
             | Self::TableUpdate
             | Self::TableDelete
             | Self::ColumnUpdate
+            | Self::DomainCreate
+            | Self::DomainUpdate
+            | Self::DomainDelete
             | Self::ShareCreate
             | Self::ShareUpdate
             | Self::ShareDelete
@@ -422,6 +447,9 @@ impl Action {
             | Self::UseCaseCreate
             | Self::UseCaseUpdate
             | Self::UseCaseDelete
+            | Self::ExceptionCreate
+            | Self::ExceptionUpdate
+            | Self::ExceptionDelete
             | Self::OperatorUpdate
             | Self::OperatorIdentityCreate
             | Self::OperatorIdentityUpdate

@@ -5,6 +5,8 @@ pub mod clients;
 pub mod column;
 pub mod delta;
 pub mod disclosure;
+pub mod domain;
+pub mod ownership;
 pub mod partition;
 pub mod raw_disclosure;
 pub mod schema;

@@ -42,6 +42,8 @@ pub enum NameKind {
     Agreement,
     /// A use case.
     UseCase,
+    /// An exception.
+    Exception,
 }
 
 impl NameKind {
@@ -61,6 +63,7 @@ impl NameKind {
             Self::Purpose => "purpose",
             Self::Agreement => "agreement",
             Self::UseCase => "use case",
+            Self::Exception => "exception",
         }
     }
 

@@ -1,8 +1,10 @@
-//! The things that can be shared: tables, shares, objects, views, and what sharing them discloses.
+//! The things that can be shared: tables, shares, objects, views, their domains and owners, and what sharing them discloses.
 
 pub mod columns;
 pub mod disclosures;
+mod domains;
 pub mod objects;
+pub(super) mod ownership;
 pub(super) mod raw_disclosures;
 pub mod schema_holds;
 pub mod shares;

@@ -1,7 +1,8 @@
-//! Stores recipients, tokens, grants, agreements' terms and freezes, and looks up the facts for decisions.
+//! Stores recipients, tokens, grants, agreements' terms, exceptions' states and freezes, and looks up the facts for decisions.
 
 pub(super) mod activations;
 pub(super) mod agreements;
+pub(super) mod exceptions;
 pub(super) mod freezes;
 pub(super) mod grants;
 pub(super) mod lookup;

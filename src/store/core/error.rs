@@ -144,6 +144,12 @@ pub enum Constraint {
     /// A use case of this name exists.
     #[error("a use case of this name exists already")]
     UseCaseName,
+    /// A domain of this name exists.
+    #[error("a domain of this name exists already")]
+    DomainName,
+    /// An exception of this name exists.
+    #[error("an exception of this name exists already")]
+    ExceptionName,
     /// Another agreement takes the same place.
     #[error("another agreement supersedes this one already")]
     AgreementPlace,
@@ -171,7 +177,7 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 22] = [
+const UNIQUE: [(&str, &str, Constraint); 24] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
@@ -180,6 +186,8 @@ const UNIQUE: [(&str, &str, Constraint); 22] = [
     ("operator_groups_name", "operator_groups.name_key", Constraint::GroupName),
     ("purposes_name", "purposes.name_key", Constraint::PurposeName),
     ("use_cases_name", "use_cases.name_key", Constraint::UseCaseName),
+    ("domains_name", "domains.name_key", Constraint::DomainName),
+    ("exceptions_name", "exceptions.name_key", Constraint::ExceptionName),
     ("agreements_name", "agreements.name_key", Constraint::AgreementName),
     (
         "agreement_terms_succession",

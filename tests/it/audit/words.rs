@@ -65,6 +65,8 @@ fn the_documentation_lists_every_action_with_what_it_means() {
         Group::KIND,
         Kind::Agreement,
         Kind::UseCase,
+        Kind::Exception,
+        Kind::Domain,
         Kind::Column,
     ];
     let by_fields = specs.map(|kind| format!("{kind}.update"));

@@ -3,8 +3,10 @@
 mod classification;
 mod columns;
 mod disclosures;
+mod domains;
 mod moved;
 mod objects;
+mod ownership;
 mod shares;
 mod tables;
 mod views;

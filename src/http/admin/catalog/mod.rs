@@ -1,7 +1,8 @@
-//! Tables and their columns, shares, objects and views.
+//! Tables and their columns, domains, shares, objects and views.
 
 pub(super) mod columns;
 pub(super) mod disclosures;
+pub(super) mod domains;
 pub(super) mod objects;
 pub(super) mod shares;
 pub(super) mod tables;
@@ -15,6 +16,7 @@ use super::Admin;
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(columns::routes())
+        .merge(domains::routes())
         .merge(objects::routes())
         .merge(shares::routes())
         .merge(tables::routes())
