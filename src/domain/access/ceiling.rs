@@ -97,20 +97,14 @@ pub fn exceeded(
         allowed.filter(|allowed| !allows_purpose(allowed, purpose)).map(|allowed| (field, allowed))
     });
     if let Some((field, allowed)) = exceeded {
-        let lacks = if purpose.is_some() { "is not one that" } else { "is missing:" };
-        let most = if allowed.is_empty() {
-            format!("recipient `{name}` may be granted for no purpose at all")
-        } else {
-            format!("recipient `{name}` may be granted for {} alone", quoted(allowed))
-        };
-        let message = match purpose {
-            Some(_) => format!("{lacks} recipient `{name}` may be granted for: {most}"),
-            None => format!("{lacks} {most}"),
-        };
-        wrong.push(FieldError::new(
-            "purpose",
-            format!("{message}; grant it for one of these, or change the recipient's `{field}` first"),
-        ));
+        let lacks = if purpose.is_some() { "cannot be this one" } else { "is missing" };
+        let most =
+            if allowed.is_empty() { "no purpose at all".to_owned() } else { format!("{} alone", quoted(allowed)) };
+        let message = format!(
+            "{lacks}: recipient `{name}` may be granted for {most}; grant it for that, or change the recipient's `{field}` \
+             first"
+        );
+        wrong.push(FieldError::new("purpose", message));
     }
     if let Some(latest) = latest_end(recipient, from).filter(|latest| until > *latest) {
         let days = ceiling.and_then(|ceiling| ceiling.max_grant_days).unwrap_or_default();

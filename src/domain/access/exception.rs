@@ -18,7 +18,7 @@ use crate::domain::{
 };
 
 /// How far ahead an exception may end.
-pub const LONGEST_EXCEPTION_DAYS: i64 = 180;
+const LONGEST_DAYS: i64 = 180;
 
 /// A rule from which there are exceptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,11 +113,11 @@ pub struct ExceptionSpec {
 impl ExceptionSpec {
     /// What is wrong with its end at `now`, if anything.
     pub fn wrong_end(&self, now: DateTime<Utc>) -> Option<String> {
-        let latest = now + TimeDelta::days(LONGEST_EXCEPTION_DAYS);
+        let latest = now + TimeDelta::days(LONGEST_DAYS);
         if self.expires_at <= now {
             Some("must lie in the future".to_owned())
         } else if self.expires_at > latest {
-            Some(format!("lies more than {LONGEST_EXCEPTION_DAYS} days ahead; an exception is no rule"))
+            Some(format!("lies more than {LONGEST_DAYS} days ahead; an exception is no rule"))
         } else {
             None
         }
