@@ -70,7 +70,7 @@ impl Refusal {
 
     /// Whether a rule forbids the request, as opposed to an error in it.
     pub(super) fn is_policy(&self) -> bool {
-        matches!(self.code.as_str(), "forbidden" | "RAW_DISCLOSURE_UNACKNOWLEDGED" | "AGREEMENT_MISSING")
+        matches!(self.code.as_str(), "forbidden" | "SEPARATION" | "RAW_DISCLOSURE_UNACKNOWLEDGED" | "AGREEMENT_MISSING")
     }
 }
 
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn only_what_rules_forbid_is_refused_by_policy() {
         let is_policy = |code: &str| said(&json!({"code": code, "title": "t", "detail": "d"})).is_policy();
-        assert!(is_policy("forbidden") && is_policy("RAW_DISCLOSURE_UNACKNOWLEDGED"));
+        assert!(is_policy("forbidden") && is_policy("SEPARATION") && is_policy("RAW_DISCLOSURE_UNACKNOWLEDGED"));
         assert!(!is_policy("conflict") && !is_policy("invalid_input") && !is_policy("unauthenticated"));
     }
 }

@@ -175,6 +175,7 @@ fn find_verb(noun: Option<&str>, name: &str) -> Option<&'static Verb> {
 
 const NOUNS: &[Noun] = &[
     Noun { name: "table", about: "Manages registered tables", beside: None },
+    Noun { name: "domain", about: "Manages domains: what tables and shares are about, and who answers", beside: None },
     Noun { name: "share", about: "Manages shares", beside: None },
     Noun { name: "object", about: "Puts tables and views into shares", beside: None },
     Noun { name: "view", about: "Drafts, compares, previews and publishes governed views", beside: None },
@@ -184,6 +185,7 @@ const NOUNS: &[Noun] = &[
     Noun { name: "control", about: "Manages controls: what is asked wherever a class of data is shown", beside: None },
     Noun { name: "exposure", about: "Tells who sees which column, and what a recipient sees", beside: None },
     Noun { name: "agreement", about: "Manages agreements: the contracts that grants stand on", beside: None },
+    Noun { name: "exception", about: "Proposes, approves and ends exceptions from rules", beside: None },
     Noun { name: "token", about: "Issues, rotates and ends recipients' tokens", beside: None },
     Noun { name: "grant", about: "Grants shares to recipients, and revokes grants", beside: None },
     Noun {

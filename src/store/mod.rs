@@ -21,6 +21,7 @@ use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 pub use self::{
     access::{
         agreements::KeptTerms,
+        exceptions::ActiveException,
         freezes::Freeze,
         grants::{GrantFilter, NamedGrant},
         hooks::StoredHookEvent,
@@ -52,6 +53,7 @@ pub use self::{
         CopyFilter, CopySet, EntitlementRow, MadeCopy, MixedFile, MixedScope, Serving, is_held,
         surrogates::{Drawn, SURROGATE_BATCH, SurrogateRequest, SurrogateSet, SurrogateStore},
     },
+    operators::owners::OwningOperator,
 };
 
 /// How far the clocks of servers may differ. A claim that ends later than a claim made now could, by more than this,

@@ -220,7 +220,7 @@ impl Tasks {
             Task::new("reconcile", COMPARING, |service| async move { compare(&service).await }),
             Task::new("checkpoints", SEALING, |service| async move { service.audit.sealer.seal_due().await }),
             Task::new("reports", REPORTING, |service| async move { service.insight.tend_reports().await }),
-            Task::new("endings", ENDINGS, |service| async move { service.insight.tell_endings().await }),
+            Task::new("endings", ENDINGS, |service| async move { tell(&service).await }),
             Task::new("alerts", ALERTING, |service| async move { alert(&service).await }),
         ];
         if service.core.countries.is_some() {
@@ -327,6 +327,12 @@ async fn work(service: &Services, kind: JobKind) -> Result<(), ServiceError> {
     let done = service.jobs.run_jobs(kind).await;
     service.jobs.count_jobs().await?;
     done
+}
+
+/// Tells what ends with time: access that ends soon, and owners who cannot answer any more.
+async fn tell(service: &Services) -> Result<(), ServiceError> {
+    service.insight.tell_endings().await?;
+    service.catalog.tell_ownerless().await
 }
 
 /// Tells what goes wrong on its own.

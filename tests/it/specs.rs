@@ -4,10 +4,14 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::json;
 use weir::domain::{
-    access::{agreement::AgreementSpec, purpose::PurposeSpec, recipient::RecipientSpec, use_case::UseCaseSpec},
+    access::{
+        agreement::AgreementSpec, exception::ExceptionSpec, purpose::PurposeSpec, recipient::RecipientSpec,
+        use_case::UseCaseSpec,
+    },
     catalog::{
         column::ColumnSpec,
         control::ControlSpec,
+        domain::DomainSpec,
         share::{ObjectSpec, ShareSpec},
         table::TableSpec,
         view::ViewSpec,
@@ -46,6 +50,7 @@ fn every_field_of_every_spec_says_what_a_change_of_it_means() {
         tried::<ShareSpec>(json!({})),
         tried::<TableSpec>(json!({"location": "s3://lake/t"})),
         tried::<ColumnSpec>(json!({})),
+        tried::<DomainSpec>(json!({})),
         tried::<ObjectSpec>(json!({"source": {"table": "t"}, "start_version": 0})),
         tried::<RecipientSpec>(json!({})),
         tried::<ViewSpec>(json!({"source": {"table": "t"}})),
@@ -57,6 +62,9 @@ fn every_field_of_every_spec_says_what_a_change_of_it_means() {
             "recipient": "r", "purpose": "p", "decision_supported": "d", "sponsor": "s",
         })),
         tried::<ControlSpec>(json!({})),
+        tried::<ExceptionSpec>(json!({
+            "rule": "raw_class", "object": "table:t", "reason": "r", "expires_at": "2026-01-01T00:00:00Z",
+        })),
         tried::<OperatorSpec>(json!({"role": "auditor"})),
         tried::<GroupSpec>(json!({})),
     ];

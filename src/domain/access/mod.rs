@@ -1,9 +1,11 @@
-//! Who may read: recipients, tokens, grants, agreements, purposes, and the decision.
+//! Who may read: recipients, tokens, grants, agreements, purposes, exceptions, and the decision.
 
 pub mod activation;
 pub mod agreement;
+pub mod ceiling;
 pub mod decision;
 pub mod delivery;
+pub mod exception;
 pub mod geography;
 pub mod grant;
 pub mod hook;

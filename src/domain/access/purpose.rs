@@ -18,7 +18,7 @@ pub struct PurposeSpec {
     /// What the data is used for, in words that both parties to a contract understand. Required for a new purpose.
     #[schema(value_type = Option<String>, example = "Detecting fraud in claims of the insurer's own members")]
     pub description: String,
-    /// The law or contract that permits this use.
+    /// The law or contract that permits this use. Required where duties are separated (`governance.separation`).
     #[serde(default)]
     #[schema(example = "GDPR Art. 6(1)(f)")]
     pub legal_basis: Option<String>,

@@ -18,6 +18,7 @@ use crate::domain::{
 };
 
 use super::{
+    ceiling::{RecipientCeiling, allows_fewer, check_purposes},
     delivery::Delivery,
     geography::{are_within, check_country, check_regions},
     identity::Identity,
@@ -88,6 +89,18 @@ pub struct RecipientSpec {
     /// How much the recipient may request.
     #[schema(value_type = Option<RecipientLimits>)]
     pub limits: RecipientLimits,
+    /// The declared purposes that it may be granted for: a grant for another purpose, or for none, is refused. Null for any
+    /// purpose; an empty list for none. Grants that are there already stay.
+    #[schema(example = json!(["fraud_analytics"]))]
+    pub purposes: Option<Vec<String>>,
+    /// The most that it may be granted; null limits nothing. Grants that are there already stay.
+    pub ceiling: Option<RecipientCeiling>,
+    /// The address of the legal entity. Stored and shown only.
+    pub address: Option<String>,
+    /// When somebody last assessed whether it handles data as it should. Stored and shown; nothing follows from it yet.
+    pub last_assessed_at: Option<DateTime<Utc>>,
+    /// Who answers for it at the provider. Stored and shown only: it gives no rights.
+    pub owner: Option<String>,
     /// A note for operators.
     pub description: Option<String>,
 }
@@ -121,6 +134,10 @@ impl Spec for RecipientSpec {
         if let Some(identity) = &self.oidc {
             identity.check(problems);
         }
+        check_purposes("purposes", self.purposes.as_deref(), problems);
+        if let Some(ceiling) = &self.ceiling {
+            ceiling.check(problems);
+        }
         if let Some(country) = &self.country {
             check_country("country", country, problems);
         }
@@ -129,10 +146,17 @@ impl Spec for RecipientSpec {
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
-            "display_name" | "legal_name" | "contacts" | "limits" | "description" => return Some(Effect::Neutral),
+            "display_name" | "legal_name" | "contacts" | "limits" | "description" | "address" | "last_assessed_at"
+            | "owner" => return Some(Effect::Neutral),
             // A country beside regions says nothing of where.
             "country" if !before.regions.is_empty() && !after.regions.is_empty() => return Some(Effect::Neutral),
             "country" | "regions" => is_from_fewer(before, after),
+            // What it may be granted from now on; what it was granted stays.
+            "purposes" => allows_fewer(after.purposes.as_deref(), before.purposes.as_deref()),
+            "ceiling" => {
+                let none = RecipientCeiling::default();
+                after.ceiling.as_ref().unwrap_or(&none).is_within(before.ceiling.as_ref().unwrap_or(&none))
+            }
             // Row filters may do anything with properties, so the effect is unknown here.
             "properties" => false,
             "allowed_cidrs" => is_narrower(&before.allowed_cidrs, &after.allowed_cidrs),

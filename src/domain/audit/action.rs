@@ -154,6 +154,12 @@ words! {
         TableScan = "table.scan",
         /// Somebody decided what a column holds.
         ColumnUpdate = "column.update",
+        /// A domain was declared.
+        DomainCreate = "domain.create",
+        /// A domain was changed.
+        DomainUpdate = "domain.update",
+        /// A domain was deleted.
+        DomainDelete = "domain.delete",
         /// A share was created.
         ShareCreate = "share.create",
         /// A share was changed.
@@ -220,6 +226,16 @@ words! {
         ControlUpdate = "control.update",
         /// A control of a class was deleted.
         ControlDelete = "control.delete",
+        /// An exception was proposed.
+        ExceptionCreate = "exception.create",
+        /// An exception was changed; one that allows more by it is proposed again.
+        ExceptionUpdate = "exception.update",
+        /// An exception that allows nothing was deleted.
+        ExceptionDelete = "exception.delete",
+        /// A second operator approved an exception.
+        ExceptionApprove = "exception.approve",
+        /// An exception was ended.
+        ExceptionEnd = "exception.end",
         /// An operator was created.
         OperatorCreate = "operator.create",
         /// An operator was changed.
@@ -296,6 +312,8 @@ words! {
         Table = "table",
         /// A column of a registered table.
         Column = "column",
+        /// A domain.
+        Domain = "domain",
         /// A shared object: a table or view as it appears in a share.
         Object = "object",
         /// A file behind a URL of this server.
@@ -320,6 +338,8 @@ words! {
         UseCase = "use_case",
         /// A control of a class.
         Control = "control",
+        /// An exception.
+        Exception = "exception",
         /// An operator; of its tokens, too, which `token_id` names.
         Operator = "operator",
         /// Somebody who signs in to the admin API by an issuer.
@@ -393,7 +413,8 @@ impl Action {
             | Self::OperatorIdentityDisable
             | Self::GroupDelete
             | Self::AgreementSuspend
-            | Self::AgreementTerminate => Some(Effect::Tightens),
+            | Self::AgreementTerminate
+            | Self::ExceptionEnd => Some(Effect::Tightens),
             // Gives access, or brings it back.
             Self::TokenActivate
             | Self::TokenIssue
@@ -409,7 +430,8 @@ impl Action {
             | Self::OperatorIdentityDelete
             | Self::GroupCreate
             | Self::AgreementActivate
-            | Self::AgreementResume => Some(Effect::Loosens),
+            | Self::AgreementResume
+            | Self::ExceptionApprove => Some(Effect::Loosens),
             // Nobody reads more or less by it: nothing reads what is new, and what is in use is not deleted.
             Self::RecipientCreate
             | Self::RecipientUpdate
@@ -417,6 +439,9 @@ impl Action {
             | Self::TableUpdate
             | Self::TableDelete
             | Self::ColumnUpdate
+            | Self::DomainCreate
+            | Self::DomainUpdate
+            | Self::DomainDelete
             | Self::ShareCreate
             | Self::ShareUpdate
             | Self::ShareDelete
@@ -438,6 +463,9 @@ impl Action {
             | Self::ControlCreate
             | Self::ControlUpdate
             | Self::ControlDelete
+            | Self::ExceptionCreate
+            | Self::ExceptionUpdate
+            | Self::ExceptionDelete
             | Self::OperatorUpdate
             | Self::OperatorIdentityCreate
             | Self::OperatorIdentityUpdate

@@ -6,6 +6,8 @@ pub mod column;
 pub mod control;
 pub mod delta;
 pub mod disclosure;
+pub mod domain;
+pub mod ownership;
 pub mod partition;
 pub mod raw_disclosure;
 pub mod requirements;

@@ -26,10 +26,17 @@ pub struct TableSpec {
     /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
-    /// Who is responsible for the table. Stored and shown only: it gives no rights, and Weir sends no messages.
+    /// Who answers for the table: the name of an operator or a group, the id of somebody who signs in by an issuer, or any
+    /// other text. Null: the owner of its domain. It gives no rights; a table whose owner was disabled, deleted or has
+    /// expired is `ownerless`, and what shows it is granted to nobody else.
     #[serde(default)]
     pub owner: Option<String>,
-    /// The domain that it belongs to: operators whose role counts there may act on it.
+    /// Who looks after the table: the name of an operator or a group, or the id of somebody who signs in by an issuer. Null:
+    /// the steward of its domain. It gives no rights.
+    #[serde(default)]
+    pub steward: Option<String>,
+    /// The domain that it belongs to: operators whose role counts there may act on it, and it has the owner and the steward
+    /// of that domain where it names none.
     #[serde(default)]
     pub domain: Option<String>,
     /// The declared purposes for which it may be used: grants for another purpose, or for none, read nothing of it. Null for
@@ -60,7 +67,7 @@ impl Spec for TableSpec {
             }),
             // Other data under the same name; and whose roles count for it.
             "location" | "domain" => Some(Effect::Loosens),
-            "description" | "owner" => Some(Effect::Neutral),
+            "description" | "owner" | "steward" => Some(Effect::Neutral),
             _ => None,
         }
     }

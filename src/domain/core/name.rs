@@ -44,6 +44,8 @@ pub enum NameKind {
     UseCase,
     /// A control, which has the name of its class.
     Control,
+    /// An exception.
+    Exception,
 }
 
 impl NameKind {
@@ -64,6 +66,7 @@ impl NameKind {
             Self::Agreement => "agreement",
             Self::UseCase => "use case",
             Self::Control => "control",
+            Self::Exception => "exception",
         }
     }
 

@@ -30,6 +30,8 @@ pub enum SignalKind {
     SchemaHold,
     /// A recipient sees no row of a view because of its properties.
     ViewWithoutRows,
+    /// The owner of a table cannot answer any more.
+    TableOwnerless,
     /// Everything was frozen.
     FreezeCreate,
     /// A freeze was lifted.
@@ -40,7 +42,7 @@ pub enum SignalKind {
 
 impl SignalKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TokenEnding,
         Self::GrantEnding,
         Self::AgreementEnding,
@@ -49,6 +51,7 @@ impl SignalKind {
         Self::CheckpointLate,
         Self::SchemaHold,
         Self::ViewWithoutRows,
+        Self::TableOwnerless,
         Self::FreezeCreate,
         Self::FreezeLift,
         Self::TestPing,
@@ -65,6 +68,7 @@ impl SignalKind {
             Self::CheckpointLate => "checkpoint.late",
             Self::SchemaHold => "schema.hold",
             Self::ViewWithoutRows => "view.without_rows",
+            Self::TableOwnerless => "table.ownerless",
             Self::FreezeCreate => "freeze.create",
             Self::FreezeLift => "freeze.lift",
             Self::TestPing => "test.ping",

@@ -4,6 +4,7 @@
 
 pub mod group;
 pub mod identity;
+pub mod owner;
 pub mod principal;
 
 pub use self::principal::{Permission, Role};

@@ -19,13 +19,13 @@ use crate::domain::core::{
 /// A principal's role: what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Runs the server: everything, other operators included.
+    /// Runs the server: everything, other operators included, but for what only compliance approves.
     Admin,
     /// Manages what is shared, and with whom.
     Owner,
     /// Looks after tables: describes them, drafts views, looks at the rows that these show, and ends access.
     Steward,
-    /// Watches over contracts and purposes: reads everything, rows of views included, and ends access.
+    /// Watches over contracts, purposes and exceptions: reads everything, rows of views included, and ends access.
     Compliance,
     /// Writes policy: reads what is shared, and changes nothing by itself.
     PolicyAuthor,
@@ -151,6 +151,10 @@ pub enum Permission {
     ManageAgreements,
     /// Saying what is asked wherever data of a class is shown.
     ManageControls,
+    /// Proposing exceptions, and ending them.
+    ManageExceptions,
+    /// Approving exceptions that somebody else proposed.
+    ApproveExceptions,
     /// Having the server do again, or record, what it does by itself: messages, reports, files of views, drills.
     Operate,
     /// Lifting a freeze.
@@ -178,6 +182,8 @@ impl Words for Permission {
         ("manage_purposes", Self::ManagePurposes),
         ("manage_agreements", Self::ManageAgreements),
         ("manage_controls", Self::ManageControls),
+        ("manage_exceptions", Self::ManageExceptions),
+        ("approve_exceptions", Self::ApproveExceptions),
         ("operate", Self::Operate),
         ("lift_freeze", Self::LiftFreeze),
         ("manage_operators", Self::ManageOperators),
@@ -199,7 +205,9 @@ impl Permission {
             Self::ClassifyColumns => &[Admin, Owner, Steward, Compliance],
             Self::ManageSharing | Self::ManageRecipients | Self::Operate => &[Admin, Owner],
             Self::ManagePurposes => &[Admin, Owner, Compliance],
-            Self::ManageAgreements | Self::ManageControls => &[Admin, Compliance],
+            Self::ManageAgreements | Self::ManageControls | Self::ManageExceptions => &[Admin, Compliance],
+            // Whoever runs the server does not judge what compliance answers for.
+            Self::ApproveExceptions => &[Compliance],
             Self::LiftFreeze | Self::ManageOperators => &[Admin],
         }
     }
@@ -229,6 +237,8 @@ impl Permission {
             | Self::ManagePurposes
             | Self::ManageAgreements
             | Self::ManageControls
+            | Self::ManageExceptions
+            | Self::ApproveExceptions
             | Self::Operate
             | Self::LiftFreeze
             | Self::ManageOperators => false,
@@ -407,6 +417,11 @@ impl Thing {
         Self { of: Of::Table(name_key(name)), domain: domain.map(name_key) }
     }
 
+    /// A domain itself, be it declared or not.
+    pub fn domain(name: &str) -> Self {
+        Self { of: Of::Everything, domain: Some(name_key(name)) }
+    }
+
     /// Its domain alone: what a role covers that counts there, and no role that counts for this thing by name.
     pub fn domain_alone(&self) -> Self {
         Self { of: Of::Everything, domain: self.domain.clone() }
@@ -580,7 +595,9 @@ mod tests {
             let has = move |permission: &Permission| role.has(*permission, Separation::Off);
             Permission::ALL.iter().map(|(_, permission)| *permission).filter(has)
         };
-        assert_eq!(may(Role::Admin).count(), Permission::ALL.len());
+        let kept_apart = |permission: &Permission| *permission == Permission::ApproveExceptions;
+        assert_eq!(may(Role::Admin).filter(kept_apart).count(), 0);
+        assert_eq!(may(Role::Admin).count(), Permission::ALL.len() - 1);
         let reads = |permission: &Permission| {
             use Permission::{ReadAudit, ReadOperators, ReadRecipients, ReadSharing, ReadTokens, SignIn};
             matches!(permission, SignIn | ReadSharing | ReadRecipients | ReadTokens | ReadAudit | ReadOperators)

@@ -122,7 +122,7 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
         },
         ServiceError::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, LIMITED),
         ServiceError::Unauthenticated { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
-        ServiceError::Forbidden { .. } => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
+        ServiceError::Forbidden { .. } | ServiceError::Separation(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         ServiceError::NotFound { .. } => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),
         ServiceError::Expired(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         ServiceError::Parameter(_)

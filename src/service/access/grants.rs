@@ -13,6 +13,7 @@ use crate::{
     domain::{
         access::{
             agreement::AgreementSuccession,
+            ceiling,
             grant::{Agreement, Ending, Grant, GrantState},
             recipient::{Recipient, RecipientState},
         },
@@ -27,7 +28,10 @@ use crate::{
     },
     service::{
         audit::write,
-        catalog::disclosures::{Disclosure, Reached},
+        catalog::{
+            disclosures::{Disclosure, Reached},
+            ownership,
+        },
         core::{
             context::{OperatorContext, Run},
             declared,
@@ -312,6 +316,15 @@ impl Access {
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
+        // Without an end of its own, it is as long as both the settings and the ceiling allow.
+        let latest = ceiling::latest_end(&recipient.spec, valid_from).filter(|_| asked.valid_until.is_none());
+        let valid_until = latest.map_or(valid_until, |latest| latest.min(valid_until));
+        let party = (recipient.name.as_str(), &recipient.spec);
+        let exceeded = ceiling::exceeded(party, asked.purpose.as_deref(), (valid_from, valid_until));
+        if !exceeded.is_empty() {
+            return Err(ServiceError::Invalid(exceeded));
+        }
+        ownership::require_owned(tx, ctx, &share).await?;
         for ShownView { view, .. } in tx.list_shown_views(ShownIn::Share(share.id), MAX_VIEWS).await? {
             let Some(published) = published.get(&(view.id, view.version)) else { return Ok(None) };
             published.check_properties(&recipient, "recipient")?;

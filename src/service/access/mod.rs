@@ -1,7 +1,8 @@
-//! Who may read: recipients, tokens, grants, agreements, purposes, freezes.
+//! Who may read: recipients, tokens, grants, agreements, purposes, exceptions, freezes.
 
 pub mod activation;
 pub mod agreements;
+pub mod exceptions;
 pub mod freezes;
 mod grant_agreements;
 pub mod grants;

@@ -8,6 +8,7 @@ use crate::{
             use_case::UseCase,
         },
         core::{declared::Plain, message::quoted, name::name_key},
+        operators::principal::Separation,
     },
     service::core::{
         context::OperatorContext,
@@ -41,11 +42,18 @@ impl InUse for PurposeSpec {
         let use_cases: Vec<UseCase> = tx.list_declared(None, LOOKED_THROUGH).await?;
         let use_cases = use_cases.iter().filter(|use_case| name_key(&use_case.spec.purpose) == purpose.name.key());
         let use_cases: Vec<String> = use_cases.take(NAMED).map(|use_case| use_case.name.to_string()).collect();
+        let recipients = tx.list_recipients(None, LOOKED_THROUGH).await?;
+        let recipients = recipients.iter().filter(|recipient| {
+            let ceiling = recipient.spec.ceiling.as_ref().and_then(|ceiling| ceiling.purposes.as_deref());
+            [recipient.spec.purposes.as_deref(), ceiling].into_iter().flatten().any(lists)
+        });
+        let recipients: Vec<String> = recipients.take(NAMED).map(|recipient| recipient.name.to_string()).collect();
         let mut users = Vec::new();
         for (names, says, first) in [
             (below, "is the parent of", "give them another one first"),
             (agreements, "is allowed by the agreements", "change them first"),
             (tables, "is allowed for the tables", "change them first"),
+            (recipients, "is one that limits the recipients", "change them first"),
             (use_cases, "is that of the use cases", "change them first"),
         ] {
             if !names.is_empty() {
@@ -53,6 +61,16 @@ impl InUse for PurposeSpec {
             }
         }
         Ok(users)
+    }
+
+    /// A legal basis.
+    fn lacks(&self, separation: Separation) -> Vec<FieldError> {
+        let has_basis = self.legal_basis.as_deref().is_some_and(|basis| !basis.trim().is_empty());
+        if has_basis || separation == Separation::Off {
+            return Vec::new();
+        }
+        let message = "is missing; name the law or contract that permits this use (governance.separation is enforced)";
+        vec![FieldError::new("legal_basis", message)]
     }
 
     /// Checks that every parent exists and that no purpose is its own ancestor.

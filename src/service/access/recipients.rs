@@ -44,6 +44,7 @@ use crate::{
 use super::{
     Access,
     grants::{Effect, open_grants},
+    purposes,
 };
 
 /// Gives the spec's identity the id of the identity bound `before` if both match the same JWTs, otherwise a new id.
@@ -155,6 +156,21 @@ pub(in crate::service) fn without_rows(
     }
 }
 
+/// Refuses purposes that are newly named and not declared.
+async fn require_declared(tx: &mut Tx, before: &RecipientSpec, after: &RecipientSpec) -> Result<(), ServiceError> {
+    let of_ceiling = |spec: &RecipientSpec| spec.ceiling.as_ref().and_then(|ceiling| ceiling.purposes.clone());
+    let mut wrong = Vec::new();
+    for (field, was, is) in [
+        ("purposes", before.purposes.clone(), after.purposes.clone()),
+        ("ceiling.purposes", of_ceiling(before), of_ceiling(after)),
+    ] {
+        if was != is {
+            wrong.extend(purposes::undeclared(tx, field, &is.unwrap_or_default()).await?);
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(wrong)) }
+}
+
 fn event(ctx: &OperatorContext, action: Action, recipient: &Recipient) -> Event {
     let name = Some(recipient.name.to_string());
     let object = Object { kind: Kind::Recipient, id: Some(recipient.id), name: name.clone() };
@@ -228,6 +244,7 @@ impl Access {
             revision: 1,
         };
         self.check_identity(tx, &recipient, ctx).await?;
+        require_declared(tx, &RecipientSpec::default(), &recipient.spec).await?;
         tx.insert_recipient(&recipient).await?;
         let event = self.changed(event(ctx, Action::RecipientCreate, &recipient), audited(None, Some(&recipient.spec)));
         write::append(tx, event, ctx.now).await?;
@@ -354,6 +371,7 @@ impl Access {
         if before.spec.oidc != after.spec.oidc {
             self.check_identity(tx, &after, ctx).await?;
         }
+        require_declared(tx, &before.spec, &after.spec).await?;
         let Some(starved) = judged.starved(tx, &before, ctx.now).await? else { return Ok(None) };
         if !is_forced && !starved.is_empty() {
             let errors = starved.iter().take(MAX_STARVED).map(|starved| starved.error(&after));

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        access::{agreement::AgreementState, recipient::RecipientState},
+        access::{agreement::AgreementState, exception::ExceptionSpec, recipient::RecipientState},
         audit::{
             Actor, ActorKind, Event, Head,
             action::{Action, Kind},
@@ -29,7 +29,7 @@ use crate::{
     },
     service::{
         Services,
-        access::agreements,
+        access::{agreements, exceptions},
         catalog::tables,
         core::{context::OperatorContext, declared, error::ServiceError},
         operators,
@@ -71,7 +71,7 @@ pub struct Recovery {
     pub through: i64,
     /// Whether the database went on by itself, so that its trail and the export's have parted.
     pub is_fork: bool,
-    /// How many grants, tokens, recipients, agreements, operators, groups and objects were tightened again.
+    /// How many grants, tokens, recipients, agreements, exceptions, operators, groups and objects were tightened again.
     pub revoked: usize,
     /// The other changes that were lost, on which people have to decide: how many by action.
     pub lost: BTreeMap<String, u64>,
@@ -93,6 +93,8 @@ struct Lost {
     operator_tokens: BTreeSet<Uuid>,
     /// Shared objects that were taken out of their shares.
     objects: BTreeSet<Uuid>,
+    /// Exceptions that were ended, by their names.
+    exceptions: BTreeMap<Uuid, String>,
     /// Groups of operators that were deleted, by their names.
     groups: BTreeMap<Uuid, String>,
     /// What fields were set to last, and by what.
@@ -188,6 +190,9 @@ impl Lost {
                     _ => return false,
                 }
             }
+            Kind::Exception if event.action.means() == Some(Action::ExceptionEnd) => {
+                self.exceptions.insert(id, name);
+            }
             Kind::Operator if event.token_id.is_some() => {
                 self.operator_tokens.extend(event.token_id.filter(|_| tightens));
                 return tightens;
@@ -220,9 +225,12 @@ impl Lost {
             | Kind::Group
             | Kind::Object
             | Kind::Agreement
+            | Kind::Exception
             | Kind::Table
             | Kind::Control
-                if before.is_object() && after.is_object() =>
+                if before.is_object()
+                    && after.is_object()
+                    && event.action.means() != Some(Action::ExceptionApprove) =>
             {
                 let fields = self.fields.entry((kind, id)).or_default();
                 fields.name = name;
@@ -416,6 +424,10 @@ impl Services {
                 Kind::Agreement => {
                     agreements::tighten_terms(tx, ctx, (fields.name.as_str(), *id), &fields.values, REASON).await?
                 }
+                Kind::Exception => {
+                    let exception = (*id, fields.name.as_str());
+                    declared::tighten_in::<ExceptionSpec>(tx, ctx, exception, &fields.values, REASON).await?
+                }
                 Kind::Table => tables::tighten(tx, ctx, *id, &fields.values, REASON).await?,
                 Kind::Group => {
                     let group = (*id, fields.name.as_str());
@@ -482,6 +494,11 @@ impl Services {
         }
         for (id, (name, state)) in &lost.agreements {
             if agreements::tighten(tx, ctx, name, *id, *state, REASON).await? {
+                recovery.revoked += 1;
+            }
+        }
+        for (id, name) in &lost.exceptions {
+            if exceptions::tighten(tx, ctx, (*id, name), REASON).await? {
                 recovery.revoked += 1;
             }
         }
@@ -607,7 +624,8 @@ mod tests {
             let Some(kind) = Kind::parse(word.trim_end_matches(".update")) else { continue };
             // No change of these tightens what anybody can read.
             let never_tightens =
-                [Kind::Share, Kind::View, Kind::Purpose, Kind::UseCase, Kind::Column, Kind::Setting].contains(&kind);
+                [Kind::Share, Kind::Domain, Kind::View, Kind::Purpose, Kind::UseCase, Kind::Column, Kind::Setting]
+                    .contains(&kind);
             let mut lost = Lost::default();
             lost.take(&change(*action, kind, Effect::Tightens, &json!({"description": "after"})));
             assert_eq!(lost.others.is_empty(), !never_tightens, "{word}");

@@ -1,11 +1,13 @@
-//! The things that can be shared: tables, shares, objects, views, and what sharing them discloses.
+//! The things that can be shared: tables, shares, objects, views, their domains and owners, and what sharing them discloses.
 
 pub mod columns;
 mod controls;
 pub mod disclosures;
+mod domains;
 pub mod exposure;
 pub mod impact;
 pub mod objects;
+pub(super) mod ownership;
 pub(super) mod raw_disclosures;
 mod requirements;
 pub mod schema_holds;

@@ -11,7 +11,10 @@ use crate::{
             Event, Object,
             action::{Action, Kind},
         },
-        catalog::table::{Table, TableSpec},
+        catalog::{
+            ownership::Ownership,
+            table::{Table, TableSpec},
+        },
         core::{
             message::quoted,
             name::{Name, NameKind},
@@ -37,7 +40,7 @@ use crate::{
     store::Tx,
 };
 
-use super::{Catalog, columns};
+use super::{Catalog, columns, ownership};
 
 /// A registered table and its newest snapshot.
 #[derive(Clone, Debug)]
@@ -161,6 +164,7 @@ impl Catalog {
             revision: 1,
         };
         require_declared(tx, &table).await?;
+        require_steward(tx, &table).await?;
         tx.insert_table(&table).await?;
         let event = audited(None, Some(&table.spec)).told_by(event(ctx, Action::TableCreate, &table));
         write::append(tx, event, ctx.now).await?;
@@ -184,16 +188,23 @@ impl Catalog {
         found.ok_or_else(|| not_found(name))
     }
 
-    /// Registered tables by name, as far as the operator may see them.
+    /// Registered tables by name with who answers for them, as far as the operator may see them: all, or those that are
+    /// ownerless or not.
     pub async fn list_registered_tables(
         &self,
         ctx: &OperatorContext,
+        is_ownerless: Option<bool>,
         page: &PageRequest,
-    ) -> Result<Page<Table>, ServiceError> {
-        let opened = self.core.begin_page(page, "tables".into())?;
+    ) -> Result<Page<(Table, Ownership)>, ServiceError> {
+        let listing = is_ownerless.map_or_else(|| "tables".to_owned(), |is| format!("tables, ownerless: {is}"));
+        let opened = self.core.begin_page(page, listing)?;
         let tables = self.core.db.list_tables(opened.after.as_deref(), opened.limit).await?;
         let page = self.core.end_page(opened, tables, |table| table.name.key().to_owned());
-        Ok(page.filter(|table| ctx.may(Permission::ReadSharing, &table.thing())))
+        let Page { items, next_page_token } = page.filter(|table| ctx.may(Permission::ReadSharing, &table.thing()));
+        let known = self.ownership_of(&items).await?;
+        let items = items.into_iter().zip(known).collect();
+        let asked = |(_, known): &(Table, Ownership)| is_ownerless.is_none_or(|asked| asked == known.is_ownerless);
+        Ok(Page { items, next_page_token }.filter(asked))
     }
 
     /// The registered table of this name, if there is one.
@@ -257,6 +268,9 @@ impl Catalog {
         }
         if before.spec.allowed_purposes != after.spec.allowed_purposes {
             require_declared(tx, &after).await?;
+        }
+        if before.spec.steward != after.spec.steward {
+            require_steward(tx, &after).await?;
         }
         if let Some((_, snapshot)) = moved.filter(|_| before.spec.location != after.spec.location) {
             let users = users(tx, before.id).await?;
@@ -350,6 +364,14 @@ pub(in crate::service) async fn tighten(
     let change = audited(Some(&before.spec), Some(&after.spec)).because(reason);
     write::append(tx, change.told_by(event(ctx, Action::TableUpdate, &after)), ctx.now).await?;
     Ok(true)
+}
+
+/// Refuses a steward who is not there.
+async fn require_steward(tx: &mut Tx, table: &Table) -> Result<(), ServiceError> {
+    match ownership::unknown(tx, "steward", table.spec.steward.as_deref()).await? {
+        None => Ok(()),
+        Some(wrong) => Err(ServiceError::Invalid(vec![wrong])),
+    }
 }
 
 /// Refuses purposes that are not declared.

@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -16,7 +17,10 @@ use crate::{
             spec::{Mode, tightened},
             word::Words,
         },
-        operators::{Permission, principal::Thing},
+        operators::{
+            Permission,
+            principal::{Separation, Thing},
+        },
     },
     service::audit::write,
     store::{StoreError, Tx},
@@ -26,7 +30,7 @@ use super::{
     Core,
     change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
     context::OperatorContext,
-    error::ServiceError,
+    error::{FieldError, ServiceError},
     lookup,
     page::{Page, PageRequest},
     precondition::Precondition,
@@ -47,12 +51,26 @@ pub trait InUse: Plain {
         async { Ok(()) }
     }
 
+    /// Notes what a thing lacks that is asked for where duties are separated.
+    fn lacks(&self, _separation: Separation) -> Vec<FieldError> {
+        Vec::new()
+    }
+
     /// Stores what follows from its spec beside it, once it is stored.
     fn derive(
         _tx: &mut Tx,
         _ctx: &OperatorContext,
         _of: &Declared<Self>,
     ) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Stores what follows from its deletion, before it is deleted.
+    fn forget(
+        _tx: &mut Tx,
+        _of: &Declared<Self>,
+        _now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
     }
 
@@ -105,6 +123,12 @@ fn require<S: InUse>(
     S::thing(name, spec).map_or(Ok(()), |thing| ctx.require(permission, &thing))
 }
 
+/// Refuses a spec that lacks what is asked for where duties are separated.
+fn require_whole<S: InUse>(ctx: &OperatorContext, spec: &S) -> Result<(), ServiceError> {
+    let lacks = spec.lacks(ctx.principal.separation);
+    if lacks.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(lacks)) }
+}
+
 /// Stores a changed spec and its event.
 async fn update_in<S: InUse>(
     tx: &mut Tx,
@@ -149,6 +173,7 @@ pub(in crate::service) async fn delete_in<S: InUse>(
     gone: &Declared<S>,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {
+    S::forget(tx, gone, ctx.now).await?;
     tx.delete_declared(gone).await?;
     let mut told = audited(Some(&gone.spec), None);
     if let Some(reason) = reason {
@@ -199,6 +224,7 @@ impl Core {
         };
         require(ctx, Permission::ManageSharing, name.as_str(), Some(&spec))?;
         let new = Declared::new(name, spec, ctx.now);
+        require_whole(ctx, &new.spec)?;
         S::settle(tx, &new).await?;
         tx.insert_declared(&new).await?;
         S::derive(tx, ctx, &new).await?;
@@ -280,6 +306,7 @@ impl Core {
         if let (Some(from), Some(to)) = (S::thing(name, Some(&before.spec)), S::thing(name, Some(&after.spec))) {
             ctx.require_moving(&from, &to)?;
         }
+        require_whole(ctx, &after.spec)?;
         S::settle(tx, &after).await?;
         let after = update_in(tx, ctx, &before, after.spec, None).await?;
         Ok(after)

@@ -39,6 +39,9 @@ pub enum ServiceError {
         /// What the caller is told.
         message: String,
     },
+    /// The operator would do alone what takes two.
+    #[error("{0}")]
+    Separation(String),
     /// The requested thing does not exist.
     #[error("{kind} `{name}` not found")]
     NotFound {

@@ -1,5 +1,7 @@
 //! Groups of principals: what one must be like.
 
+use chrono::{DateTime, Utc};
+
 use crate::{
     domain::{
         core::name::NameKind,
@@ -11,7 +13,7 @@ use crate::{
         error::{FieldError, ServiceError},
         lookup,
     },
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// How many groups there are at most.
@@ -20,6 +22,11 @@ const MOST: u32 = 500;
 impl InUse for GroupSpec {
     async fn derive(tx: &mut Tx, _: &OperatorContext, group: &Group) -> Result<(), ServiceError> {
         Ok(tx.set_group_members(group).await?)
+    }
+
+    /// What it owned has an owner who cannot answer any more.
+    async fn forget(tx: &mut Tx, group: &Group, now: DateTime<Utc>) -> Result<(), StoreError> {
+        tx.note_former_owner(group.name.key(), now).await
     }
 
     async fn users(_: &mut Tx, _: &OperatorContext, _: &Group) -> Result<Vec<String>, ServiceError> {

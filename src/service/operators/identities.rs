@@ -17,6 +17,7 @@ use crate::{
     },
     service::{
         audit::write,
+        catalog::ownership,
         core::{
             context::{Asked, OperatorContext},
             error::ServiceError,
@@ -169,7 +170,8 @@ impl Operators {
             return Ok(identity);
         }
         let after = disable_in(tx, ctx, identity, reason).await?;
-        unit.commit().await?;
+        let ctx = unit.commit().await?;
+        ownership::tell_after(&self.core, &ctx).await;
         Ok(after)
     }
 

@@ -38,6 +38,7 @@ use crate::{
 use super::{
     access::tokens::NOT_ISSUED,
     audit::write,
+    catalog::ownership,
     core::{
         Core,
         change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
@@ -353,7 +354,8 @@ impl Operators {
     ) -> Result<(), ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
         self.delete_operator_in(&mut unit, name, condition).await?;
-        unit.commit().await?;
+        let ctx = unit.commit().await?;
+        ownership::tell_after(&self.core, &ctx).await;
         Ok(())
     }
 
@@ -376,6 +378,7 @@ impl Operators {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_operator(operator.id, operator.revision).await?;
+        tx.note_former_owner(operator.name.key(), ctx.now).await?;
         let event = audited(Some(&operator.spec), None).told_by(event(ctx, Action::OperatorDelete, &operator));
         write::append(tx, event, ctx.now).await?;
         Ok(())
@@ -390,7 +393,8 @@ impl Operators {
     ) -> Result<Operator, ServiceError> {
         let mut unit = self.core.begin_change(ctx).await?;
         let done = self.disable_operator_in(&mut unit, name, reason).await?;
-        unit.commit().await?;
+        let ctx = unit.commit().await?;
+        ownership::tell_after(&self.core, &ctx).await;
         Ok(done)
     }
 

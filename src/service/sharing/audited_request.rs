@@ -599,6 +599,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
         ServiceError::Limited { .. } => "LIMITED",
         ServiceError::Unauthenticated { .. }
         | ServiceError::Forbidden { .. }
+        | ServiceError::Separation(_)
         | ServiceError::Invalid(_)
         | ServiceError::Unacknowledged(_)
         | ServiceError::AgreementMissing(_)

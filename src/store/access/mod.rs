@@ -1,7 +1,9 @@
-//! Stores recipients, tokens, grants, agreements' terms, freezes and what hooks took, and looks up the facts for decisions.
+//! Stores recipients, tokens, grants, agreements' terms, exceptions' states, freezes and what hooks took, and looks up the
+//! facts for decisions.
 
 pub(super) mod activations;
 pub(super) mod agreements;
+pub(super) mod exceptions;
 pub(super) mod freezes;
 pub(super) mod grants;
 pub(super) mod hooks;

@@ -147,6 +147,12 @@ pub enum Constraint {
     /// A control of this class exists.
     #[error("a control of this class exists already")]
     ControlName,
+    /// A domain of this name exists.
+    #[error("a domain of this name exists already")]
+    DomainName,
+    /// An exception of this name exists.
+    #[error("an exception of this name exists already")]
+    ExceptionName,
     /// Another agreement takes the same place.
     #[error("another agreement supersedes this one already")]
     AgreementPlace,
@@ -174,7 +180,7 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 23] = [
+const UNIQUE: [(&str, &str, Constraint); 25] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
@@ -184,6 +190,8 @@ const UNIQUE: [(&str, &str, Constraint); 23] = [
     ("purposes_name", "purposes.name_key", Constraint::PurposeName),
     ("use_cases_name", "use_cases.name_key", Constraint::UseCaseName),
     ("controls_name", "controls.name_key", Constraint::ControlName),
+    ("domains_name", "domains.name_key", Constraint::DomainName),
+    ("exceptions_name", "exceptions.name_key", Constraint::ExceptionName),
     ("agreements_name", "agreements.name_key", Constraint::AgreementName),
     (
         "agreement_terms_succession",

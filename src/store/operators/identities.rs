@@ -8,7 +8,7 @@ use crate::{
     domain::operators::identity::OperatorIdentity,
     store::{
         Result, Tx,
-        core::value::{Micros, micros, time},
+        core::value::{Micros, micros, padded, time},
         one_row, reads, writes,
     },
 };
@@ -49,6 +49,21 @@ reads! {
         query.push_bind(id);
         let row: Option<Row> = query.build_query_as().fetch_optional(db).await?;
         Ok(row.map(OperatorIdentity::from))
+    }
+
+    /// Those who have one of these identities.
+    pub async fn find_operator_identities(self, db, ids: &[Uuid]) -> Result<Vec<OperatorIdentity>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM operator_identities WHERE id IN ("));
+        let mut list = query.separated(", ");
+        padded(ids).into_iter().for_each(|id| {
+            list.push_bind(id);
+        });
+        query.push(")");
+        let rows: Vec<Row> = query.build_query_as().fetch_all(db).await?;
+        Ok(rows.into_iter().map(OperatorIdentity::from).collect())
     }
 
     /// Everybody in the order of the first sign-in, from behind the one at `after.0` with the id `after.1`.

@@ -2,6 +2,7 @@
 
 mod groups;
 mod identities;
+pub(super) mod owners;
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};

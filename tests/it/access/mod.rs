@@ -2,7 +2,9 @@
 
 mod activation;
 mod agreements;
+mod ceilings;
 mod decision;
+mod exceptions;
 mod freezes;
 mod grants;
 mod hooks;

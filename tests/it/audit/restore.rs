@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// What a backup keeps of each table that is changed afterwards.
-const KEPT: [(&str, &[&str]); 7] = [
+const KEPT: [(&str, &[&str]); 8] = [
     ("recipients", &["spec", "state", "revision"]),
     ("tokens", &["revoked_at", "expires_at"]),
     ("objects", &["spec", "revision"]),
@@ -27,6 +27,7 @@ const KEPT: [(&str, &[&str]); 7] = [
     ("operator_tokens", &["revoked_at"]),
     ("tables", &["spec", "revision", "allowed_purposes"]),
     ("agreements", &["spec", "revision"]),
+    ("exceptions", &["spec", "revision"]),
 ];
 
 /// What a backup keeps whole, the ones that others refer to first.
@@ -59,6 +60,7 @@ async fn put_back(app: &TestApp, seq: i64) {
         format!("UPDATE audit_head SET seq = {seq}, hash = (SELECT hash FROM audit_events WHERE seq = {seq})"),
         "DELETE FROM grant_endings".to_owned(),
         "UPDATE agreement_terms SET state = 'active', purposes = '[\"*\"]'".to_owned(),
+        "UPDATE exception_states SET state = 'proposed'".to_owned(),
     ] {
         app.execute(sql).await;
     }
@@ -114,6 +116,12 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
             app.put(&format!("/agreements/{name}"), agreement.clone()).await.expect(201);
             app.post(&format!("/agreements/{name}/activate"), json!({"reason": "a test"})).await.expect(200);
         }
+        let day = |days: i64| (app.now() + chrono::TimeDelta::days(days)).to_rfc3339();
+        let exception =
+            json!({"rule": "raw_class", "object": "share:insurer", "reason": "an audit", "expires_at": day(90)});
+        for name in ["over", "sooner"] {
+            app.put(&format!("/exceptions/{name}"), exception.clone()).await.expect(201);
+        }
         let ann = app.operator("ann", "admin").await;
         let by_ann =
             async |method: Method, path: &str, body: Value| app.admin_as(&ann, method, path, Some(&body)).await;
@@ -143,6 +151,8 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
             by_ann(Method::POST, &format!("/agreements/{step}"), why()).await.expect(200);
         }
         by_ann(patch.clone(), "/agreements/less", json!({"purposes": []})).await.expect(200);
+        by_ann(Method::POST, "/exceptions/over/end", why()).await.expect(200);
+        let sooner = by_ann(patch.clone(), "/exceptions/sooner", json!({"expires_at": day(9)})).await.expect(200);
         by_ann(patch.clone(), "/tables/claims.claims", json!({"allowed_purposes": []})).await.expect(200);
         let rotation = json!({"existing_token_expire_in_seconds": 60, "reveal": true});
         by_ann(Method::POST, &format!("/recipients/acme/tokens/{rotated}/rotate"), rotation).await.expect(201);
@@ -191,6 +201,10 @@ async fn what_tightened_since_a_backup_is_tightened_again_whoever_did_it() {
             assert_eq!(agreement(name).await["state"], state, "{name}");
         }
         assert_eq!(agreement("less").await["purposes"], json!([]));
+        let exception =
+            async |name: &str| app.admin_as(&ann, Method::GET, &format!("/exceptions/{name}"), None).await.expect(200);
+        assert_eq!(exception("over").await["state"], "ended");
+        assert_eq!(exception("sooner").await["expires_at"], sooner["expires_at"]);
         let table = db.find_table("claims.claims").await.unwrap().unwrap();
         assert_eq!(table.spec.allowed_purposes, Some(vec![]));
         let shares = db.list_shares(None, 10).await.unwrap();

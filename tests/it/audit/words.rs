@@ -66,6 +66,8 @@ fn the_documentation_lists_every_action_with_what_it_means() {
         Kind::Agreement,
         Kind::UseCase,
         Kind::Control,
+        Kind::Exception,
+        Kind::Domain,
         Kind::Column,
     ];
     let by_fields = specs.map(|kind| format!("{kind}.update"));

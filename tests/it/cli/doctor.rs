@@ -367,6 +367,7 @@ async fn a_table_whose_log_is_gone_is_named_with_its_storage() {
                 location: format!("file://{}/gone", ground.path("lake").display()),
                 description: None,
                 owner: None,
+                steward: None,
                 domain: None,
                 allowed_purposes: None,
             },

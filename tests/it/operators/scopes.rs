@@ -31,7 +31,7 @@ on_both_databases!(
 
 /// The scopes that suffice for an operation on what [`something_of_everything`] makes; for all others nothing but `*` does.
 /// `both` is the share and the table.
-const SUFFICE: [(&str, &[&str]); 33] = [
+const SUFFICE: [(&str, &[&str]); 36] = [
     ("whoami", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_tables", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_shares", &["share", "table", "domain", "both", "elsewhere"]),
@@ -39,6 +39,9 @@ const SUFFICE: [(&str, &[&str]); 33] = [
     ("list_grants", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_purposes", &["share", "table", "domain", "both", "elsewhere"]),
     ("get_purpose", &["share", "table", "domain", "both", "elsewhere"]),
+    ("list_domains", &["share", "table", "domain", "both", "elsewhere"]),
+    ("get_domain", &["domain"]),
+    ("update_domain", &["domain"]),
     ("get_table", &["table", "domain", "both"]),
     ("update_table", &["table", "domain", "both"]),
     ("delete_table", &["table", "domain", "both"]),
@@ -106,6 +109,7 @@ fn reading(operation: &str, path: &str) -> String {
         "diff_view" => "/views/claims.some/diff?from=1&to=2".into(),
         "get_grant" => "/grants/{grant}".into(),
         "get_purpose" => "/purposes/some".into(),
+        "get_domain" => "/domains/d".into(),
         _ => path
             .strip_prefix("/api/v1")
             .unwrap()

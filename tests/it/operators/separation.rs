@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::app::TestApp;
+use crate::support::app::{TestApp, fields};
 
 async fn separated() -> Vec<TestApp> {
     use weir::domain::operators::principal::Separation;
@@ -51,6 +51,20 @@ async fn an_admin_alone_sees_no_row_where_duties_are_separated() {
             assert_eq!(answer.status, status, "{scope}: {}", answer.text);
             app.delete("/operators/both").await.expect(204);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_purpose_names_its_legal_basis_where_duties_are_separated() {
+    for app in separated().await {
+        for body in [json!({"description": "d"}), json!({"description": "d", "legal_basis": " "})] {
+            let problem = app.put("/purposes/fraud", body).await.problem(422, "invalid_input");
+            assert_eq!(fields(&problem), ["legal_basis"]);
+        }
+        app.put("/purposes/fraud", json!({"description": "d", "legal_basis": "contract 4711"})).await.expect(201);
+        app.patch("/purposes/fraud", json!({"description": "e"})).await.expect(200);
+        let problem = app.patch("/purposes/fraud", json!({"legal_basis": null})).await.problem(422, "invalid_input");
+        assert_eq!(fields(&problem), ["legal_basis"]);
     }
 }
 

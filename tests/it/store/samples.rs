@@ -44,6 +44,7 @@ pub fn table(name: &str) -> Table {
             location: "s3://lake/warehouse/claims".into(),
             description: Some("Ansprüche, 索赔".into()),
             owner: Some("claims team".into()),
+            steward: None,
             domain: Some("claims".into()),
             allowed_purposes: Some(vec!["fraud detection".into()]),
         },

@@ -276,7 +276,8 @@ impl From<GrantBody> for NewGrant {
 /// Grants a share to a recipient.
 ///
 /// Grants of one share to one recipient never overlap in time: 409 names the live grant, unless `replaces` ends it at
-/// the same moment. With an `Idempotency-Key`, a repeated request returns the grant that the first one created.
+/// the same moment. 409, too, while the share shows an ownerless table, and 422 for what goes beyond the recipient's
+/// `purposes` and `ceiling`. With an `Idempotency-Key`, a repeated request returns the grant that the first one created.
 #[utoipa::path(
     post, path = "/grants", tag = "grants", params(("Idempotency-Key" = Option<String>, Header)),
     request_body = GrantBody,

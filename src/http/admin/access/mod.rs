@@ -1,6 +1,7 @@
-//! Recipients, tokens, grants, agreements, purposes and freezes.
+//! Recipients, tokens, grants, agreements, purposes, exceptions and freezes.
 
 pub(super) mod agreements;
+pub(super) mod exceptions;
 pub(super) mod freezes;
 pub(super) mod grants;
 pub(super) mod purposes;
@@ -16,6 +17,7 @@ use super::Admin;
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(agreements::routes())
+        .merge(exceptions::routes())
         .merge(freezes::routes())
         .merge(grants::routes())
         .merge(purposes::routes())

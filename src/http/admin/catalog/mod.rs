@@ -1,8 +1,9 @@
-//! Tables and their columns, shares, objects and views.
+//! Tables and their columns, domains, shares, objects and views.
 
 pub(super) mod columns;
 pub(super) mod controls;
 pub(super) mod disclosures;
+pub(super) mod domains;
 pub(super) mod exposure;
 pub(super) mod impact;
 pub(super) mod objects;
@@ -20,6 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         .merge(columns::routes())
         .merge(controls::routes())
         .merge(exposure::routes())
+        .merge(domains::routes())
         .merge(objects::routes())
         .merge(shares::routes())
         .merge(tables::routes())

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::{extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ use crate::{
     domain::{
         catalog::{
             clients::Clients,
+            ownership::Ownership,
             table::{Table, TableSpec},
         },
         operators::Permission,
@@ -22,12 +23,15 @@ use crate::{
         core::{
             auth::{Operator, requiring},
             extract::{AdminFields, AdminPath, AdminQuery, IfMatch},
-            page::{PageQuery, PageView},
+            page::PageView,
             problem::Problem,
             resource::{Resource, Tagged},
         },
     },
-    service::{catalog::tables::OpenedTable, core::precondition::etag},
+    service::{
+        catalog::tables::OpenedTable,
+        core::{change::Put, page::PageRequest, precondition::etag},
+    },
 };
 
 /// Builds the routes of this module, each with the permission that it requires.
@@ -53,6 +57,13 @@ pub struct TableView {
     /// The table's settings.
     #[serde(flatten)]
     pub spec: TableSpec,
+    /// Who answers for it: its owner, or else that of its domain.
+    pub effective_owner: Option<String>,
+    /// Who looks after it: its steward, or else that of its domain.
+    pub effective_steward: Option<String>,
+    /// Whether it has an owner who was disabled, deleted or has expired: what shows it is granted to nobody else until it
+    /// has another one. False for a table whose owner nobody ever named.
+    pub ownerless: bool,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -105,9 +116,12 @@ impl Tagged for TableView {
     }
 }
 
-impl From<Table> for TableView {
-    fn from(table: Table) -> Self {
+impl TableView {
+    fn new((table, ownership): (Table, Ownership)) -> Self {
         Self {
+            effective_owner: ownership.owner,
+            effective_steward: ownership.steward,
+            ownerless: ownership.is_ownerless,
             etag: etag(table.id, table.revision),
             id: table.id,
             name: table.name.to_string(),
@@ -119,15 +133,15 @@ impl From<Table> for TableView {
     }
 }
 
-impl From<OpenedTable> for TableView {
-    fn from(OpenedTable { table, snapshot }: OpenedTable) -> Self {
+impl From<OpenedTable> for DeltaView {
+    fn from(OpenedTable { snapshot, .. }: OpenedTable) -> Self {
         let column = |column: &crate::lake::Column| ColumnView {
             name: column.name.clone(),
             data_type: column.data_type.clone(),
             nullable: column.is_nullable,
         };
         let clients = Clients::of(&snapshot.shown());
-        let delta = DeltaView {
+        Self {
             id: snapshot.metadata().id.clone(),
             version: snapshot.version(),
             reader_features: snapshot.required_features().iter().cloned().collect(),
@@ -135,9 +149,14 @@ impl From<OpenedTable> for TableView {
             partition_columns: snapshot.metadata().partition_columns.clone(),
             clients: clients.verdicts,
             client_versions: clients.oldest_versions,
-        };
-        Self { delta: Some(delta), ..table.into() }
+        }
     }
+}
+
+/// A table with who answers for it.
+async fn shown(admin: &Admin, table: Table) -> Result<TableView, Problem> {
+    let ownership = admin.service.catalog.ownership_of(std::slice::from_ref(&table)).await?;
+    Ok(TableView::new((table, ownership.into_iter().next().unwrap_or_default())))
 }
 
 /// Registers a table, or confirms that it is registered as described.
@@ -162,7 +181,9 @@ pub async fn put_table(
     AdminFields { named, .. }: AdminFields<TableSpec>,
 ) -> Result<Resource<TableView>, Problem> {
     let put = admin.service.catalog.put_table(&ctx, &name, &named).await?;
-    Ok(Resource::put(put.map(TableView::from)))
+    let (Put::Created(opened) | Put::Confirmed(opened)) = &put;
+    let view = shown(&admin, opened.table.clone()).await?;
+    Ok(Resource::put(put.map(|opened| TableView { delta: Some(opened.into()), ..view })))
 }
 
 /// Returns a registered table.
@@ -177,12 +198,28 @@ pub async fn get_table(
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<TableView>, Problem> {
-    Ok(Resource::found(admin.service.catalog.get_table(&ctx, &name).await?.into()))
+    let table = admin.service.catalog.get_table(&ctx, &name).await?;
+    Ok(Resource::found(shown(&admin, table).await?))
+}
+
+/// Which registered tables to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TablesQuery {
+    /// Only tables that are ownerless, or only those that are not. A page may then hold fewer items than were asked for, or
+    /// none; there are more as long as it has a `next_page_token`.
+    pub ownerless: Option<bool>,
+    /// The most items on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub max_results: Option<u32>,
+    /// The `next_page_token` of the previous page; absent for the first page.
+    pub page_token: Option<String>,
 }
 
 /// Lists registered tables by name.
 #[utoipa::path(
-    get, path = "/tables", tag = "tables", params(PageQuery), responses((status = 200, body = PageView<TableView>)),
+    get, path = "/tables", tag = "tables", params(TablesQuery), responses((status = 200, body = PageView<TableView>)),
     extensions(("x-weir-cli" = json!({
         "example": "weir table list",
         "columns": ["name", "location", "owner", "updated_at"],
@@ -191,10 +228,11 @@ pub async fn get_table(
 pub async fn list_tables(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
-    AdminQuery(page): AdminQuery<PageQuery>,
+    AdminQuery(TablesQuery { ownerless, max_results, page_token }): AdminQuery<TablesQuery>,
 ) -> Result<axum::Json<PageView<TableView>>, Problem> {
-    let page = admin.service.catalog.list_registered_tables(&ctx, &page.into()).await?;
-    Ok(axum::Json(PageView::new(page, TableView::from)))
+    let page = PageRequest { max_results, page_token };
+    let page = admin.service.catalog.list_registered_tables(&ctx, ownerless, &page).await?;
+    Ok(axum::Json(PageView::new(page, TableView::new)))
 }
 
 /// Changes a registered table.
@@ -220,7 +258,7 @@ pub async fn update_table(
     AdminFields { named, .. }: AdminFields<TableSpec>,
 ) -> Result<Resource<TableView>, Problem> {
     let table = admin.service.catalog.update_table(&ctx, &name, condition.as_ref(), &named).await?;
-    Ok(Resource::found(table.into()))
+    Ok(Resource::found(shown(&admin, table).await?))
 }
 
 /// Removes the registration of a table that no share and no view uses; its data stays where it is.

@@ -35,6 +35,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
 /// | `unauthenticated` | 401 | the operator token is missing or not valid |
 /// | `forbidden` | 403 | the operator may not do this, or not to this; `detail` names the roles that may |
+/// | `SEPARATION` | 403 | it takes two people, and the operator is the first of them |
 /// | `not_found` | 404 | there is no such thing, or no such route |
 /// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
 /// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
@@ -60,6 +61,9 @@ pub enum ProblemCode {
     Unauthenticated,
     /// The operator may not do this, or not to this; `detail` names the roles that may.
     Forbidden,
+    /// It takes two people, and the operator is the first of them.
+    #[serde(rename = "SEPARATION")]
+    Separation,
     /// The thing or the route does not exist.
     NotFound,
     /// The route has other methods; `Allow` names them.
@@ -111,7 +115,7 @@ impl ProblemCode {
         match self {
             Self::MalformedBody | Self::InvalidParameter => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::Separation => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
@@ -141,6 +145,7 @@ impl ProblemCode {
             Self::InvalidParameter => "A parameter cannot be accepted",
             Self::Unauthenticated => "Not authenticated",
             Self::Forbidden => "Not allowed",
+            Self::Separation => "It takes two people",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::Conflict => "Conflict",
@@ -234,6 +239,7 @@ impl From<ServiceError> for Problem {
         let code = match &error {
             ServiceError::Unauthenticated { .. } => ProblemCode::Unauthenticated,
             ServiceError::Forbidden { .. } => ProblemCode::Forbidden,
+            ServiceError::Separation(_) => ProblemCode::Separation,
             ServiceError::Limited { .. } => ProblemCode::TooManyRequests,
             // Only recipients are denied, and only they use file URLs, which expire.
             ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
