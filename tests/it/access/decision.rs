@@ -109,7 +109,7 @@ fn contract(dice: &mut Dice) -> Contract {
         from,
         until: from + 1 + dice.day(),
         purposes: dice.purposes(),
-        regions: (dice.below(3) == 0).then(|| dice.regions()),
+        regions: (dice.below(2) == 0).then(|| dice.regions()),
     }
 }
 
@@ -133,10 +133,10 @@ fn world(dice: &mut Dice) -> World {
         grants,
         table: (dice.below(3) == 0).then(|| dice.purposes().into_iter().filter(|purpose| *purpose != "*").collect()),
         is_scoped_elsewhere: dice.below(8) == 0,
-        mode: ["off", "known", "strict"][dice.below(3) as usize],
+        mode: ["off", "known", "strict", "strict"][dice.below(4) as usize],
         from: (dice.below(4) > 0).then(|| REGIONS[dice.below(4) as usize]),
-        country: (dice.below(3) == 0).then(|| REGIONS[dice.below(4) as usize]),
-        regions: if dice.below(3) == 0 { dice.regions() } else { Vec::new() },
+        country: (dice.below(2) == 0).then(|| REGIONS[dice.below(4) as usize]),
+        regions: if dice.below(2) == 0 { dice.regions() } else { Vec::new() },
     }
 }
 
