@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        access::delivery::{Delivery, DeliveryFacts, effective},
+        access::delivery::{Delivery, DeliveryFacts, asked, effective},
         audit::{
             Event, Object,
             action::{Action, Kind},
@@ -737,7 +737,7 @@ impl Catalog {
             storage_can_sign: location.can_sign(),
             recipient: None,
             recipient_has_networks: false,
-            object: object.spec.delivery,
+            object: asked(object.spec.delivery.as_ref()),
             presigned_despite_networks: object.spec.presigned_despite_networks,
         })
     }

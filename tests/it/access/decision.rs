@@ -257,7 +257,7 @@ fn bearer(world: &World) -> Bearer {
     let recipient = Recipient {
         id: Uuid::from_u128(2),
         name: Name::parse(NameKind::Recipient, "acme").unwrap(),
-        state: RecipientState::Active,
+        state: RecipientState::Active.into(),
         spec: RecipientSpec::default(),
         created_at: on(-9),
         updated_at: on(-9),
