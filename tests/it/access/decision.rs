@@ -64,6 +64,8 @@ struct Given {
     until: i64,
     ended: Option<i64>,
     purpose: Option<&'static str>,
+    /// Whether it spells its purpose in capitals, which means the same.
+    is_loud: bool,
     /// Each is a list of contracts that take each other's place.
     contracts: Vec<Vec<Contract>>,
     /// The end that a grant without contracts refers to.
@@ -75,7 +77,8 @@ struct World {
     today: i64,
     grants: Vec<Given>,
     table: Option<Vec<&'static str>>,
-    is_scoped_elsewhere: bool,
+    /// The shares that the token is for; of 0 is asked, and an empty list is for all.
+    scope: Vec<u128>,
 }
 
 fn contract(dice: &mut Dice) -> Contract {
@@ -106,6 +109,7 @@ fn world(dice: &mut Dice) -> World {
             until: from + 1 + dice.day(),
             ended: (dice.below(4) == 0).then(|| dice.day()),
             purpose: (dice.below(4) > 0).then(|| PURPOSES[dice.below(3) as usize]),
+            is_loud: dice.below(4) == 0,
             referred: (dice.below(3) == 0).then(|| dice.day()),
             contracts,
         }
@@ -115,7 +119,13 @@ fn world(dice: &mut Dice) -> World {
         today: dice.day(),
         grants,
         table: (dice.below(3) == 0).then(|| dice.purposes().into_iter().filter(|purpose| *purpose != "*").collect()),
-        is_scoped_elsewhere: dice.below(8) == 0,
+        scope: match dice.below(8) {
+            0 => vec![8],
+            1 => vec![8, 9],
+            2 => vec![8, 0],
+            3 => vec![0],
+            _ => vec![],
+        },
     }
 }
 
@@ -178,7 +188,7 @@ fn expected(world: &World) -> Result<usize, &'static str> {
     if lack.starts_with("GRANT") {
         return Err(lack);
     }
-    if world.is_scoped_elsewhere {
+    if !world.scope.is_empty() && !world.scope.contains(&0) {
         return Err("TOKEN_OUT_OF_SCOPE");
     }
     if !lack.is_empty() {
@@ -194,6 +204,10 @@ fn expected(world: &World) -> Result<usize, &'static str> {
 
 fn on(day: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap() + TimeDelta::days(day)
+}
+
+fn share_id(number: u128) -> Uuid {
+    Uuid::from_u128(50 + number)
 }
 
 fn texts(words: &[&str]) -> Vec<String> {
@@ -219,7 +233,7 @@ fn succession(line: &[Contract], id: u128) -> AgreementSuccession {
 
 fn access(world: &World) -> ShareAccess {
     let share = Share {
-        id: Uuid::from_u128(1),
+        id: share_id(0),
         name: Name::parse(NameKind::Share, "s").unwrap(),
         spec: ShareSpec::default(),
         created_at: on(-9),
@@ -232,7 +246,7 @@ fn access(world: &World) -> ShareAccess {
         recipient_id: Uuid::from_u128(2),
         valid_from: on(given.from),
         valid_until: on(given.until),
-        purpose: given.purpose.map(str::to_owned),
+        purpose: given.purpose.map(|purpose| if given.is_loud { purpose.to_uppercase() } else { purpose.to_owned() }),
         agreement: given.referred.map(|day| Agreement {
             reference: "r".into(),
             sha256: None,
@@ -267,7 +281,7 @@ fn bearer(world: &World) -> Bearer {
         id: Uuid::from_u128(3),
         recipient_id: recipient.id,
         credential: "default".into(),
-        share_ids: if world.is_scoped_elsewhere { vec![Uuid::from_u128(99)] } else { vec![] },
+        share_ids: world.scope.iter().copied().map(share_id).collect(),
         allowed_cidrs: vec![],
         created_at: on(-9),
         activated_at: Some(on(-9)),
@@ -306,10 +320,24 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
             let goes_on =
                 at_end.is_ok_and(|later| later.grant.map(|grant| grant.id) == allowed.grant.map(|grant| grant.id));
             assert!(!goes_on, "world {number} goes on at {until}: {world:?}");
+            let grant = &world.grants[expected.unwrap()];
+            let mut days = world.today..world.today + 4 * DAYS.cast_signed();
+            let end = days.find(|day| ["GRANT_EXPIRED", "AGREEMENT_ENDED"].contains(&lacks(grant, *day)));
+            assert!(end.is_none_or(|day| until <= on(day)), "world {number} outlives its day {end:?}: {world:?}");
         }
     }
     // The worlds meet every answer often enough to mean something.
-    for code in ["allowed", "AGREEMENT_ENDED", "AGREEMENT_INACTIVE", "PURPOSE_NOT_ALLOWED", "GRANT_EXPIRED"] {
+    let met_often = [
+        "allowed",
+        "AGREEMENT_ENDED",
+        "AGREEMENT_INACTIVE",
+        "PURPOSE_NOT_ALLOWED",
+        "GRANT_EXPIRED",
+        "GRANT_REVOKED",
+        "SHARE_NOT_GRANTED",
+        "TOKEN_OUT_OF_SCOPE",
+    ];
+    for code in met_often {
         assert!(met.get(code).is_some_and(|count| *count > 300), "{met:?}");
     }
 }
