@@ -20,7 +20,7 @@ rust-tests:  ## the Rust tests alone; databases and object stores as WEIR_TEST_*
 classification:  ## how well scans propose classes: precision and recall by class
 	cargo test --test it catalog::classification:: -- --nocapture
 
-mutants:   ## see that mistakes planted into the server are found by the tests of views
+mutants:   ## see that mistakes planted into the server are found by its tests
 	tests/mutants/run
 
 client-tests:  ## the real clients alone, against the debug build

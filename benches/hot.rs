@@ -116,7 +116,7 @@ fn access(now: DateTime<Utc>) -> Result<(Bearer, ShareAccess), Box<dyn Error>> {
     let recipient = Recipient {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Recipient, "acme")?,
-        state: RecipientState::Active,
+        state: RecipientState::Active.into(),
         spec: RecipientSpec::default(),
         created_at: before,
         updated_at: before,

@@ -22,7 +22,10 @@ use prometheus_client::{
 };
 
 use super::logging::lines_lost;
-use crate::domain::core::job::{JobKind, JobState};
+use crate::domain::core::{
+    job::{JobKind, JobState},
+    word::Words,
+};
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -395,9 +398,8 @@ impl Metrics {
     /// How many jobs there are of each kind and state; of those that are not named there is none. Kinds of a newer server are
     /// left to that.
     pub fn jobs_are(&self, counts: &[(String, String, i64)]) {
-        for (kind, state) in
-            JobKind::ALL.iter().flat_map(|kind| JobState::ALL.map(|state| (kind.as_str(), state.as_str())))
-        {
+        let states = || JobState::ALL.iter().map(|(state, _)| *state);
+        for (kind, state) in JobKind::ALL.iter().flat_map(|kind| states().map(|state| (kind.as_str(), state))) {
             let count = counts.iter().find(|count| count.0 == kind && count.1 == state).map_or(0, |count| count.2);
             self.jobs.get_or_create(&JobLabels { kind, state }).set(count);
         }

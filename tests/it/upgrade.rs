@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
@@ -24,8 +24,8 @@ use crate::{
 /// Members that change by themselves, or are known only once a table was looked at.
 const VOLATILE: [&str; 2] = ["last_used_at", "schema_hold"];
 /// The times that change a state, and the states that they change.
-const ENDS: [&str; 3] = ["valid_until", "expires_at", "activation_expires_at"];
-const MOVING: [&str; 3] = ["active", "scheduled", "pending"];
+const ENDS: [&str; 4] = ["valid_until", "review_at", "expires_at", "activation_expires_at"];
+const MOVING: [&str; 4] = ["active", "expiring", "scheduled", "pending"];
 
 /// What each release left on one kind of database, oldest first.
 fn left_behind(kind: &str) -> Vec<PathBuf> {
@@ -80,6 +80,12 @@ impl Left {
                 rows.sum::<u64>()
             };
             assert_eq!(rows(&answered), rows(files), "{read}");
+        }
+        for (read, code) in self.made["denied"].as_object().into_iter().flatten() {
+            let (who, table) = read.split_once('/').unwrap();
+            let answer = self.ask(&weir, who, table).await;
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{read}");
+            assert_eq!(answer.json::<Value>().await.unwrap()["errorCode"], *code, "{read}");
         }
         for (who, status) in [("etl", 200), ("rotated", 200), ("revoked", 401), ("suspended", 403), ("gone", 401)] {
             assert_eq!(self.list(&weir, who).await.as_u16(), status, "{who}");
@@ -164,13 +170,14 @@ impl Left {
     /// Sees that each item of each listing is as the release answered it; what this one adds is no matter.
     async fn has_every_noun(&self, weir: &Weir) {
         for (path, items) in self.made["nouns"].as_object().unwrap() {
-            let listed = weir.admin(Method::GET, &format!("{path}?max_results=1000"), Value::Null).await;
+            let more = if path.contains('?') { '&' } else { '?' };
+            let listed = weir.admin(Method::GET, &format!("{path}{more}max_results=1000"), Value::Null).await;
             let listed = listed["items"].as_array().unwrap();
             for item in items.as_array().unwrap() {
                 let found = listed.iter().find(|found| found["id"] == item["id"]);
                 let found = found.unwrap_or_else(|| panic!("{path} lacks {item}"));
-                // What grants referred to is an agreement of its own now, which decides.
-                let refers = path == "/grants" && item["agreement"].is_object();
+                // What grants referred to before they named agreements is one of its own now, which decides.
+                let refers = path == "/grants" && item["agreement"].is_object() && item.get("agreements").is_none();
                 assert!(!refers || found["agreements"].as_array().is_some_and(|named| named.len() == 1), "{found}");
                 for (field, value) in item.as_object().unwrap() {
                     if !(VOLATILE.contains(&field.as_str()) || field == "state" && has_moved(item)) {
@@ -223,10 +230,14 @@ impl Left {
         request.send().await.unwrap().status()
     }
 
+    async fn ask(&self, weir: &Weir, who: &str, table: &str) -> Response {
+        let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/{table}/query", weir.url);
+        weir.client.post(url).bearer_auth(self.token(who)).json(&json!({})).send().await.unwrap()
+    }
+
     /// The files in a query's answer as `[size, rows]`.
     async fn query(&self, weir: &Weir, who: &str, table: &str) -> Result<Value, StatusCode> {
-        let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/{table}/query", weir.url);
-        let answer = weir.client.post(url).bearer_auth(self.token(who)).json(&json!({})).send().await.unwrap();
+        let answer = self.ask(weir, who, table).await;
         if !answer.status().is_success() {
             return Err(answer.status());
         }
@@ -253,6 +264,7 @@ fn has_moved(item: &Value) -> bool {
 fn time_alone_moves_a_state_and_never_one_that_has_ended() {
     let (past, later) = ("2026-01-01T00:00:00Z", "9999-01-01T00:00:00Z");
     assert!(has_moved(&json!({"state": "active", "valid_until": past})));
+    assert!(has_moved(&json!({"state": "expiring", "valid_until": null, "review_at": past})));
     assert!(has_moved(&json!({"state": "pending", "expires_at": null, "activation_expires_at": past})));
     assert!(!has_moved(&json!({"state": "pending", "expires_at": null, "activation_expires_at": later})));
     assert!(!has_moved(&json!({"state": "revoked", "valid_until": past})));
@@ -288,6 +300,31 @@ fn refuses_a_newer_one(installation: &Installation) {
     }
 }
 
+/// A release's SQLite database, in an installation, with the file beside it that has the surrogates.
+fn copied(release: &Path, installation: &Installation) -> PathBuf {
+    let file = installation.folder.path().join("weir.db");
+    fs::copy(release.join("weir.db"), &file).unwrap();
+    let beside = release.join("weir.db.surrogates");
+    if beside.exists() {
+        fs::copy(beside, file.with_extension("db.surrogates")).unwrap();
+    }
+    file
+}
+
+/// The digests that have surrogates in the file beside a SQLite database, with their random bytes.
+async fn surrogates(file: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let file = file.with_extension("db.surrogates");
+    if !file.exists() {
+        return Vec::new();
+    }
+    let mut db = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.unwrap();
+    let kept: Vec<_> =
+        sqlx::query_as("SELECT digest, random FROM surrogates ORDER BY digest").fetch_all(&mut db).await.unwrap();
+    assert!(!kept.is_empty());
+    db.close().await.unwrap();
+    kept
+}
+
 /// A migration of a future release.
 const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
     SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
@@ -296,10 +333,11 @@ const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success
 async fn a_sqlite_database_of_each_release_is_migrated_by_serving() {
     for release in left_behind("sqlite") {
         let installation = Installation::sqlite();
-        let file = installation.folder.path().join("weir.db");
-        fs::copy(release.join("weir.db"), &file).unwrap();
+        let file = copied(&release, &installation);
         let left = Left::of(&release, installation).await;
+        let surrogates = surrogates(&file).await;
         left.goes_on(left.installation.start().await).await;
+        assert_eq!(self::surrogates(&file).await, surrogates);
 
         let mut db = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&file)).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(NEWER.to_owned())).execute(&mut db).await.unwrap();
@@ -313,8 +351,7 @@ async fn a_sqlite_database_of_each_release_is_migrated_by_serving() {
 async fn a_backup_of_each_release_is_brought_up_to_its_export() {
     for release in left_behind("sqlite") {
         let installation = Installation::sqlite();
-        let file = installation.folder.path().join("weir.db");
-        fs::copy(release.join("weir.db"), &file).unwrap();
+        let file = copied(&release, &installation);
         let mut db = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&file)).await.unwrap();
         let set_back = format!("DROP TRIGGER audit_events_no_delete; {}", Left::set_back(&release));
         sqlx::raw_sql(AssertSqlSafe(set_back)).execute(&mut db).await.unwrap();
@@ -333,7 +370,14 @@ async fn a_backup_of_each_release_is_brought_up_to_its_export() {
     }
 }
 
-/// A release's database on a cluster, whose server refuses to serve it as it is.
+/// The number of this release's last migration.
+fn newest_migration() -> i64 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres");
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.map(|name| name.split('_').next().unwrap().parse().unwrap()).max().unwrap()
+}
+
+/// A release's database on a cluster, whose server refuses to serve it as it is, unless there is nothing to migrate.
 async fn refused(cluster: &Cluster, release: &Path) -> Left {
     cluster.admin("postgres", "DROP DATABASE weir WITH (FORCE)").await;
     cluster.admin("postgres", "CREATE DATABASE weir OWNER weir_owner").await;
@@ -342,6 +386,13 @@ async fn refused(cluster: &Cluster, release: &Path) -> Left {
     cluster.admin("weir", "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO weir_server").await;
     let migrate = format!("migrate_url = \"{}\"", cluster.url("weir_owner"));
     let left = Left::of(release, Installation::on(&cluster.url("weir_server"), &migrate)).await;
+    let mut db = PgConnection::connect(&cluster.url("weir_owner")).await.unwrap();
+    let migrated: i64 =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    if migrated == newest_migration() {
+        return left;
+    }
     let refused = left.installation.run(&["serve"]);
     let told = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{told}");
@@ -378,25 +429,33 @@ async fn a_postgresql_database_of_each_release_is_migrated_by_a_server_that_is_t
 async fn declared(cluster: &Cluster) -> Value {
     let mut db = PgConnection::connect(&cluster.url("weir_owner")).await.unwrap();
     let mut declared = json!({});
-    for noun in [
-        "shares",
-        "tables",
-        "objects",
-        "views",
-        "view_versions",
-        "recipients",
-        "tokens",
-        "grants",
-        "purposes",
-        "operators",
-        "operator_tokens",
-        "operator_groups",
-        "operator_identities",
-        "reports",
-        "jobs",
+    for (noun, key) in [
+        ("shares", "id"),
+        ("tables", "id"),
+        ("columns", "id"),
+        ("objects", "id"),
+        ("views", "id"),
+        ("view_versions", "view_id, version"),
+        ("recipients", "id"),
+        ("tokens", "id"),
+        ("grants", "id"),
+        ("grant_agreements", "grant_id, agreement_id"),
+        ("agreements", "id"),
+        ("agreement_terms", "agreement_id"),
+        ("agreement_moves", "id"),
+        ("purposes", "id"),
+        ("use_cases", "id"),
+        ("operators", "id"),
+        ("operator_tokens", "id"),
+        ("operator_groups", "id"),
+        ("operator_group_members", "member, group_id"),
+        ("operator_identities", "id"),
+        ("surrogate_sets", "id"),
+        ("surrogates", "set_id, digest"),
+        ("reports", "id"),
+        ("jobs", "id"),
     ] {
-        let id = if noun == "view_versions" { "view_id" } else { "id" };
-        let rows = format!("SELECT jsonb_agg(to_jsonb(noun) ORDER BY {id})::text FROM {noun} noun");
+        let rows = format!("SELECT jsonb_agg(to_jsonb(noun) ORDER BY {key})::text FROM {noun} noun");
         let rows: String = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(&mut db).await.unwrap();
         declared[noun] = serde_json::from_str(&rows).unwrap();
     }

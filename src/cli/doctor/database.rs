@@ -8,7 +8,7 @@ use chrono::{SecondsFormat, TimeDelta, Utc};
 use crate::{
     cli::failure,
     config::Settings,
-    domain::core::job::JobState,
+    domain::core::{job::JobState, word::Words},
     store::{Db, StoreError},
 };
 

@@ -96,10 +96,11 @@ pub fn decide_activation(
     if bearer.frozen {
         return Err(Reason::Frozen);
     }
-    match recipient.state {
-        RecipientState::Active => {}
-        RecipientState::Suspended => return Err(Reason::RecipientSuspended),
-        RecipientState::Offboarded => return Err(Reason::RecipientOffboarded),
+    match recipient.state.means() {
+        Some(RecipientState::Active) => {}
+        // A state that only a newer server knows lets nobody in.
+        Some(RecipientState::Suspended) | None => return Err(Reason::RecipientSuspended),
+        Some(RecipientState::Offboarded) => return Err(Reason::RecipientOffboarded),
     }
     if !network_allows(&recipient.spec.allowed_cidrs, address) || !network_allows(&token.allowed_cidrs, address) {
         return Err(Reason::AddressNotAllowed);
@@ -157,9 +158,9 @@ mod tests {
         bearer.token.allowed_cidrs = vec![];
         bearer.recipient.spec.allowed_cidrs = vec!["2001:db8::/32".parse().unwrap()];
         assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::AddressNotAllowed));
-        bearer.recipient.state = RecipientState::Suspended;
+        bearer.recipient.state = RecipientState::Suspended.into();
         assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::RecipientSuspended));
-        bearer.recipient.state = RecipientState::Offboarded;
+        bearer.recipient.state = RecipientState::Offboarded.into();
         assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::RecipientOffboarded));
         bearer.frozen = true;
         assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::Frozen));

@@ -405,10 +405,11 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     if bearer.frozen {
         return Err(Reason::Frozen);
     }
-    match bearer.recipient.state {
-        RecipientState::Active => {}
-        RecipientState::Suspended => return Err(Reason::RecipientSuspended),
-        RecipientState::Offboarded => return Err(Reason::RecipientOffboarded),
+    match bearer.recipient.state.means() {
+        Some(RecipientState::Active) => {}
+        // A state that only a newer server knows lets nobody in.
+        Some(RecipientState::Suspended) | None => return Err(Reason::RecipientSuspended),
+        Some(RecipientState::Offboarded) => return Err(Reason::RecipientOffboarded),
     }
     if !network_allows(&bearer.recipient.spec.allowed_cidrs, facts.address)
         || !network_allows(&bearer.token.allowed_cidrs, facts.address)
@@ -541,7 +542,7 @@ pub(in crate::domain) mod tests {
             recipient: Recipient {
                 id: recipient_id,
                 name: Name::parse(NameKind::Recipient, "acme").unwrap(),
-                state: RecipientState::Active,
+                state: RecipientState::Active.into(),
                 spec: RecipientSpec::default(),
                 created_at: now() - day,
                 updated_at: now() - day,
@@ -624,9 +625,9 @@ pub(in crate::domain) mod tests {
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::ShareNotGranted));
         caller.recipient.spec.allowed_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::AddressNotAllowed));
-        caller.recipient.state = RecipientState::Suspended;
+        caller.recipient.state = RecipientState::Suspended.into();
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::RecipientSuspended));
-        caller.recipient.state = RecipientState::Offboarded;
+        caller.recipient.state = RecipientState::Offboarded.into();
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::RecipientOffboarded));
         caller.frozen = true;
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::Frozen));

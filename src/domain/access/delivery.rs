@@ -3,6 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::core::word::{AsWritten, Words};
+
 /// How a file reaches a recipient: `presigned`, from the object store under a presigned URL, or `proxied`, through the
 /// server, which decides anew on every read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -15,19 +17,14 @@ pub enum Delivery {
     Proxied,
 }
 
-impl Delivery {
-    /// The word that the database stores and the API answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Presigned => "presigned",
-            Self::Proxied => "proxied",
-        }
-    }
+impl Words for Delivery {
+    const NOUN: &'static str = "delivery";
+    const ALL: &'static [(&'static str, Self)] = &[("presigned", Self::Presigned), ("proxied", Self::Proxied)];
+}
 
-    /// Parses the word that [`Self::as_str`] gives.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Presigned, Self::Proxied].into_iter().find(|delivery| delivery.as_str() == text)
-    }
+/// What a spec asks for. A word that only a newer server knows means the stricter one here.
+pub fn asked(delivery: Option<&AsWritten<Delivery>>) -> Option<Delivery> {
+    delivery.map(|word| word.means().unwrap_or(Delivery::Proxied))
 }
 
 /// The shortest lifetime of a presigned URL. Spark treats a lifetime of 15 minutes or less as expired (Delta Sharing
@@ -89,6 +86,8 @@ mod tests {
         ] {
             assert_eq!(effective(facts), Delivery::Proxied, "{facts:?}");
         }
+        assert_eq!(asked(Some(&AsWritten::new("relayed"))), Some(Delivery::Proxied));
+        assert_eq!((asked(Some(&Delivery::Presigned.into())), asked(None)), (Some(Delivery::Presigned), None));
         let despite = DeliveryFacts { recipient_has_networks: true, presigned_despite_networks: true, ..PRESIGNED };
         assert_eq!(effective(despite), Delivery::Presigned);
     }

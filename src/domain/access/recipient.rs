@@ -14,6 +14,7 @@ use crate::domain::{
         declared::{Resource, resource_fields},
         name::Name,
         spec::{Effect, FieldError, Spec},
+        word::{AsWritten, Words},
     },
 };
 
@@ -37,20 +38,10 @@ pub enum RecipientState {
     Offboarded,
 }
 
-impl RecipientState {
-    /// The word that the database stores and the API answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Suspended => "suspended",
-            Self::Offboarded => "offboarded",
-        }
-    }
-
-    /// Parses the word that [`Self::as_str`] gives.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Suspended, Self::Offboarded].into_iter().find(|state| state.as_str() == text)
-    }
+impl Words for RecipientState {
+    const NOUN: &'static str = "state of a recipient";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("active", Self::Active), ("suspended", Self::Suspended), ("offboarded", Self::Offboarded)];
 }
 
 /// The settings of a recipient.
@@ -82,7 +73,8 @@ pub struct RecipientSpec {
     pub allowed_cidrs: Vec<IpNet>,
     /// `proxied` sends all files of the recipient through the server; `presigned` or null leaves the choice to storage
     /// and object.
-    pub delivery: Option<Delivery>,
+    #[schema(value_type = Option<Delivery>)]
+    pub delivery: Option<AsWritten<Delivery>>,
     /// The identity at an OpenID Connect issuer with which the recipient signs in instead of with tokens; null if it
     /// has tokens.
     pub oidc: Option<Identity>,
@@ -142,6 +134,9 @@ impl Spec for RecipientSpec {
             check_country("country", country, problems);
         }
         check_regions("regions", &self.regions, problems);
+        if let Some(delivery) = &self.delivery {
+            delivery.check("delivery", problems);
+        }
     }
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
@@ -160,7 +155,7 @@ impl Spec for RecipientSpec {
             // Row filters may do anything with properties, so the effect is unknown here.
             "properties" => false,
             "allowed_cidrs" => is_narrower(&before.allowed_cidrs, &after.allowed_cidrs),
-            "delivery" => after.delivery == Some(Delivery::Proxied),
+            "delivery" => after.delivery.as_ref().is_some_and(|delivery| *delivery == Delivery::Proxied),
             "oidc" => after.oidc.is_none(),
             _ => return None,
         };
@@ -190,7 +185,7 @@ pub struct Recipient {
     /// Its name.
     pub name: Name,
     /// Its state.
-    pub state: RecipientState,
+    pub state: AsWritten<RecipientState>,
     /// The fields that operators set.
     pub spec: RecipientSpec,
     /// When it was created.

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::domain::{
     access::delivery::Delivery,
-    core::{spec::Effect, word::AsWritten},
+    core::{
+        spec::Effect,
+        word::{AsWritten, Words},
+    },
 };
 
 /// The recorded actor.

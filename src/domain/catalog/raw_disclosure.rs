@@ -17,6 +17,7 @@ use super::{
     schema::{ColumnPath, DataType, ELEMENT, Field, KEY, Schema, VALUE},
     share::SharedObject,
 };
+use crate::domain::core::word::Words;
 
 /// The table property that holds the highest column id ever assigned.
 const MAX_COLUMN_ID: &str = "delta.columnMapping.maxColumnId";
@@ -47,17 +48,15 @@ pub enum DisclosureItem {
     Properties,
 }
 
-impl DisclosureItem {
-    /// The word that operators write.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::DeletedRows => "deleted_rows",
-            Self::DroppedColumns => "dropped_columns",
-            Self::PartitionValuesInPaths => "partition_values_in_paths",
-            Self::History => "history",
-            Self::Properties => "properties",
-        }
-    }
+impl Words for DisclosureItem {
+    const NOUN: &'static str = "disclosure";
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("deleted_rows", Self::DeletedRows),
+        ("dropped_columns", Self::DroppedColumns),
+        ("partition_values_in_paths", Self::PartitionValuesInPaths),
+        ("history", Self::History),
+        ("properties", Self::Properties),
+    ];
 }
 
 /// What an object over a raw table discloses beyond the rows and columns that a query shows.

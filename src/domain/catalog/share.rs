@@ -10,12 +10,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use uuid::Uuid;
 
 use crate::domain::{
-    access::delivery::Delivery,
+    access::delivery::{Delivery, asked},
     audit::action::{Action, Changes, Kind},
     core::{
         declared::{Declared, Plain},
         name::{Name, NameKind},
         spec::{Effect, FieldError, Spec},
+        word::{AsWritten, Words},
     },
     operators::principal::{Thing, check_domain},
 };
@@ -88,19 +89,9 @@ pub enum OnSchemaChange {
     Hold,
 }
 
-impl OnSchemaChange {
-    /// The word that the database stores and the API answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Follow => "follow",
-            Self::Hold => "hold",
-        }
-    }
-
-    /// Parses the word that [`Self::as_str`] gives.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Follow, Self::Hold].into_iter().find(|value| value.as_str() == text)
-    }
+impl Words for OnSchemaChange {
+    const NOUN: &'static str = "way to take a new schema";
+    const ALL: &'static [(&'static str, Self)] = &[("follow", Self::Follow), ("hold", Self::Hold)];
 }
 
 /// A published version of a view, as an object shows it.
@@ -192,17 +183,18 @@ pub struct ObjectSpec {
     /// `proxied` sends the object's files through the server; `presigned` or null leaves the choice to storage and
     /// recipient.
     #[serde(default)]
-    pub delivery: Option<Delivery>,
+    #[schema(value_type = Option<Delivery>)]
+    pub delivery: Option<AsWritten<Delivery>>,
     /// What to do when the schema of a raw table changes: `follow` (the default) serves the new schema at once, `hold`
     /// serves the newest version with the accepted schema until an operator accepts the new one.
-    #[serde(default)]
+    #[serde(default = "follow")]
     #[schema(value_type = Option<OnSchemaChange>)]
-    pub on_schema_change: OnSchemaChange,
+    pub on_schema_change: AsWritten<OnSchemaChange>,
     /// The disclosures of a raw table's files that you acknowledge. With `sharing.require_acknowledge` every one that
     /// applies must be named.
     #[serde(default)]
     #[schema(value_type = Option<Vec<DisclosureItem>>)]
-    pub acknowledge: BTreeSet<DisclosureItem>,
+    pub acknowledge: BTreeSet<AsWritten<DisclosureItem>>,
     /// Whether recipients that are restricted to networks get presigned URLs too, which work from any address. By
     /// default they get files through the server.
     #[serde(default)]
@@ -214,6 +206,17 @@ pub struct ObjectSpec {
     /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
+}
+
+fn follow() -> AsWritten<OnSchemaChange> {
+    OnSchemaChange::Follow.into()
+}
+
+impl ObjectSpec {
+    /// What it does when the schema changes. A word that only a newer server knows means the stricter one here.
+    pub fn schema_change(&self) -> OnSchemaChange {
+        self.on_schema_change.means().unwrap_or(OnSchemaChange::Hold)
+    }
 }
 
 impl Spec for ObjectSpec {
@@ -229,6 +232,13 @@ impl Spec for ObjectSpec {
         }
         if self.justification.as_deref().is_some_and(|text| text.trim().is_empty()) {
             problems.push(FieldError::new("justification", "is empty; leave it out, or give the reason"));
+        }
+        if let Some(delivery) = &self.delivery {
+            delivery.check("delivery", problems);
+        }
+        self.on_schema_change.check("on_schema_change", problems);
+        for item in &self.acknowledge {
+            item.check("acknowledge", problems);
         }
         if let SourceName::View(_) = self.source {
             if self.justification.is_some() {
@@ -254,7 +264,7 @@ impl Spec for ObjectSpec {
             "history" => !after.history,
             "start_version" => after.start_version > before.start_version,
             "cdf" => !after.cdf,
-            "delivery" => after.delivery == Some(Delivery::Proxied),
+            "delivery" => after.delivery.as_ref().is_some_and(|delivery| *delivery == Delivery::Proxied),
             "on_schema_change" => after.on_schema_change == OnSchemaChange::Hold,
             "acknowledge" => after.acknowledge.is_subset(&before.acknowledge),
             "presigned_despite_networks" => !after.presigned_despite_networks,
@@ -299,7 +309,7 @@ impl SharedObject {
     pub fn delivery(&self) -> Option<Delivery> {
         match &self.requirements {
             Some(requirements) if requirements.proxied => Some(Delivery::Proxied),
-            _ => self.spec.delivery,
+            _ => asked(self.spec.delivery.as_ref()),
         }
     }
 }

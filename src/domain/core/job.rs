@@ -4,6 +4,8 @@
 
 use chrono::TimeDelta;
 
+use super::word::Words;
+
 /// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobKind {
@@ -42,23 +44,10 @@ pub enum JobState {
     Dead,
 }
 
-impl JobState {
-    /// Every state.
-    pub const ALL: [Self; 3] = [Self::Due, Self::Running, Self::Dead];
-
-    /// The word kept in the database and answered.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Due => "due",
-            Self::Running => "running",
-            Self::Dead => "dead",
-        }
-    }
-
-    /// The state that [`Self::as_str`] named.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
-    }
+impl Words for JobState {
+    const NOUN: &'static str = "state of a job";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("due", Self::Due), ("running", Self::Running), ("dead", Self::Dead)];
 }
 
 /// The longest pause before something that failed is tried again.
@@ -85,7 +74,6 @@ mod tests {
     #[test]
     fn words_are_read_back() {
         assert!(JobKind::ALL.into_iter().all(|kind| JobKind::parse(kind.as_str()) == Some(kind)));
-        assert!(JobState::ALL.into_iter().all(|state| JobState::parse(state.as_str()) == Some(state)));
         assert_eq!((JobKind::parse("Report"), JobState::parse("done")), (None, None));
     }
 }

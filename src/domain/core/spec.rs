@@ -167,11 +167,18 @@ fn if_tighter<S: Spec>(current: &S, field: &str, value: &Value) -> Option<S> {
     let mut fields = current.fields();
     fields.insert(field.to_owned(), value.clone());
     let candidate = serde_json::from_value::<S>(Value::Object(fields)).ok()?;
-    let mut problems = Vec::new();
-    candidate.check(&mut problems);
+    // A word that only a newer server knows stands in no tightening's way.
+    let (known, problems) = (problems_of(current), problems_of(&candidate));
+    let fits = problems.iter().all(|problem| known.iter().any(|known| known.message == problem.message));
     let effects = effects(current, &candidate);
     let only_tightens = effects.iter().all(|(changed, effect)| changed == field && *effect == Effect::Tightens);
-    (problems.is_empty() && !effects.is_empty() && only_tightens).then_some(candidate)
+    (fits && !effects.is_empty() && only_tightens).then_some(candidate)
+}
+
+fn problems_of<S: Spec>(spec: &S) -> Vec<FieldError> {
+    let mut problems = Vec::new();
+    spec.check(&mut problems);
+    problems
 }
 
 /// The items of the list `known` that the list `other` has, too.

@@ -3,7 +3,7 @@
 //!
 //! Never here: what a word means, which is its type's.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cmp::Ordering, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -87,6 +87,34 @@ impl<T: Words> PartialEq for AsWritten<T> {
 
 impl<T: Words + Eq> Eq for AsWritten<T> {}
 
+impl<T: Words> PartialEq<T> for AsWritten<T> {
+    fn eq(&self, other: &T) -> bool {
+        self.means == Some(*other)
+    }
+}
+
+impl<T: Words> AsWritten<T> {
+    /// Where it stands in the list; what nobody knows stands behind it, by its letters.
+    fn place(&self) -> (usize, &str) {
+        match T::ALL.iter().position(|(_, meaning)| self.means == Some(*meaning)) {
+            Some(at) => (at, ""),
+            None => (usize::MAX, &self.text),
+        }
+    }
+}
+
+impl<T: Words + Eq> Ord for AsWritten<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl<T: Words + Eq> PartialOrd for AsWritten<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl<T> fmt::Debug for AsWritten<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.text)
@@ -151,6 +179,10 @@ mod tests {
         assert_ne!(red, AsWritten::from(Colour::Green));
         assert_eq!(serde_json::to_value(&crimson).unwrap(), "crimson");
         assert_eq!(red.as_str(), "red");
+        assert_eq!(red, Colour::Red);
+        let mut words: Vec<AsWritten<Colour>> = ["blue", "green", "azure", "red"].map(AsWritten::new).into();
+        words.sort();
+        assert_eq!(words.iter().map(AsWritten::as_str).collect::<Vec<_>>(), ["red", "green", "azure", "blue"]);
     }
 
     #[test]

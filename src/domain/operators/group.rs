@@ -141,6 +141,10 @@ mod tests {
         });
         let expected = of(&["a"], serde_json::json!([binding("auditor")]));
         assert_eq!(crate::domain::core::spec::tightened(&before, recorded.as_object().unwrap()), expected);
+        let later = of(&["a", "b"], serde_json::json!([binding("owner"), binding("curator")]));
+        let recorded = serde_json::json!({"members": ["a"], "bindings": [binding("curator")]});
+        let expected = of(&["a"], serde_json::json!([binding("curator")]));
+        assert_eq!(crate::domain::core::spec::tightened(&later, recorded.as_object().unwrap()), expected);
         let more = serde_json::json!({"members": ["a", "b", "c"]});
         assert_eq!(crate::domain::core::spec::tightened(&before, more.as_object().unwrap()), before);
     }

@@ -1,6 +1,9 @@
 //! Creates, changes, suspends and offboards recipients, the partners that read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Map, Value, json};
@@ -237,7 +240,7 @@ impl Access {
         let recipient = Recipient {
             id: Uuid::now_v7(),
             name,
-            state: RecipientState::Active,
+            state: RecipientState::Active.into(),
             spec: bound(new_spec(named)?, None),
             created_at: ctx.now,
             updated_at: ctx.now,
@@ -542,6 +545,14 @@ impl Access {
         if recipient.state == state {
             return Ok(recipient);
         }
+        if recipient.state.means().is_none() && state != RecipientState::Offboarded {
+            let message = format!(
+                "recipient `{}` is {}, which a newer server has set; change it there, or offboard it",
+                recipient.name,
+                recipient.state.as_str()
+            );
+            return Err(ServiceError::conflict(message));
+        }
         if recipient.state == RecipientState::Offboarded {
             let message = format!("recipient `{name}` is offboarded for good; create one under another name");
             return Err(ServiceError::conflict(message));
@@ -561,8 +572,9 @@ impl Access {
         state: RecipientState,
         action: Action,
     ) -> Result<Recipient, ServiceError> {
-        let (before, mut bound) = (recipient.state, None);
-        (recipient.state, recipient.updated_at) = (state, ctx.now);
+        let before = mem::replace(&mut recipient.state, state.into());
+        recipient.updated_at = ctx.now;
+        let mut bound = None;
         if state == RecipientState::Offboarded {
             // Another recipient may be bound to the identity later.
             bound = recipient.spec.oidc.take();

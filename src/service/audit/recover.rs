@@ -172,6 +172,10 @@ impl Lost {
                 Some(state) => {
                     self.recipients.insert(id, state);
                 }
+                // A state that only a newer server knows.
+                None if tightens => {
+                    self.recipients.insert(id, RecipientState::Suspended);
+                }
                 None => return false,
             },
             Kind::Recipient if tightens && after.is_null() => {
@@ -186,6 +190,10 @@ impl Lost {
                         self.agreements.remove(&id);
                         // One that had been interrupted is as it was; one that had begun is for people to decide on.
                         return event.action.means() != Some(Action::AgreementActivate);
+                    }
+                    // A state that only a newer server knows.
+                    None if tightens && after["state"].is_string() => {
+                        self.agreements.insert(id, (name, AgreementState::Suspended));
                     }
                     _ => return false,
                 }
@@ -604,6 +612,29 @@ mod tests {
             "token_id": (action == Action::OperatorTokenRevoke).then(Uuid::now_v7),
         });
         Recorded::deserialize(event).unwrap()
+    }
+
+    #[test]
+    fn a_state_that_only_a_newer_server_knows_is_done_again_as_a_suspension() {
+        for (kind, effect) in [
+            (Kind::Recipient, Effect::Tightens),
+            (Kind::Recipient, Effect::Loosens),
+            (Kind::Agreement, Effect::Tightens),
+            (Kind::Agreement, Effect::Loosens),
+        ] {
+            let event = json!({
+                "seq": 1, "at": "2026-01-01T00:00:00Z", "action": format!("{kind}.dispute"), "decision": "allow",
+                "actor": {"kind": "operator"}, "object": {"kind": kind, "id": Uuid::now_v7(), "name": "a name"},
+                "change": {"before": {"state": "active"}, "after": {"state": "in_dispute"}}, "effect": effect.as_str(),
+            });
+            let mut lost = Lost::default();
+            lost.take(&Recorded::deserialize(event).unwrap());
+            let recipients = lost.recipients.values().filter(|state| **state == RecipientState::Suspended);
+            let agreements = lost.agreements.values().filter(|(_, state)| *state == AgreementState::Suspended);
+            let done = recipients.count() + agreements.count();
+            assert_eq!(done, usize::from(effect == Effect::Tightens), "{kind} {effect:?}");
+            assert_eq!(lost.others.len(), 1 - done, "what people did is for people to decide on");
+        }
     }
 
     #[test]

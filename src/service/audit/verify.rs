@@ -18,6 +18,7 @@ use crate::{
             checkpoint::{VerifierKey, digest, origin},
             merkle::Frontier,
         },
+        core::word::Words,
     },
     store::{Db, Derived, StoredCheckpoint, StoredEvent},
 };

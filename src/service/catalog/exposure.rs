@@ -219,16 +219,17 @@ impl Catalog {
         table: &Table,
         now: DateTime<Utc>,
     ) -> Reader {
-        let decided = match recipient.state {
-            RecipientState::Active => decide_object(
+        let decided = match recipient.state.means() {
+            Some(RecipientState::Active) => decide_object(
                 &named.grant,
                 table.spec.allowed_purposes.as_deref(),
                 object.requirements.as_deref(),
                 self.require_classification,
                 now,
             ),
-            RecipientState::Suspended => Err(Reason::RecipientSuspended),
-            RecipientState::Offboarded => Err(Reason::RecipientOffboarded),
+            // A state that this server does not know is no reason to read.
+            Some(RecipientState::Suspended) | None => Err(Reason::RecipientSuspended),
+            Some(RecipientState::Offboarded) => Err(Reason::RecipientOffboarded),
         };
         let class_until = decided.as_ref().ok().copied().flatten();
         let until = named.grant.until(now);

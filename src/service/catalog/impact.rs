@@ -119,7 +119,7 @@ impl Catalog {
         let filter = GrantFilter { share_id: Some(of.share.id), in_force_at: Some(now), ..GrantFilter::default() };
         for named in self.core.db.list_grants(&filter, None, MOST_GRANTS).await? {
             let recipient = self.core.db.find_recipient_by_id(named.grant.recipient_id).await?;
-            if recipient.is_none_or(|recipient| recipient.state != RecipientState::Active) {
+            if recipient.is_none_or(|recipient| recipient.state.means() != Some(RecipientState::Active)) {
                 continue;
             }
             let purposes = of.table.spec.allowed_purposes.as_deref();

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use crate::{
     config::RawSharing,
-    domain::catalog::{
-        delta::Metadata,
-        raw_disclosure::{RawDisclosure, carried_properties, dropped_columns},
-        share::SharedObject,
+    domain::{
+        catalog::{
+            delta::Metadata,
+            raw_disclosure::{RawDisclosure, carried_properties, dropped_columns},
+            share::SharedObject,
+        },
+        core::word::Words,
     },
     lake::Snapshot,
     service::core::error::{FieldError, ServiceError},
@@ -76,7 +79,7 @@ impl Catalog {
             .of(object)
             .applies()
             .into_iter()
-            .filter(|(item, _)| !object.spec.acknowledge.contains(item))
+            .filter(|(item, _)| !object.spec.acknowledge.iter().any(|named| named == item))
             .map(|(item, told)| FieldError {
                 field: "acknowledge".into(),
                 message: format!("must name `{}`: {told}", item.as_str()),

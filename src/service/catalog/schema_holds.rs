@@ -86,7 +86,7 @@ impl SchemaHolds {
 
     /// The hold when it was last checked; `None` if it never was.
     pub(in crate::service) fn last_seen(&self, object: &SharedObject) -> Option<Option<SchemaHold>> {
-        match object.spec.on_schema_change {
+        match object.spec.schema_change() {
             OnSchemaChange::Follow if object.view.is_none() => Some(None),
             OnSchemaChange::Follow | OnSchemaChange::Hold => self.of(object).map(|seen| seen.hold),
         }
@@ -317,7 +317,7 @@ fn signal(share: &Share, object: &SharedObject, table: &Table, hold: &SchemaHold
 /// Accepts the newest shape for an object that holds its schema but has no accepted shape yet, and removes the accepted
 /// shape from an object that follows.
 pub(in crate::service) fn settle_shape(object: &mut SharedObject, newest: &NewestShape) -> Result<(), ServiceError> {
-    match object.spec.on_schema_change {
+    match object.spec.schema_change() {
         OnSchemaChange::Follow => object.accepted = None,
         OnSchemaChange::Hold if object.accepted.is_none() && object.view.is_none() => {
             object.accepted = Some(newest.accepted()?);

@@ -214,7 +214,7 @@ impl Jobs {
         let event = Event { change: Some(change), ..ctx.event(Action::JobRetry, object(&dead)) };
         write::append(tx, event, ctx.now).await?;
         let queued = match ctx.is_dry() {
-            true => Job { state: JobState::Due, attempts: 0, due_at: ctx.now, ended_at: None, ..dead },
+            true => Job { state: JobState::Due.into(), attempts: 0, due_at: ctx.now, ended_at: None, ..dead },
             false => tx.find_job(id).await?.ok_or_else(|| not_found(id))?,
         };
         unit.commit().await?;

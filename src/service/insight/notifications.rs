@@ -160,7 +160,7 @@ impl Insight {
         let event = Event { change: Some(change), ..ctx.event(Action::NotificationRetry, object(&dead)) };
         write::append(tx, event, ctx.now).await?;
         let queued = match ctx.is_dry() {
-            true => Notification { state: NotificationState::Pending, attempts: 0, failure: None, ..dead },
+            true => Notification { state: NotificationState::Pending.into(), attempts: 0, failure: None, ..dead },
             false => tx.find_notification(id).await?.ok_or_else(unknown)?,
         };
         unit.commit().await?;

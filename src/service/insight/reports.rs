@@ -209,7 +209,7 @@ impl Insight {
             Some(report) if report.state != ReportState::Failed => return Ok((report, false)),
             Some(report) => {
                 tx.revive_report(report.id).await?;
-                StoredReport { state: ReportState::Making, failure: None, ..report }
+                StoredReport { state: ReportState::Making.into(), failure: None, ..report }
             }
             None => {
                 let report = StoredReport {
@@ -217,7 +217,7 @@ impl Insight {
                     month,
                     recipient_id,
                     recipient: party.map(|party| party.name),
-                    state: ReportState::Making,
+                    state: ReportState::Making.into(),
                     requested_by: ctx.operator_name(),
                     requested_at: ctx.now.trunc_subsecs(6),
                     ready_at: None,
@@ -293,12 +293,12 @@ impl Insight {
     /// Reads the content of a report's file.
     pub async fn get_report_file(&self, id: Uuid, file: ReportFile) -> Result<(StoredReport, Vec<u8>), ServiceError> {
         let report = self.core.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
-        match (self.core.db.find_report_file(id, file).await?, report.state) {
+        match (self.core.db.find_report_file(id, file).await?, report.state.means()) {
             (Some(content), _) => Ok((report, content)),
-            (None, ReportState::Making) => {
+            (None, Some(ReportState::Making) | None) => {
                 Err(ServiceError::NotReady("the report is being made; ask again in a moment".to_owned()))
             }
-            (None, ReportState::Ready | ReportState::Failed) => {
+            (None, Some(ReportState::Ready | ReportState::Failed)) => {
                 let why = report.failure.unwrap_or_default();
                 Err(ServiceError::conflict(format!("the report could not be made: {why}; ask for it again")))
             }

@@ -7,7 +7,7 @@ use object_store::path::Path;
 
 use crate::{
     domain::{
-        access::delivery::{Delivery, DeliveryFacts, effective, too_short_to_presign},
+        access::delivery::{Delivery, DeliveryFacts, asked, effective, too_short_to_presign},
         catalog::share::SharedObject,
     },
     lake::{DeletionVectorRef, VectorPlace},
@@ -77,7 +77,7 @@ fn effective_delivery(location: &TableLocation, object: &SharedObject, granted: 
     effective(DeliveryFacts {
         storage: location.delivery(),
         storage_can_sign: location.can_sign(),
-        recipient: recipient.spec.delivery,
+        recipient: asked(recipient.spec.delivery.as_ref()),
         recipient_has_networks: !recipient.spec.allowed_cidrs.is_empty() || !token.allowed_cidrs.is_empty(),
         object: object.delivery(),
         presigned_despite_networks: object.spec.presigned_despite_networks,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     domain::{
         access::limits::span,
-        core::seal::hex,
+        core::{seal::hex, word::Words},
         sharing::{negotiation::ClientCapabilities, predicate::Filter},
     },
     lake::{Order, Snapshot},

@@ -8,13 +8,13 @@ use crate::{
     domain::{
         access::{
             identity::Identity,
-            recipient::{Recipient, RecipientSpec, RecipientState},
+            recipient::{Recipient, RecipientSpec},
         },
-        core::name::NameKind,
+        core::{name::NameKind, word::AsWritten},
     },
     store::{
         Result, StoreError, Tx,
-        core::value::{Json, Micros, name, word},
+        core::value::{Json, Micros, name},
         one_row, reads, writes,
     },
 };
@@ -54,7 +54,7 @@ impl TryFrom<RecipientRow> for Recipient {
         Ok(Self {
             id: row.recipient_id,
             name: name(NameKind::Recipient, "recipients.name", &row.recipient_name)?,
-            state: word(RecipientState::parse, "recipients.state", &row.recipient_state)?,
+            state: AsWritten::new(&row.recipient_state),
             spec,
             created_at: row.recipient_created_at.0,
             updated_at: row.recipient_updated_at.0,

@@ -5,10 +5,13 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
-    domain::core::job::{JobKind, JobState},
+    domain::core::{
+        job::{JobKind, JobState},
+        word::{AsWritten, Words},
+    },
     store::{
         CLOCKS_APART, LONGEST_REST, Result, StoreError, Tx,
-        core::value::{Micros, time, word},
+        core::value::{Micros, time},
         on_tx, one_row, reads, writes,
     },
 };
@@ -26,7 +29,7 @@ pub struct Job {
     /// What it is about; there is one job for each kind and key.
     pub key: String,
     /// How far it is.
-    pub state: JobState,
+    pub state: AsWritten<JobState>,
     /// How often it was begun since it was queued.
     pub attempts: i64,
     /// When it was queued first.
@@ -72,7 +75,7 @@ impl TryFrom<JobRow> for Job {
             id: row.id,
             kind: row.kind,
             key: row.key,
-            state: word(JobState::parse, "jobs.state", &row.state)?,
+            state: AsWritten::new(&row.state),
             attempts: row.attempts,
             created_at: row.created_at.0,
             due_at: row.due_at.0,

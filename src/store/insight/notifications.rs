@@ -6,10 +6,13 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
-    domain::insight::signal::{Signal, SignalKind},
+    domain::{
+        core::word::{AsWritten, Words},
+        insight::signal::{Signal, SignalKind},
+    },
     store::{
         LONGEST_REST, Result, StoreError, Tx,
-        core::value::{Micros, time, word},
+        core::value::{Micros, time},
         on_tx, one_row, reads, writes,
     },
 };
@@ -25,20 +28,10 @@ pub enum NotificationState {
     Dead,
 }
 
-impl NotificationState {
-    /// The word for the state in the database and in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-        }
-    }
-
-    /// Parses the word of [`Self::as_str`].
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Pending, Self::Delivered, Self::Dead].into_iter().find(|state| state.as_str() == text)
-    }
+impl Words for NotificationState {
+    const NOUN: &'static str = "state of a notification";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("pending", Self::Pending), ("delivered", Self::Delivered), ("dead", Self::Dead)];
 }
 
 /// A signal for one webhook.
@@ -53,7 +46,7 @@ pub struct Notification {
     /// The message, byte for byte.
     pub body: String,
     /// The state.
-    pub state: NotificationState,
+    pub state: AsWritten<NotificationState>,
     /// The number of attempts since it was queued.
     pub attempts: i64,
     /// When the signal was found.
@@ -92,7 +85,7 @@ impl TryFrom<NotificationRow> for Notification {
             webhook: row.webhook,
             kind: row.kind,
             body: row.body,
-            state: word(NotificationState::parse, "notifications.state", &row.state)?,
+            state: AsWritten::new(&row.state),
             attempts: row.attempts,
             created_at: row.created_at.0,
             queued_at: row.queued_at.0,

@@ -5,7 +5,10 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
-    domain::insight::report::{FileEntry, Month, ReportFile},
+    domain::{
+        core::word::{AsWritten, Words},
+        insight::report::{FileEntry, Month, ReportFile},
+    },
     store::{
         Result, StoreError, Tx,
         core::value::{Micros, time, word},
@@ -24,20 +27,10 @@ pub enum ReportState {
     Failed,
 }
 
-impl ReportState {
-    /// The word for the state in the database and in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Making => "making",
-            Self::Ready => "ready",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// Parses the word of [`Self::as_str`].
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Making, Self::Ready, Self::Failed].into_iter().find(|state| state.as_str() == text)
-    }
+impl Words for ReportState {
+    const NOUN: &'static str = "state of a report";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("making", Self::Making), ("ready", Self::Ready), ("failed", Self::Failed)];
 }
 
 /// A stored report, without its files.
@@ -52,7 +45,7 @@ pub struct StoredReport {
     /// The recipient's name when the report was requested.
     pub recipient: Option<String>,
     /// The state.
-    pub state: ReportState,
+    pub state: AsWritten<ReportState>,
     /// The operator who requested it.
     pub requested_by: String,
     /// When it was requested.
@@ -106,7 +99,7 @@ impl TryFrom<ReportRow> for StoredReport {
             month: word(Month::parse, "reports.month", &row.month)?,
             recipient_id: Some(row.recipient_id).filter(|id| !id.is_nil()),
             recipient: row.recipient,
-            state: word(ReportState::parse, "reports.state", &row.state)?,
+            state: AsWritten::new(&row.state),
             requested_by: row.requested_by,
             requested_at: row.requested_at.0,
             ready_at: time(row.ready_at),

@@ -93,6 +93,8 @@ struct Given {
     until: i64,
     ended: Option<i64>,
     purpose: Option<&'static str>,
+    /// Whether it spells its purpose in capitals, which means the same.
+    is_loud: bool,
     /// Each is a list of contracts that take each other's place.
     contracts: Vec<Vec<Contract>>,
     /// The end that a grant without contracts refers to.
@@ -105,7 +107,8 @@ struct World {
     grants: Vec<Given>,
     table: Option<Vec<&'static str>>,
     shown: Option<Shown>,
-    is_scoped_elsewhere: bool,
+    /// The shares that the token is for; of 0 is asked, and an empty list is for all.
+    scope: Vec<u128>,
     /// `off`, `known` or `strict`.
     mode: &'static str,
     /// Where the request comes from, if that is known.
@@ -167,6 +170,7 @@ fn world(dice: &mut Dice) -> World {
             until: from + 1 + dice.day(),
             ended: (dice.below(4) == 0).then(|| dice.day()),
             purpose: (dice.below(4) > 0).then(|| PURPOSES[dice.below(3) as usize]),
+            is_loud: dice.below(4) == 0,
             referred: (dice.below(3) == 0).then(|| dice.day()),
             contracts,
         }
@@ -177,11 +181,17 @@ fn world(dice: &mut Dice) -> World {
         grants,
         table: (dice.below(3) == 0).then(|| dice.purposes().into_iter().filter(|purpose| *purpose != "*").collect()),
         shown: (dice.below(2) == 0).then(|| shown(dice)),
-        is_scoped_elsewhere: dice.below(8) == 0,
         mode: ["off", "known", "strict", "strict"][dice.below(4) as usize],
         from: (dice.below(4) > 0).then(|| REGIONS[dice.below(4) as usize]),
         country: (dice.below(2) == 0).then(|| REGIONS[dice.below(4) as usize]),
         regions: if dice.below(2) == 0 { dice.regions() } else { Vec::new() },
+        scope: match dice.below(8) {
+            0 => vec![8],
+            1 => vec![8, 9],
+            2 => vec![8, 0],
+            3 => vec![0],
+            _ => vec![],
+        },
     }
 }
 
@@ -298,7 +308,7 @@ fn expected(world: &World) -> Result<usize, &'static str> {
     if lack.starts_with("GRANT") {
         return Err(lack);
     }
-    if world.is_scoped_elsewhere {
+    if !world.scope.is_empty() && !world.scope.contains(&0) {
         return Err("TOKEN_OUT_OF_SCOPE");
     }
     if !lack.is_empty() {
@@ -323,6 +333,10 @@ fn expected(world: &World) -> Result<usize, &'static str> {
 
 fn on(day: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap() + TimeDelta::days(day)
+}
+
+fn share_id(number: u128) -> Uuid {
+    Uuid::from_u128(50 + number)
 }
 
 fn texts(words: &[&str]) -> Vec<String> {
@@ -351,7 +365,7 @@ fn succession(line: &[Contract], id: u128) -> AgreementSuccession {
 
 fn access(world: &World) -> ShareAccess {
     let share = Share {
-        id: Uuid::from_u128(1),
+        id: share_id(0),
         name: Name::parse(NameKind::Share, "s").unwrap(),
         spec: ShareSpec::default(),
         created_at: on(-9),
@@ -364,7 +378,7 @@ fn access(world: &World) -> ShareAccess {
         recipient_id: Uuid::from_u128(2),
         valid_from: on(given.from),
         valid_until: on(given.until),
-        purpose: given.purpose.map(str::to_owned),
+        purpose: given.purpose.map(|purpose| if given.is_loud { purpose.to_uppercase() } else { purpose.to_owned() }),
         agreement: given.referred.map(|day| Agreement {
             reference: "r".into(),
             sha256: None,
@@ -389,7 +403,7 @@ fn bearer(world: &World) -> Bearer {
     let recipient = Recipient {
         id: Uuid::from_u128(2),
         name: Name::parse(NameKind::Recipient, "acme").unwrap(),
-        state: RecipientState::Active,
+        state: RecipientState::Active.into(),
         spec: RecipientSpec {
             country: world.country.map(str::to_owned),
             regions: texts(&world.regions),
@@ -403,7 +417,7 @@ fn bearer(world: &World) -> Bearer {
         id: Uuid::from_u128(3),
         recipient_id: recipient.id,
         credential: "default".into(),
-        share_ids: if world.is_scoped_elsewhere { vec![Uuid::from_u128(99)] } else { vec![] },
+        share_ids: world.scope.iter().copied().map(share_id).collect(),
         allowed_cidrs: vec![],
         created_at: on(-9),
         activated_at: Some(on(-9)),
@@ -469,13 +483,27 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
             let goes_on =
                 at_end.is_ok_and(|later| later.grant.map(|grant| grant.id) == allowed.grant.map(|grant| grant.id));
             assert!(!goes_on, "world {number} goes on at {until}: {world:?}");
+            let grant = &world.grants[expected.unwrap()];
+            let mut days = world.today..world.today + 4 * DAYS.cast_signed();
+            let end = days.find(|day| ["GRANT_EXPIRED", "AGREEMENT_ENDED"].contains(&lacks(grant, *day)));
+            assert!(end.is_none_or(|day| until <= on(day)), "world {number} outlives its day {end:?}: {world:?}");
         }
     }
     // The worlds meet every answer often enough to mean something.
     for code in ["UNCLASSIFIED_COLUMN", "RAW_NOT_ALLOWED", "AGREEMENT_MISSING", "GEO_DENIED"] {
         assert!(met.get(code).is_some_and(|count| *count > 50), "{code}: {met:?}");
     }
-    for code in ["allowed", "AGREEMENT_ENDED", "AGREEMENT_INACTIVE", "PURPOSE_NOT_ALLOWED", "GRANT_EXPIRED"] {
+    let met_often = [
+        "allowed",
+        "AGREEMENT_ENDED",
+        "AGREEMENT_INACTIVE",
+        "PURPOSE_NOT_ALLOWED",
+        "GRANT_EXPIRED",
+        "GRANT_REVOKED",
+        "SHARE_NOT_GRANTED",
+        "TOKEN_OUT_OF_SCOPE",
+    ];
+    for code in met_often {
         assert!(met.get(code).is_some_and(|count| *count > 300), "{met:?}");
     }
 }

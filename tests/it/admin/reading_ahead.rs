@@ -6,7 +6,10 @@ use http::Method;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use weir::{
-    domain::audit::{Actor, ActorKind, Event, Head, action::Action, link_hash},
+    domain::{
+        audit::{Actor, ActorKind, Event, Head, action::Action, link_hash},
+        core::job::JobKind,
+    },
     service::audit::verify::{Since, verify_database},
     store::{Db, Derived, StoredEvent},
 };
@@ -23,6 +26,9 @@ on_both_databases!(
     an_operator_whose_role_is_unknown_is_listed_and_may_do_nothing,
     an_event_of_an_unknown_kind_of_actor_is_answered_counted_and_verified,
     what_a_newer_server_sets_stays_when_an_older_one_changes_the_rest,
+    a_recipient_in_an_unknown_state_is_shown_and_refused,
+    words_of_specs_that_are_unknown_are_shown_and_mean_the_stricter_one,
+    jobs_and_reports_in_unknown_states_are_shown_and_left_alone,
 );
 
 /// What an operator's request comes to.
@@ -164,6 +170,13 @@ async fn a_message_of_an_unknown_kind_is_shown_delivered_and_given_up_like_any_o
         deliver(&app).await;
         assert_eq!(kept(&app, "?state=dead").await[0]["type"], "budget.exceeded");
         assert_eq!(app.events("notification.dead").await[0]["change"]["type"], "budget.exceeded");
+        // A state that is unknown is shown, and left alone.
+        app.execute("UPDATE notifications SET state = 'snoozed'").await;
+        assert_eq!(kept(&app, "").await[0]["state"], "snoozed");
+        let retry = format!("/notifications/{}/retry", queued["id"].as_str().unwrap());
+        app.post(&retry, json!({})).await.problem(409, "conflict");
+        deliver(&app).await;
+        app.execute("UPDATE notifications SET state = 'dead'").await;
         receiver.is(Mood::Well);
         let retry = format!("/notifications/{}/retry", queued["id"].as_str().unwrap());
         app.post(&retry, json!({})).await.expect(200);
@@ -173,6 +186,85 @@ async fn a_message_of_an_unknown_kind_is_shown_delivered_and_given_up_like_any_o
         assert_eq!(received.last().unwrap().json()["type"], "budget.exceeded");
         assert_eq!(kept(&app, "?state=delivered").await.len(), 1);
     }
+}
+
+async fn a_recipient_in_an_unknown_state_is_shown_and_refused(app: TestApp) {
+    app.share_claims().await;
+    app.grant_acme().await;
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    app.execute("UPDATE recipients SET state = 'winding_down'").await;
+    assert_eq!(app.get("/recipients/acme").await.expect(200)["state"], "winding_down");
+    assert_eq!(app.get("/recipients").await.expect(200)["items"][0]["state"], "winding_down");
+    assert_eq!(app.shared(&token, "/shares").await.status, 403);
+    let changed = app.patch("/recipients/acme", json!({"description": "x"})).await.expect(200);
+    assert_eq!((&changed["state"], &changed["description"]), (&json!("winding_down"), &json!("x")));
+    // Whether another state would be less, only a newer server knows; the end is the end.
+    for verb in ["resume", "suspend"] {
+        let path = format!("/recipients/acme/{verb}");
+        let refused = app.post(&path, json!({"reason": "a test"})).await.problem(409, "conflict");
+        assert!(refused["detail"].as_str().unwrap().contains("newer server"), "{refused}");
+    }
+    let ended = app.post("/recipients/acme/offboard", json!({"reason": "a test"})).await.expect(200);
+    assert_eq!(ended["state"], "offboarded");
+    let change = &app.events("recipient.offboard").await[0]["change"];
+    assert_eq!((&change["before"]["state"], &change["after"]["state"]), (&json!("winding_down"), &json!("offboarded")));
+}
+
+async fn words_of_specs_that_are_unknown_are_shown_and_mean_the_stricter_one(app: TestApp) {
+    app.share_claims().await;
+    app.grant_acme().await;
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    app.execute(
+        "UPDATE objects SET on_schema_change = 'ask', spec = replace(replace(replace(spec, \
+         '\"delivery\":null', '\"delivery\":\"relayed\"'), '\"follow\"', '\"ask\"'), \
+         '\"acknowledge\":[]', '\"acknowledge\":[\"history\",\"lineage\"]')",
+    )
+    .await;
+    app.execute("UPDATE recipients SET spec = replace(spec, '\"delivery\":null', '\"delivery\":\"relayed\"')").await;
+    let (object, recipient) = ("/shares/insurer/objects/claims/claims", "/recipients/acme");
+    let shown = app.get(object).await.expect(200);
+    assert_eq!((&shown["on_schema_change"], &shown["acknowledge"]), (&json!("ask"), &json!(["history", "lineage"])));
+    assert_eq!(app.get(recipient).await.expect(200)["delivery"], "relayed");
+    for listing in ["/shares/insurer/objects", "/recipients"] {
+        assert_eq!(app.get(listing).await.expect(200)["items"].as_array().unwrap().len(), 1, "{listing}");
+    }
+    assert_eq!(app.shared(&token, "/shares/insurer/all-tables").await.status, 200);
+    // What is not understood is not rewritten, and input stays strict.
+    let refused = app.patch(object, json!({"description": "x"})).await.problem(422, "invalid_input");
+    assert_eq!(fields(&refused), ["acknowledge", "delivery", "on_schema_change"]);
+    let refused = app.patch(recipient, json!({"description": "x"})).await.problem(422, "invalid_input");
+    assert_eq!(fields(&refused), ["delivery"]);
+    let words = json!({"delivery": "presigned", "on_schema_change": "follow", "acknowledge": []});
+    let mended = app.patch(object, words).await.expect(200);
+    assert_eq!((&mended["on_schema_change"], &mended["acknowledge"]), (&json!("follow"), &json!([])));
+    let input = json!({"delivery": "relayed"});
+    let refused = app.put("/recipients/other", input).await.problem(422, "invalid_input");
+    assert_eq!(fields(&refused), ["delivery"]);
+}
+
+async fn jobs_and_reports_in_unknown_states_are_shown_and_left_alone(app: TestApp) {
+    app.put("/shares/s", json!({})).await.expect(201);
+    app.execute(
+        "INSERT INTO jobs (id, kind, key, state, attempts, created_at, due_at) \
+         SELECT id, 'report', 'k', 'parked', 3, created_at, created_at FROM shares",
+    )
+    .await;
+    app.execute(
+        "INSERT INTO reports (id, month, recipient_id, state, requested_by, requested_at) \
+         SELECT id, '2026-08', id, 'sealing', 'ann', created_at FROM shares",
+    )
+    .await;
+    let job = app.get("/jobs").await.expect(200)["items"][0].clone();
+    assert_eq!((&job["state"], &job["due_at"]), (&json!("parked"), &Value::Null));
+    let id = job["id"].as_str().unwrap();
+    let refused = app.post(&format!("/jobs/{id}/retry"), json!({})).await.problem(409, "conflict");
+    assert!(refused["detail"].as_str().unwrap().contains("is parked"), "{refused}");
+    app.service.jobs.run_jobs(JobKind::Report).await.unwrap();
+    app.service.insight.tend_reports().await.unwrap();
+    app.service.jobs.count_jobs().await.unwrap();
+    assert_eq!(app.get("/jobs").await.expect(200)["items"][0], job);
+    assert_eq!(app.get("/reports").await.expect(200)["items"][0]["state"], "sealing");
+    app.get(&format!("/reports/{id}/report.html")).await.problem(503, "unavailable");
 }
 
 /// The stored spec of the row `name`.
@@ -224,12 +316,32 @@ async fn what_a_newer_server_sets_stays_when_an_older_one_changes_the_rest(app: 
         assert_eq!((&kept["newer"]["of"], &kept["description"]), (&json!(table), &json!("changed")), "{kept}");
         app.patch(path, json!({"newer": {}})).await.problem(422, "invalid_input");
     }
-    // A state that changes leaves the spec alone; a field that changes is written as a whole.
+    // A state that changes leaves the spec alone, and a field that changes leaves what is unknown within it.
     app.post("/recipients/acme/suspend", json!({"reason": "a test"})).await.expect(200);
     assert_eq!(spec(&app, "recipients", "acme").await["limits"]["queries_per_day"], 9);
-    app.patch("/recipients/acme", json!({"limits": {"requests_per_minute": 5}})).await.expect(200);
-    let kept = spec(&app, "recipients", "acme").await;
-    assert_eq!((&kept["limits"]["requests_per_minute"], &kept["newer"]["of"]), (&json!(5), &json!("recipients")));
+    for (change, requests) in [(json!({"requests_per_minute": 5}), json!(5)), (json!(null), json!(null))] {
+        let changed = app.patch("/recipients/acme", json!({"limits": change})).await.expect(200);
+        assert!(changed["limits"].get("queries_per_day").is_none(), "{changed}");
+        let kept = spec(&app, "recipients", "acme").await;
+        assert_eq!(kept["limits"]["requests_per_minute"], requests);
+        assert_eq!((&kept["limits"]["queries_per_day"], &kept["newer"]["of"]), (&json!(9), &json!("recipients")));
+    }
+    let refused = app.patch("/recipients/acme", json!({"limits": {"queries_per_day": 1}})).await;
+    assert_eq!(fields(&refused.problem(422, "invalid_input")), ["limits.queries_per_day"]);
+    // Roles that are given stay as they were when others are given or taken.
+    let roles = |scopes: &[&str]| {
+        let given = scopes.iter().map(|scope| json!({"role": "owner", "scope": scope}));
+        json!({"bindings": given.collect::<Vec<_>>()})
+    };
+    app.put("/groups/team", roles(&["share:insurer", "domain:a"])).await.expect(201);
+    app.execute(
+        "UPDATE operator_groups SET spec = replace(spec, '\"scope\":\"share:insurer\"', \
+         '\"scope\":\"share:insurer\",\"until\":\"2027-01-01\"')",
+    )
+    .await;
+    app.patch("/groups/team", roles(&["domain:b", "share:insurer"])).await.expect(200);
+    let kept = spec(&app, "operator_groups", "team").await;
+    assert_eq!((&kept["bindings"][0].get("until"), &kept["bindings"][1]["until"]), (&None, &json!("2027-01-01")));
     // Partners are served all the same.
     app.post("/recipients/acme/resume", json!({"reason": "a test"})).await.expect(200);
     let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();

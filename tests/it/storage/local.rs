@@ -7,7 +7,10 @@ use object_store::{
     Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, ObjectStoreScheme, memory::InMemory, path::Path,
 };
 use serde_json::Value;
-use weir::storage::{LocalDirectory, StorageError};
+use weir::{
+    domain::core::word::Words,
+    storage::{LocalDirectory, StorageError},
+};
 
 use super::{open, options, settings};
 

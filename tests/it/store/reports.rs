@@ -15,7 +15,7 @@ fn report(month: &str, recipient_id: Option<Uuid>) -> StoredReport {
         month: Month::parse(month).unwrap(),
         recipient_id,
         recipient: recipient_id.map(|_| "acme".into()),
-        state: ReportState::Making,
+        state: ReportState::Making.into(),
         requested_by: "ann".into(),
         requested_at: now(),
         ready_at: None,
@@ -71,8 +71,12 @@ async fn files_are_written_once_and_stay_byte_for_byte() {
         tx.complete_report(report.id, &files, 42, days(1)).await.unwrap();
         tx.commit().await.unwrap();
         let ready = db.find_report(report.id).await.unwrap().unwrap();
-        let expected =
-            StoredReport { state: ReportState::Ready, ready_at: Some(days(1)), checkpoint_seq: Some(42), ..report };
+        let expected = StoredReport {
+            state: ReportState::Ready.into(),
+            ready_at: Some(days(1)),
+            checkpoint_seq: Some(42),
+            ..report
+        };
         assert_eq!(ready, expected);
         let listed = db.list_report_files(ready.id).await.unwrap();
         assert_eq!(listed, files.clone().map(|(stored, _)| stored));
@@ -99,7 +103,8 @@ async fn what_was_given_up_is_made_when_it_is_asked_for_again() {
         tx.fail_report(report.id, "an event cannot be read").await.unwrap();
         tx.commit().await.unwrap();
         let failed = db.find_report(report.id).await.unwrap().unwrap();
-        assert_eq!((failed.state, failed.failure.as_deref()), (ReportState::Failed, Some("an event cannot be read")));
+        assert_eq!(failed.state, ReportState::Failed);
+        assert_eq!(failed.failure.as_deref(), Some("an event cannot be read"));
         assert!(db.list_making_reports(9).await.unwrap().is_empty());
         let mut tx = db.begin().await.unwrap();
         tx.revive_report(report.id).await.unwrap();

@@ -84,9 +84,9 @@ pub fn object(share: &Share, schema: &str, name: &str, table: &Table) -> SharedO
             history: true,
             start_version: i64::MAX,
             cdf: false,
-            delivery: Some(Delivery::Proxied),
-            on_schema_change: OnSchemaChange::Hold,
-            acknowledge: [DisclosureItem::History, DisclosureItem::DeletedRows].into(),
+            delivery: Some(Delivery::Proxied.into()),
+            on_schema_change: OnSchemaChange::Hold.into(),
+            acknowledge: [DisclosureItem::History.into(), DisclosureItem::DeletedRows.into()].into(),
             presigned_despite_networks: true,
             justification: None,
             description: None,
@@ -103,7 +103,7 @@ pub fn recipient(name: &str) -> Recipient {
     Recipient {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Recipient, name).unwrap(),
-        state: RecipientState::Active,
+        state: RecipientState::Active.into(),
         spec: RecipientSpec {
             contacts: BTreeMap::from([("security".into(), "soc@example.org".into())]),
             properties: BTreeMap::from([
@@ -111,7 +111,7 @@ pub fn recipient(name: &str) -> Recipient {
                 ("region".into(), json!("\u{0}EU")),
             ]),
             allowed_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
-            delivery: Some(Delivery::Presigned),
+            delivery: Some(Delivery::Presigned.into()),
             limits: RecipientLimits {
                 requests_per_minute: Some(600),
                 concurrent_streams: None,

@@ -56,12 +56,13 @@ async fn updates_change_every_field_and_count() {
         (share.spec.display_name, share.spec.description, share.updated_at) = (None, None, later);
         share.spec.properties.clear();
         (recipient.state, recipient.spec.display_name, recipient.spec.delivery) =
-            (RecipientState::Offboarded, None, None);
+            (RecipientState::Offboarded.into(), None, None);
         (recipient.spec.allowed_cidrs, recipient.updated_at) = (vec![], later);
         (object.spec.history, object.spec.cdf, object.spec.start_version) = (false, true, 0);
-        (object.spec.delivery, object.spec.on_schema_change, object.updated_at) = (None, OnSchemaChange::Follow, later);
+        (object.spec.delivery, object.spec.on_schema_change, object.updated_at) =
+            (None, OnSchemaChange::Follow.into(), later);
         (object.spec.presigned_despite_networks, object.spec.description) = (false, Some("now".into()));
-        (object.accepted, object.spec.acknowledge) = (None, BTreeSet::from([DisclosureItem::Properties]));
+        (object.accepted, object.spec.acknowledge) = (None, BTreeSet::from([DisclosureItem::Properties.into()]));
         table = tx.update_table(table).await.unwrap();
         share = tx.update_declared(share).await.unwrap();
         object = tx.update_object(object).await.unwrap();
@@ -152,9 +153,9 @@ async fn a_value_that_makes_no_sense_is_named_not_guessed() {
         let mut tx = db.begin().await.unwrap();
         tx.insert_recipient(&recipient("acme")).await.unwrap();
         tx.commit().await.unwrap();
-        db.execute("UPDATE recipients SET state = 'happy'").await.unwrap();
+        db.execute("UPDATE recipients SET name = 'a name'").await.unwrap();
         let error = db.find_recipient("acme").await.unwrap_err();
-        assert!(matches!(error, StoreError::Corrupt("recipients.state")), "{error:?}");
+        assert!(matches!(error, StoreError::Corrupt("recipients.name")), "{error:?}");
     }
 }
 

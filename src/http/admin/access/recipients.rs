@@ -14,7 +14,7 @@ use crate::{
             profile::OauthProfile,
             recipient::{Recipient, RecipientSpec, RecipientState},
         },
-        core::spec::Spec,
+        core::{spec::Spec, word::AsWritten},
         operators::Permission,
     },
     http::admin::{
@@ -69,7 +69,7 @@ pub struct RecipientView {
     pub name: String,
     /// `active`, `suspended` (refused until resumed) or `offboarded` (ended for good).
     #[schema(value_type = String, example = "active")]
-    pub state: RecipientState,
+    pub state: AsWritten<RecipientState>,
     /// The recipient's settings. `oidc` also shows its `id`, which changes with every change of the binding; audit
     /// events have it as `token_id`.
     #[serde(flatten)]

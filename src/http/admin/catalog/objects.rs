@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         catalog::{raw_disclosure::RawDisclosure, share::ObjectSpec},
-        core::spec::Spec,
+        core::{spec::Spec, word::Words},
         operators::Permission,
     },
     http::admin::{

@@ -12,6 +12,7 @@ use crate::{
         core::{
             job::{JobKind, JobState},
             message::quoted,
+            word::{AsWritten, Words},
         },
         operators::Permission,
     },
@@ -62,7 +63,8 @@ pub struct JobView {
     /// What it is about; of a report its id, of a scan the table's. There is one job for each kind and key.
     pub key: String,
     /// `due`, `running` or `dead`.
-    pub state: &'static str,
+    #[schema(value_type = String)]
+    pub state: AsWritten<JobState>,
     /// How many attempts it had since it was queued.
     pub attempts: i64,
     /// When it was queued first.
@@ -83,10 +85,10 @@ impl From<Job> for JobView {
             id: job.id,
             kind: job.kind,
             key: job.key,
-            state: job.state.as_str(),
             attempts: job.attempts,
             created_at: job.created_at,
             due_at: (job.state == JobState::Due).then_some(job.due_at),
+            state: job.state,
             held_until: job.held_until,
             ended_at: job.ended_at,
             failure: job.failure,
@@ -123,9 +125,10 @@ pub async fn list_jobs(
     State(admin): State<Admin>,
     AdminQuery(query): AdminQuery<JobQuery>,
 ) -> Result<Json<PageView<JobView>>, Problem> {
+    let states: Vec<&str> = JobState::ALL.iter().map(|(state, _)| *state).collect();
     let filter = JobFilter {
         kind: parsed("kind", query.kind, JobKind::parse, &JobKind::ALL.map(JobKind::as_str))?,
-        state: parsed("state", query.state, JobState::parse, &JobState::ALL.map(JobState::as_str))?,
+        state: parsed("state", query.state, JobState::parse, &states)?,
     };
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
     let page = admin.service.jobs.list_jobs(filter, &page).await?;

@@ -9,7 +9,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    domain::operators::Permission,
+    domain::{
+        core::word::{AsWritten, Words},
+        operators::Permission,
+    },
     http::admin::{
         Admin,
         core::{
@@ -57,7 +60,8 @@ pub struct NotificationView {
     #[schema(example = "token.ending")]
     pub kind: String,
     /// `pending`, `delivered` or `dead`.
-    pub state: &'static str,
+    #[schema(value_type = String)]
+    pub state: AsWritten<NotificationState>,
     /// How often it was sent since it was last queued.
     pub attempts: i64,
     /// When the signal was noticed.
@@ -80,7 +84,7 @@ impl From<Notification> for NotificationView {
             id: notification.id,
             webhook: notification.webhook,
             kind: notification.kind,
-            state: notification.state.as_str(),
+            state: notification.state,
             attempts: notification.attempts,
             created_at: notification.created_at,
             next_attempt_at: is_pending.then_some(notification.next_attempt_at),

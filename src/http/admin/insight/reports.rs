@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    domain::{insight::report::ReportFile, operators::Permission},
+    domain::{core::word::AsWritten, insight::report::ReportFile, operators::Permission},
     http::admin::{
         Admin,
         core::{
@@ -104,7 +104,8 @@ pub struct ReportView {
     /// The recipient's name when the report was requested; null for all recipients.
     pub recipient: Option<String>,
     /// `making`, `ready` or `failed`.
-    pub state: &'static str,
+    #[schema(value_type = String)]
+    pub state: AsWritten<ReportState>,
     /// Why the report could not be made; requesting it again tries again.
     pub failure: Option<String>,
     /// Who requested the report.
@@ -128,7 +129,7 @@ impl From<StoredReport> for ReportView {
             month: report.month.to_string(),
             recipient_id: report.recipient_id,
             recipient: report.recipient,
-            state: report.state.as_str(),
+            state: report.state,
             failure: report.failure,
             requested_by: report.requested_by,
             requested_at: report.requested_at,
@@ -169,10 +170,10 @@ pub async fn create_report(
 ) -> Result<(StatusCode, Json<ReportView>), Problem> {
     let asked = NewReport { month: body.month.0, recipient: body.recipient.map(|text| text.0) };
     let (filed, is_new) = admin.service.jobs.create_report(&ctx, &asked).await?;
-    let status = match filed.report.state {
-        ReportState::Making => StatusCode::ACCEPTED,
-        ReportState::Ready | ReportState::Failed if is_new => StatusCode::CREATED,
-        ReportState::Ready | ReportState::Failed => StatusCode::OK,
+    let status = match filed.report.state.means() {
+        Some(ReportState::Making) | None => StatusCode::ACCEPTED,
+        Some(ReportState::Ready | ReportState::Failed) if is_new => StatusCode::CREATED,
+        Some(ReportState::Ready | ReportState::Failed) => StatusCode::OK,
     };
     Ok((status, Json(filed.into())))
 }
