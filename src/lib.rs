@@ -21,4 +21,5 @@ pub mod service;
 pub mod storage;
 pub mod store;
 pub mod telemetry;
+pub mod unity;
 pub mod worker;

@@ -6,6 +6,7 @@
 
 mod audit;
 mod database;
+mod discovery;
 mod governance;
 mod identity;
 pub mod keys;
@@ -38,6 +39,7 @@ use crate::domain::core::secret::Secret;
 pub use self::{
     audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
+    discovery::DiscoverySettings,
     governance::GovernanceSettings,
     identity::{IdentitySettings, IssuerSettings, OperatorSignInSettings},
     lake::LakeSettings,
@@ -86,6 +88,8 @@ pub struct Settings {
     pub governance: GovernanceSettings,
     /// `[identity]`.
     pub identity: IdentitySettings,
+    /// `[discovery]`.
+    pub discovery: DiscoverySettings,
     /// `[[storage]]`, in the order of the file.
     pub storage: Vec<StorageSettings>,
     /// `[audit]`.
@@ -143,6 +147,7 @@ impl Settings {
         let operators = layers::section(&merged, &defaults, "operators", &mut problems);
         let governance = layers::section(&merged, &defaults, "governance", &mut problems);
         let identity = layers::section(&merged, &defaults, "identity", &mut problems);
+        let discovery = layers::section(&merged, &defaults, "discovery", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let usage = layers::section(&merged, &defaults, "usage", &mut problems);
@@ -158,7 +163,7 @@ impl Settings {
         else {
             return (None, problems);
         };
-        let Some(governance) = governance else { return (None, problems) };
+        let (Some(governance), Some(discovery)) = (governance, discovery) else { return (None, problems) };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
             return (None, problems);
         };
@@ -171,6 +176,7 @@ impl Settings {
             operators,
             governance,
             identity,
+            discovery,
             storage,
             audit,
             usage,
@@ -200,6 +206,7 @@ impl Settings {
         self.sharing.check(problems);
         self.operators.check(problems);
         self.identity.check(problems);
+        self.discovery.check(problems);
         self.audit.check(problems);
         self.usage.check(problems);
         self.reports.check(problems);

@@ -136,6 +136,7 @@ pub struct Metrics {
     task_last_error: Family<TaskErrorLabels, Gauge>,
     jobs: Family<JobLabels, Gauge>,
     table_scans: Family<ScanLabels, Counter>,
+    discoveries: Family<ScanLabels, Counter>,
 }
 
 /// Something in progress, such as a request being served; it ends when this is dropped.
@@ -198,6 +199,7 @@ impl Metrics {
             task_last_error: Family::default(),
             jobs: Family::default(),
             table_scans: Family::default(),
+            discoveries: Family::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -205,6 +207,9 @@ impl Metrics {
         }
         for outcome in ["done", "queued", "failed"] {
             drop(metrics.table_scans.get_or_create(&ScanLabels { outcome }));
+        }
+        for outcome in ["complete", "partial", "failed"] {
+            drop(metrics.discoveries.get_or_create(&ScanLabels { outcome }));
         }
         metrics.registered()
     }
@@ -295,6 +300,7 @@ impl Metrics {
         r.register("task_last_error_timestamp_seconds", help, self.task_last_error.clone());
         r.register("jobs", "Jobs that are due, running or dead, on all servers together", self.jobs.clone());
         r.register("table_scans", "Scans of tables for classes, by what came of them", self.table_scans.clone());
+        r.register("discoveries", "Searches for tables, by what came of them", self.discoveries.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -472,6 +478,11 @@ impl Metrics {
     /// Counts a scan of a table for classes; `outcome` is `done`, `queued` or `failed`.
     pub fn table_scanned(&self, outcome: &'static str) {
         self.table_scans.get_or_create(&ScanLabels { outcome }).inc();
+    }
+
+    /// Counts a search for tables; `outcome` is `complete`, `partial` or `failed`.
+    pub fn tables_discovered(&self, outcome: &'static str) {
+        self.discoveries.get_or_create(&ScanLabels { outcome }).inc();
     }
 
     /// Sets whether the database answers.

@@ -6,8 +6,20 @@
 use std::path::{Path, PathBuf};
 
 const BASE: &[&str] = &["config", "domain", "telemetry"];
-const SERVICE: &[&str] =
-    &["config", "domain", "engine", "identity", "lake", "notify", "render", "service", "storage", "store", "telemetry"];
+const SERVICE: &[&str] = &[
+    "config",
+    "domain",
+    "engine",
+    "identity",
+    "lake",
+    "notify",
+    "render",
+    "service",
+    "storage",
+    "store",
+    "telemetry",
+    "unity",
+];
 
 /// The modules that each module may use besides itself. A module without an entry is reported.
 fn below(module: &str) -> Option<&'static [&'static str]> {
@@ -17,10 +29,22 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
         "telemetry" => &["config", "domain"],
         "store" | "storage" | "identity" | "notify" => BASE,
         "lake" => &["config", "domain", "storage", "telemetry"],
+        // Asks other servers, as for their keys.
+        "unity" => &["config", "domain", "identity", "telemetry"],
         "engine" => &["config", "domain", "lake", "storage", "telemetry"],
-        "service" => {
-            &["config", "domain", "engine", "identity", "lake", "notify", "render", "storage", "store", "telemetry"]
-        }
+        "service" => &[
+            "config",
+            "domain",
+            "engine",
+            "identity",
+            "lake",
+            "notify",
+            "render",
+            "storage",
+            "store",
+            "telemetry",
+            "unity",
+        ],
         "http" | "worker" => SERVICE,
         // A client for any server, which knows nothing about this one.
         "conformance" => &[],
@@ -37,6 +61,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "storage",
             "store",
             "telemetry",
+            "unity",
             "worker",
         ],
         "cli" => &[
@@ -54,6 +79,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "storage",
             "store",
             "telemetry",
+            "unity",
             "worker",
         ],
         "main" => &["cli"],

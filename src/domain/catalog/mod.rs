@@ -5,6 +5,7 @@ pub mod clients;
 pub mod column;
 pub mod delta;
 pub mod disclosure;
+pub mod discovery;
 pub mod partition;
 pub mod raw_disclosure;
 pub mod schema;

@@ -2,6 +2,7 @@
 
 pub mod columns;
 pub mod disclosures;
+pub mod discovery;
 pub mod objects;
 pub(super) mod raw_disclosures;
 pub mod schema_holds;
@@ -11,7 +12,7 @@ pub mod views;
 
 use std::sync::Arc;
 
-use crate::{config::SharingSettings, lake::Lake, storage::Storages};
+use crate::{config::SharingSettings, lake::Lake, storage::Storages, unity::UnityServers};
 
 use super::{core::Core, materialize::Materializer};
 
@@ -28,6 +29,8 @@ pub struct Catalog {
     pub lake: Lake,
     /// The object stores.
     pub storages: Arc<Storages>,
+    /// The Unity Catalog servers that may be asked for tables.
+    pub unity: UnityServers,
     /// The objects whose recipients are not served their table's newest version.
     pub schema_holds: Arc<SchemaHolds>,
     /// The sharing settings.

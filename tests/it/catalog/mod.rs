@@ -3,6 +3,7 @@
 mod classification;
 mod columns;
 mod disclosures;
+mod discovery;
 mod moved;
 mod objects;
 mod shares;

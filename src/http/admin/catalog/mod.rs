@@ -2,6 +2,7 @@
 
 pub(super) mod columns;
 pub(super) mod disclosures;
+pub(super) mod discovery;
 pub(super) mod objects;
 pub(super) mod shares;
 pub(super) mod tables;
@@ -15,6 +16,7 @@ use super::Admin;
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(columns::routes())
+        .merge(discovery::routes())
         .merge(objects::routes())
         .merge(shares::routes())
         .merge(tables::routes())

@@ -11,10 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        catalog::{
-            clients::Clients,
-            table::{Table, TableSpec},
-        },
+        catalog::table::{Table, TableSpec},
         operators::Permission,
     },
     http::admin::{
@@ -27,7 +24,11 @@ use crate::{
             resource::{Resource, Tagged},
         },
     },
-    service::{catalog::tables::OpenedTable, core::precondition::etag},
+    lake::Column,
+    service::{
+        catalog::tables::{DeltaSummary, OpenedTable},
+        core::precondition::etag,
+    },
 };
 
 /// Builds the routes of this module, each with the permission that it requires.
@@ -119,24 +120,29 @@ impl From<Table> for TableView {
     }
 }
 
-impl From<OpenedTable> for TableView {
-    fn from(OpenedTable { table, snapshot }: OpenedTable) -> Self {
-        let column = |column: &crate::lake::Column| ColumnView {
-            name: column.name.clone(),
-            data_type: column.data_type.clone(),
+impl From<DeltaSummary> for DeltaView {
+    fn from(summary: DeltaSummary) -> Self {
+        let DeltaSummary { id, version, reader_features, columns, partition_columns, clients } = summary;
+        let column = |column: Column| ColumnView {
+            name: column.name,
+            data_type: column.data_type,
             nullable: column.is_nullable,
         };
-        let clients = Clients::of(&snapshot.shown());
-        let delta = DeltaView {
-            id: snapshot.metadata().id.clone(),
-            version: snapshot.version(),
-            reader_features: snapshot.required_features().iter().cloned().collect(),
-            columns: snapshot.columns().iter().map(column).collect(),
-            partition_columns: snapshot.metadata().partition_columns.clone(),
+        Self {
+            id,
+            version,
+            reader_features,
+            columns: columns.into_iter().map(column).collect(),
+            partition_columns,
             clients: clients.verdicts,
             client_versions: clients.oldest_versions,
-        };
-        Self { delta: Some(delta), ..table.into() }
+        }
+    }
+}
+
+impl From<OpenedTable> for TableView {
+    fn from(OpenedTable { table, snapshot }: OpenedTable) -> Self {
+        Self { delta: Some(DeltaSummary::from(&*snapshot).into()), ..table.into() }
     }
 }
 
