@@ -212,7 +212,7 @@ async fn a_rehearsed_change_is_checked_and_keeps_nothing(app: TestApp) {
     let page = app.get("/audit?order=desc&max_results=20").await.expect(200);
     let actions: BTreeSet<&str> =
         page["items"].as_array().unwrap().iter().map(|event| event["action"].as_str().unwrap()).collect();
-    assert_eq!(actions, BTreeSet::from(["admin.read", "table.discover", "table.scan", "view.preview"]));
+    assert_eq!(actions, BTreeSet::from(["admin.read", "table.scan", "view.preview"]));
 }
 
 async fn a_rehearsal_answers_what_the_change_would(app: TestApp) {
