@@ -50,6 +50,7 @@ use crate::{
     storage::{Archive, CopyRoot, StorageError, Storages},
     store::{Db, ServerLock, StoreError, SurrogateStore},
     telemetry::{Metrics, error_chain},
+    unity::UnityServers,
     worker::{Tasks, Worker},
 };
 
@@ -252,6 +253,7 @@ async fn stand(
         reports: settings.reports.clone(),
         public_url: settings.server.public_url.trim_end_matches('/').into(),
         storages: Arc::new(storages),
+        unity: UnityServers::new(&settings.discovery)?,
         lake,
         audit_sealer,
         core,

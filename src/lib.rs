@@ -22,4 +22,5 @@ pub mod service;
 pub mod storage;
 pub mod store;
 pub mod telemetry;
+pub mod unity;
 pub mod worker;

@@ -9,6 +9,7 @@ mod call;
 mod config;
 mod conformance;
 mod demo;
+mod discover;
 mod doctor;
 mod drill;
 mod failure;
@@ -76,6 +77,8 @@ enum Command {
     /// without --recipient. On a terminal, the command shows what would be newly disclosed, and to which recipients,
     /// and asks.
     Import(import::Arguments),
+    /// Finds Delta tables in a storage or a Unity Catalog server, and drafts their registration
+    Discover(Box<discover::Arguments>),
     /// Checks any Delta Sharing server from a recipient's point of view
     Conformance(conformance::Arguments),
     /// Checks everything that a server depends on, and says how to fix each fault
@@ -155,6 +158,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Notify(command) => block_on(notify::run(command)),
         Command::Config(command) => config::run(command),
         Command::Import(arguments) => block_on(import::run(arguments)),
+        Command::Discover(arguments) => block_on(discover::run(*arguments)),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),
         Command::Doctor(arguments) => block_on(doctor::run(arguments)),
         Command::Drill(command) => block_on(drill::run(command)),

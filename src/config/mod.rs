@@ -6,6 +6,7 @@
 
 mod audit;
 mod database;
+mod discovery;
 mod geography;
 mod governance;
 mod hooks;
@@ -41,6 +42,7 @@ use crate::domain::core::secret::Secret;
 pub use self::{
     audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
+    discovery::DiscoverySettings,
     geography::GeographySettings,
     governance::GovernanceSettings,
     hooks::HookSettings,
@@ -95,6 +97,8 @@ pub struct Settings {
     pub hooks: HookSettings,
     /// `[identity]`.
     pub identity: IdentitySettings,
+    /// `[discovery]`.
+    pub discovery: DiscoverySettings,
     /// `[[storage]]`, in the order of the file.
     pub storage: Vec<StorageSettings>,
     /// `[audit]`.
@@ -154,6 +158,7 @@ impl Settings {
         let geography = layers::section(&merged, &defaults, "geography", &mut problems);
         let hooks = layers::section(&merged, &defaults, "hooks", &mut problems);
         let identity = layers::section(&merged, &defaults, "identity", &mut problems);
+        let discovery = layers::section(&merged, &defaults, "discovery", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let usage = layers::section(&merged, &defaults, "usage", &mut problems);
@@ -169,7 +174,9 @@ impl Settings {
         else {
             return (None, problems);
         };
-        let (Some(governance), Some(geography), Some(hooks)) = (governance, geography, hooks) else {
+        let (Some(governance), Some(geography), Some(hooks), Some(discovery)) =
+            (governance, geography, hooks, discovery)
+        else {
             return (None, problems);
         };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
@@ -186,6 +193,7 @@ impl Settings {
             geography,
             hooks,
             identity,
+            discovery,
             storage,
             audit,
             usage,
@@ -217,6 +225,7 @@ impl Settings {
         self.geography.check(problems);
         self.hooks.check(problems);
         self.identity.check(problems);
+        self.discovery.check(problems);
         self.audit.check(problems);
         self.usage.check(problems);
         self.reports.check(problems);

@@ -1,13 +1,14 @@
-//! Fetches small documents from an issuer, with limits on size and time.
+//! Fetches documents of bounded size in bounded time, without following redirects.
 
 use std::time::Duration;
 
-use reqwest::redirect::Policy;
+use reqwest::{RequestBuilder, StatusCode, redirect::Policy};
+use url::Url;
 
 use super::error::IdentityError;
-use crate::telemetry::error_chain;
+use crate::{domain::core::secret::Secret, telemetry::error_chain};
 
-/// The largest document that is read, in bytes; key sets have a few kilobytes.
+/// The largest document of an issuer that is read, in bytes; key sets have a few kilobytes.
 const LARGEST: usize = 256 * 1024;
 
 /// Fetches documents.
@@ -16,6 +17,20 @@ pub struct Fetcher {
     http: reqwest::Client,
     /// The longest time for one look at an issuer, regardless of the number of documents.
     pub timeout: Duration,
+}
+
+/// Why a document was not fetched. Never names its URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfetched {
+    /// There was no answer, or only a part of one.
+    #[error("cannot be fetched: {0}")]
+    Unreachable(String),
+    /// The answer has another status than success; a redirect, too.
+    #[error("answers {0}")]
+    Status(StatusCode),
+    /// The answer is longer than this.
+    #[error("answers more than {0} bytes")]
+    TooLarge(usize),
 }
 
 impl Fetcher {
@@ -32,21 +47,34 @@ impl Fetcher {
         Ok(Self { http, timeout })
     }
 
-    /// Fetches the document at `url`; the error describes the problem.
+    /// Fetches an issuer's document at `url`; the error describes the problem.
     pub async fn get(&self, url: &str) -> Result<Vec<u8>, String> {
-        let failed =
-            |error: reqwest::Error| format!("`{url}` cannot be fetched: {}", error_chain(&error.without_url()));
-        let mut response = self.http.get(url).header("accept", "application/json").send().await.map_err(failed)?;
-        if !response.status().is_success() {
-            return Err(format!("`{url}` answers {}", response.status()));
-        }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if bytes.len() + chunk.len() > LARGEST {
-                return Err(format!("`{url}` answers more than {LARGEST} bytes"));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+        read(self.http.get(url), LARGEST).await.map_err(|unfetched| format!("`{url}` {unfetched}"))
     }
+
+    /// Fetches a document of at most `largest` bytes, with a token if there is one.
+    pub async fn get_as(&self, url: Url, token: Option<&Secret>, largest: usize) -> Result<Vec<u8>, Unfetched> {
+        let request = self.http.get(url);
+        let request = match token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        };
+        read(request, largest).await
+    }
+}
+
+async fn read(request: RequestBuilder, largest: usize) -> Result<Vec<u8>, Unfetched> {
+    let failed = |error: reqwest::Error| Unfetched::Unreachable(error_chain(&error.without_url()));
+    let mut response = request.header("accept", "application/json").send().await.map_err(failed)?;
+    if !response.status().is_success() {
+        return Err(Unfetched::Status(response.status()));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if bytes.len() + chunk.len() > largest {
+            return Err(Unfetched::TooLarge(largest));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }

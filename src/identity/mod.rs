@@ -15,11 +15,12 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Validation, dangerous::insecure_decode, decode, decode_header};
 
+use self::issuer::Issuer;
 pub use self::{
     error::{IdentityError, Refused},
+    fetch::{Fetcher, Unfetched},
     token::Claims,
 };
-use self::{fetch::Fetcher, issuer::Issuer};
 use crate::config::{IdentitySettings, OperatorSignInSettings};
 
 /// The longest token that is examined, in bytes.

@@ -24,7 +24,7 @@ use object_store::{
 use super::error::LogFault;
 use crate::storage::TableLocation;
 
-const LOG: &str = "_delta_log";
+pub(super) const LOG: &str = "_delta_log";
 const HINT: &str = "_last_checkpoint";
 
 /// Identifies one stored commit: a different mark under the same name means that the commit was rewritten.

@@ -21,6 +21,7 @@ use crate::{
     lake::Lake,
     storage::Storages,
     store::{Reached, Sought},
+    unity::UnityServers,
 };
 
 use self::{
@@ -83,6 +84,8 @@ pub struct Dependencies {
     pub lake: Lake,
     /// The object stores.
     pub storages: Arc<Storages>,
+    /// The Unity Catalog servers that may be asked for tables.
+    pub unity: UnityServers,
     /// What copies are made with.
     pub materializer: MaterializerParts,
     /// Looks up the facts for decisions, for concurrent requests together.
@@ -135,6 +138,7 @@ impl Services {
             materializer: materializer.clone(),
             lake: lake.clone(),
             storages: Arc::clone(&storages),
+            unity: parts.unity,
             schema_holds: parts.schema_holds,
             settings: Arc::clone(&settings),
             require_classification: parts.governance.require_classification,

@@ -110,6 +110,16 @@ impl fmt::Display for Location {
     }
 }
 
+/// Returns the location of a folder below `url`, which is in normal form; `names` lead to it.
+pub(super) fn extended<'a>(url: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut extended = url.to_owned();
+    for name in names {
+        extended.push('/');
+        extended.extend(utf8_percent_encode(name, SEGMENT));
+    }
+    extended
+}
+
 /// The typical maximum length of a path in a log, including the separator before it.
 const MOST_PATHS: usize = 128;
 

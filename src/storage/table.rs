@@ -51,6 +51,12 @@ impl TableLocation {
         &self.url
     }
 
+    /// Returns the location of a folder of [`Self::store`], at this place or below it; `None` for one elsewhere.
+    pub fn url_of(&self, folder: &Path) -> Option<String> {
+        let names: Vec<_> = folder.prefix_match(&self.path)?.collect();
+        Some(location::extended(&self.url, names.iter().map(AsRef::as_ref)))
+    }
+
     /// Returns the name of the storage; empty if there is none.
     pub fn storage_name(&self) -> &str {
         self.storage.name()

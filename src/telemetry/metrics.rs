@@ -147,6 +147,7 @@ pub struct Metrics {
     safeguard_off: Family<SettingLabels, Gauge>,
     jobs: Family<JobLabels, Gauge>,
     table_scans: Family<ScanLabels, Counter>,
+    discoveries: Family<ScanLabels, Counter>,
 }
 
 /// Something in progress, such as a request being served; it ends when this is dropped.
@@ -212,6 +213,7 @@ impl Metrics {
             safeguard_off: Family::default(),
             jobs: Family::default(),
             table_scans: Family::default(),
+            discoveries: Family::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -219,6 +221,9 @@ impl Metrics {
         }
         for outcome in ["done", "queued", "failed"] {
             drop(metrics.table_scans.get_or_create(&ScanLabels { outcome }));
+        }
+        for outcome in ["complete", "partial", "failed"] {
+            drop(metrics.discoveries.get_or_create(&ScanLabels { outcome }));
         }
         metrics.registered()
     }
@@ -315,6 +320,7 @@ impl Metrics {
         r.register("safeguard_off_since_timestamp_seconds", help, self.safeguard_off.clone());
         r.register("jobs", "Jobs that are due, running or dead, on all servers together", self.jobs.clone());
         r.register("table_scans", "Scans of tables for classes, by what came of them", self.table_scans.clone());
+        r.register("discoveries", "Searches for tables, by what came of them", self.discoveries.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -502,6 +508,11 @@ impl Metrics {
     /// Counts a scan of a table for classes; `outcome` is `done`, `queued` or `failed`.
     pub fn table_scanned(&self, outcome: &'static str) {
         self.table_scans.get_or_create(&ScanLabels { outcome }).inc();
+    }
+
+    /// Counts a search for tables; `outcome` is `complete`, `partial` or `failed`.
+    pub fn tables_discovered(&self, outcome: &'static str) {
+        self.discoveries.get_or_create(&ScanLabels { outcome }).inc();
     }
 
     /// Sets whether the database answers.

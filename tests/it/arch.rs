@@ -19,6 +19,7 @@ const SERVICE: &[&str] = &[
     "storage",
     "store",
     "telemetry",
+    "unity",
 ];
 
 /// The modules that each module may use besides itself. A module without an entry is reported.
@@ -29,6 +30,8 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
         "telemetry" => &["config", "domain"],
         "store" | "storage" | "geography" | "identity" | "notify" => BASE,
         "lake" => &["config", "domain", "storage", "telemetry"],
+        // Asks other servers, as for their keys.
+        "unity" => &["config", "domain", "identity", "telemetry"],
         "engine" => &["config", "domain", "lake", "storage", "telemetry"],
         "service" => &[
             "config",
@@ -42,6 +45,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "storage",
             "store",
             "telemetry",
+            "unity",
         ],
         "http" | "worker" => SERVICE,
         // A client for any server, which knows nothing about this one.
@@ -60,6 +64,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "storage",
             "store",
             "telemetry",
+            "unity",
             "worker",
         ],
         "cli" => &[
@@ -78,6 +83,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "storage",
             "store",
             "telemetry",
+            "unity",
             "worker",
         ],
         "main" => &["cli"],

@@ -152,6 +152,8 @@ words! {
         TableDelete = "table.delete",
         /// Values of a table were read, to propose what its columns hold; or that was asked for.
         TableScan = "table.scan",
+        /// Tables were looked for in a storage or a catalog, and their logs read; nothing was registered.
+        TableDiscover = "table.discover",
         /// Somebody decided what a column holds.
         ColumnUpdate = "column.update",
         /// A domain was declared.
@@ -492,6 +494,7 @@ impl Action {
             | Self::TokenReveal
             | Self::ViewPreview
             | Self::TableScan
+            | Self::TableDiscover
             | Self::CopiesMake
             | Self::CopiesDelete
             | Self::CopiesReconcile

@@ -6,6 +6,7 @@ pub mod column;
 pub mod control;
 pub mod delta;
 pub mod disclosure;
+pub mod discovery;
 pub mod domain;
 pub mod ownership;
 pub mod partition;

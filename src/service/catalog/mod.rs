@@ -3,6 +3,7 @@
 pub mod columns;
 mod controls;
 pub mod disclosures;
+pub mod discovery;
 mod domains;
 pub mod exposure;
 pub mod impact;
@@ -17,7 +18,7 @@ pub mod views;
 
 use std::sync::Arc;
 
-use crate::{config::SharingSettings, lake::Lake, storage::Storages};
+use crate::{config::SharingSettings, lake::Lake, storage::Storages, unity::UnityServers};
 
 use super::{core::Core, materialize::Materializer};
 
@@ -34,6 +35,8 @@ pub struct Catalog {
     pub lake: Lake,
     /// The object stores.
     pub storages: Arc<Storages>,
+    /// The Unity Catalog servers that may be asked for tables.
+    pub unity: UnityServers,
     /// The objects whose recipients are not served their table's newest version.
     pub schema_holds: Arc<SchemaHolds>,
     /// The sharing settings.

@@ -12,6 +12,7 @@ use crate::{
             action::{Action, Kind},
         },
         catalog::{
+            clients::Clients,
             ownership::Ownership,
             table::{Table, TableSpec},
         },
@@ -22,7 +23,7 @@ use crate::{
         },
         operators::{Permission, principal::Thing},
     },
-    lake::{LakeError, Snapshot},
+    lake::{Column, LakeError, Snapshot},
     service::{
         access::purposes,
         audit::write,
@@ -49,6 +50,36 @@ pub struct OpenedTable {
     pub table: Table,
     /// Its newest snapshot.
     pub snapshot: Arc<Snapshot>,
+}
+
+/// What a table's newest snapshot says of it, without its files.
+#[derive(Clone, Debug)]
+pub struct DeltaSummary {
+    /// The Delta table id.
+    pub id: String,
+    /// The version.
+    pub version: u64,
+    /// The reader features that a connector needs.
+    pub reader_features: Vec<String>,
+    /// The top-level columns.
+    pub columns: Vec<Column>,
+    /// The names of the partition columns.
+    pub partition_columns: Vec<String>,
+    /// The connectors that can read it.
+    pub clients: Clients,
+}
+
+impl From<&Snapshot> for DeltaSummary {
+    fn from(snapshot: &Snapshot) -> Self {
+        Self {
+            id: snapshot.metadata().id.clone(),
+            version: snapshot.version(),
+            reader_features: snapshot.required_features().iter().cloned().collect(),
+            columns: snapshot.columns().to_vec(),
+            partition_columns: snapshot.metadata().partition_columns.clone(),
+            clients: Clients::of(&snapshot.shown()),
+        }
+    }
 }
 
 pub(super) fn event(ctx: &OperatorContext, action: Action, table: &Table) -> Event {
@@ -104,7 +135,7 @@ pub(super) async fn still(
 
 /// Refuses to have a table lie somewhere, where the operator may not choose from all that there is: whoever looks after a
 /// table of this name could look into another's data otherwise.
-fn require_placing(ctx: &OperatorContext) -> Result<(), ServiceError> {
+pub(super) fn require_placing(ctx: &OperatorContext) -> Result<(), ServiceError> {
     ctx.require(Permission::ManageCatalog, &Thing::EVERYTHING)
 }
 
@@ -331,7 +362,7 @@ impl Catalog {
         &self,
         location: &str,
     ) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
-        let located = self.storages.locate(location).map_err(refused_location)?;
+        let located = self.storages.locate(location).map_err(|error| refused_place("location", error))?;
         if self.materializer.meets(located.url()) {
             let message = "and the place of copies (`views.root`) lie in each other; tables and copies never share one";
             return Err(ServiceError::invalid("location", message));
@@ -389,14 +420,15 @@ async fn users(tx: &mut Tx, table_id: Uuid) -> Result<Vec<String>, ServiceError>
     Ok(shared.chain(views.iter().map(|name| format!("view {name}"))).collect())
 }
 
-fn refused_location(error: StorageError) -> ServiceError {
+/// Why what `field` names is no place for tables.
+pub(super) fn refused_place(field: &str, error: StorageError) -> ServiceError {
     if error.is_outage() {
         return ServiceError::Unavailable { what: "the table's storage", source: error.into() };
     }
-    ServiceError::invalid("location", error.to_string())
+    ServiceError::invalid(field, error.to_string())
 }
 
-fn refused_log(error: LakeError) -> ServiceError {
+pub(super) fn refused_log(error: LakeError) -> ServiceError {
     match error {
         LakeError::NotATable { .. } => ServiceError::invalid("location", error.to_string()),
         LakeError::Unsupported { .. } | LakeError::UnreadableSchema { .. } => {

@@ -121,6 +121,7 @@ pub fn request_of(operation: &str) -> Option<(&'static str, Value)> {
         "put_table" => ("/tables/new", json!({"location": "{location}"})),
         "update_table" => ("/tables/unused", json!({"description": "d"})),
         "delete_table" => ("/tables/unused", Value::Null),
+        "discover" => ("/discover", json!({"url": "{location}"})),
         "scan_table" => ("/tables/unused/scan", json!({})),
         "update_column" => ("/tables/unused/columns/id", json!({"class": "internal"})),
         "update_columns" => ("/tables/unused/columns", json!({"columns": [{"path": "id", "class": "internal"}]})),

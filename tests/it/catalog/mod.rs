@@ -4,6 +4,7 @@ mod classification;
 mod columns;
 pub mod controls;
 mod disclosures;
+mod discovery;
 mod domains;
 mod exposure;
 mod moved;

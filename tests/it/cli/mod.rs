@@ -1,5 +1,6 @@
 //! The command line as people use it: processes with a server, a database and a lake.
 
+mod discover;
 mod doctor;
 mod drill;
 mod import;

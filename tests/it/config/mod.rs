@@ -1,5 +1,6 @@
 //! Configuration: layers, problems, secrets and keys.
 
+mod discovery;
 mod hooks;
 mod identity;
 mod keys;

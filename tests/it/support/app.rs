@@ -52,6 +52,7 @@ use weir::{
     storage::{Archive, CopyRoot, Storages},
     store::{Db, SurrogateStore},
     telemetry::Metrics,
+    unity::UnityServers,
 };
 use zeroize::Zeroizing;
 
@@ -277,6 +278,7 @@ impl Ground {
             materializer,
             lake: Lake::new(LakeSettings::default()),
             storages: Arc::new(storages),
+            unity: UnityServers::new(&settings.discovery).unwrap(),
             preparers: Preparers::default(),
             files: Sealer::new(&keys, SealPurpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),

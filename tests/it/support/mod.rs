@@ -9,4 +9,5 @@ pub mod process;
 pub mod receiver;
 pub mod s3;
 pub mod tables;
+pub mod unity;
 pub mod watched_store;

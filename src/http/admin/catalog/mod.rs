@@ -3,6 +3,7 @@
 pub(super) mod columns;
 pub(super) mod controls;
 pub(super) mod disclosures;
+pub(super) mod discovery;
 pub(super) mod domains;
 pub(super) mod exposure;
 pub(super) mod impact;
@@ -22,6 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         .merge(controls::routes())
         .merge(exposure::routes())
         .merge(domains::routes())
+        .merge(discovery::routes())
         .merge(objects::routes())
         .merge(shares::routes())
         .merge(tables::routes())

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use crate::{
     domain::{
         catalog::{
-            clients::Clients,
             ownership::Ownership,
             table::{Table, TableSpec},
         },
@@ -28,8 +27,9 @@ use crate::{
             resource::{Resource, Tagged},
         },
     },
+    lake::Column,
     service::{
-        catalog::tables::OpenedTable,
+        catalog::tables::{DeltaSummary, OpenedTable},
         core::{change::Put, page::PageRequest, precondition::etag},
     },
 };
@@ -133,23 +133,29 @@ impl TableView {
     }
 }
 
-impl From<OpenedTable> for DeltaView {
-    fn from(OpenedTable { snapshot, .. }: OpenedTable) -> Self {
-        let column = |column: &crate::lake::Column| ColumnView {
-            name: column.name.clone(),
-            data_type: column.data_type.clone(),
+impl From<DeltaSummary> for DeltaView {
+    fn from(summary: DeltaSummary) -> Self {
+        let DeltaSummary { id, version, reader_features, columns, partition_columns, clients } = summary;
+        let column = |column: Column| ColumnView {
+            name: column.name,
+            data_type: column.data_type,
             nullable: column.is_nullable,
         };
-        let clients = Clients::of(&snapshot.shown());
         Self {
-            id: snapshot.metadata().id.clone(),
-            version: snapshot.version(),
-            reader_features: snapshot.required_features().iter().cloned().collect(),
-            columns: snapshot.columns().iter().map(column).collect(),
-            partition_columns: snapshot.metadata().partition_columns.clone(),
+            id,
+            version,
+            reader_features,
+            columns: columns.into_iter().map(column).collect(),
+            partition_columns,
             clients: clients.verdicts,
             client_versions: clients.oldest_versions,
         }
+    }
+}
+
+impl From<OpenedTable> for DeltaView {
+    fn from(OpenedTable { snapshot, .. }: OpenedTable) -> Self {
+        DeltaSummary::from(&*snapshot).into()
     }
 }
 
