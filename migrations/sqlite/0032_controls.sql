@@ -13,6 +13,15 @@ CREATE TABLE requirements (
     object_id BLOB NOT NULL CONSTRAINT requirements_pk PRIMARY KEY
         CONSTRAINT requirements_object REFERENCES objects (id) ON DELETE CASCADE,
     spec TEXT NOT NULL,
-    tightenings TEXT NOT NULL,
     updated_at INTEGER NOT NULL
+) STRICT;
+
+-- What the masks in effect on a published version come from, so that none becomes weaker by itself.
+CREATE TABLE tightenings (
+    view_id BLOB NOT NULL,
+    view_version INTEGER NOT NULL,
+    spec TEXT NOT NULL,
+    CONSTRAINT tightenings_pk PRIMARY KEY (view_id, view_version),
+    CONSTRAINT tightenings_version FOREIGN KEY (view_id, view_version)
+        REFERENCES view_versions (view_id, version) ON DELETE CASCADE
 ) STRICT;

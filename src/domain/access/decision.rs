@@ -434,9 +434,34 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     Ok(Allowed { bearer, grant, at: facts.now, class_until })
 }
 
+/// Decides whether a grant opens an object now, whoever has a token for it.
+pub fn decide_grant(
+    grant: &Grant,
+    allowed_purposes: Option<&[String]>,
+    requirements: Option<&Requirements>,
+    must_be_classified: bool,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, Reason> {
+    require_active(grant.state(now))?;
+    decide_object(grant, allowed_purposes, requirements, must_be_classified, now)
+}
+
+/// Why a grant in this state allows nothing.
+fn require_active(state: GrantState) -> Result<(), Reason> {
+    match state {
+        GrantState::Scheduled => Err(Reason::ShareNotGranted),
+        GrantState::Revoked => Err(Reason::GrantRevoked),
+        GrantState::Expired => Err(Reason::GrantExpired),
+        GrantState::AgreementEnded => Err(Reason::AgreementEnded),
+        GrantState::AgreementInactive => Err(Reason::AgreementInactive),
+        GrantState::PurposeNotAllowed => Err(Reason::PurposeNotAllowed),
+        GrantState::Active => Ok(()),
+    }
+}
+
 /// Decides whether a grant in force opens an object: by the purposes of its table, and by the classes that it shows. Returns
 /// when the grant ends at the latest because of these.
-pub fn decide_object(
+fn decide_object(
     grant: &Grant,
     allowed_purposes: Option<&[String]>,
     requirements: Option<&Requirements>,
@@ -474,17 +499,16 @@ fn decide_classes(
 fn decide_share<'a>(token: &Token, access: &'a ShareAccess, now: DateTime<Utc>) -> Result<&'a Grant, Reason> {
     let grant = deciding(access, now).ok_or(Reason::ShareNotGranted)?;
     let is_in_scope = in_scope(token, access.share.id);
-    match grant.state(now) {
-        GrantState::Scheduled => Err(Reason::ShareNotGranted),
-        GrantState::Revoked => Err(Reason::GrantRevoked),
-        GrantState::Expired => Err(Reason::GrantExpired),
-        // A token for other shares must not learn anything about this share's grant.
-        _ if !is_in_scope => Err(Reason::TokenOutOfScope),
-        GrantState::AgreementEnded => Err(Reason::AgreementEnded),
-        GrantState::AgreementInactive => Err(Reason::AgreementInactive),
-        GrantState::PurposeNotAllowed => Err(Reason::PurposeNotAllowed),
-        GrantState::Active => Ok(grant),
+    let state = grant.state(now);
+    if matches!(state, GrantState::Scheduled | GrantState::Revoked | GrantState::Expired) {
+        require_active(state)?;
     }
+    // A token for other shares must not learn anything about this share's grant.
+    if !is_in_scope {
+        return Err(Reason::TokenOutOfScope);
+    }
+    require_active(state)?;
+    Ok(grant)
 }
 
 /// The grant that says whether a share may be read: the one in force, or else the one that began last, which explains best

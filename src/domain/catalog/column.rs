@@ -319,6 +319,8 @@ impl ClassifiedColumn {
         let spec = match (is_decided, is_other) {
             (true, false) => self.spec.clone(),
             (true, true) if self.spec.state.means() != Some(ColumnState::Rejected) => stricter(&self.spec, found),
+            // It was confirmed before, and counts until somebody looks again.
+            (false, _) if self.decided.is_some() => stricter(&self.spec, found),
             _ => found,
         };
         // What was confirmed goes on counting until somebody looks again.
@@ -393,7 +395,7 @@ impl Rescan {
 /// others.
 fn stricter(decided: &ColumnSpec, found: ColumnSpec) -> ColumnSpec {
     let rank = |spec: &ColumnSpec| spec.class.as_ref().map(|class| class.means().map_or(usize::MAX, Class::rank));
-    if rank(decided) > rank(&found) { ColumnSpec { state: undecided(), ..decided.clone() } } else { found }
+    if rank(decided) >= rank(&found) { ColumnSpec { state: undecided(), ..decided.clone() } } else { found }
 }
 
 #[cfg(test)]

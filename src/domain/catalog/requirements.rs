@@ -70,7 +70,7 @@ impl EffectiveMasks {
 /// Masks that somebody's change brought, and that stay until a new publication, or until that person takes the change back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tightening {
-    /// What was changed: `control:PHI`, `column:member_id`, or `approved` for what held when the object was put there.
+    /// What was changed: `control:PHI`, `columns` of the table, or `approved` for what held when the version was first shared.
     pub cause: String,
     /// Who changed it.
     pub by: String,
@@ -136,14 +136,13 @@ impl Classified {
         columns: impl IntoIterator<Item = ClassifiedColumn>,
         controls: impl IntoIterator<Item = (String, ControlSpec)>,
     ) -> Self {
-        let there = columns.into_iter().filter(|column| column.gone_at.is_none());
         Self {
-            columns: there.map(|column| (column.path.clone(), column)).collect(),
+            columns: columns.into_iter().map(|column| (column.path.clone(), column)).collect(),
             controls: controls.into_iter().collect(),
         }
     }
 
-    /// The columns that are there.
+    /// The columns, those among them that the table no longer has: older versions show them.
     pub fn columns(&self) -> impl Iterator<Item = &ClassifiedColumn> {
         self.columns.values()
     }
@@ -227,18 +226,15 @@ impl Requirements {
                 requirements.shows(&from, classified);
             }
         }
-        if plan.pinned.plan_under(&requirements.masks).is_err() {
-            // Keys of maps take no mask, so that what needs one there is not shown at all.
-            let class = requirements.classes.first().cloned().unwrap_or_default();
-            requirements.refused = Some(class);
-        }
         requirements
     }
 
-    /// What a table that is shared file by file asks for; `is_justified` where its object says why it is.
-    pub fn of_table(classified: &Classified, is_justified: bool) -> Self {
+    /// What a table that is shared file by file asks for; `is_justified` where its object says why it is, `shows_past` where it
+    /// shares older versions.
+    pub fn of_table(classified: &Classified, is_justified: bool, shows_past: bool) -> Self {
         let mut requirements = Self::default();
-        let mut paths: Vec<&str> = classified.columns().map(|column| column.path.as_str()).collect();
+        let shown = classified.columns().filter(|column| shows_past || column.gone_at.is_none());
+        let mut paths: Vec<&str> = shown.map(|column| column.path.as_str()).collect();
         paths.sort_unstable();
         for path in &paths {
             requirements.shows(path, classified);
@@ -252,14 +248,15 @@ impl Requirements {
                 requirements.refused = Some(class.to_owned());
             }
         }
-        requirements.columns = Some(columns_digest(paths));
+        let is_there = |path: &&str| classified.columns.get(*path).is_some_and(|column| column.gone_at.is_none());
+        requirements.columns = Some(columns_digest(paths.into_iter().filter(is_there)));
         requirements
     }
 
     /// Adds what follows from showing values of the column at `path`.
     fn shows(&mut self, path: &str, classified: &Classified) {
-        let is_confirmed = classified.columns.get(path).is_some_and(ClassifiedColumn::is_confirmed);
-        self.unconfirmed += u64::from(!is_confirmed);
+        let is_settled = |column: &ClassifiedColumn| column.is_confirmed() || column.gone_at.is_some();
+        self.unconfirmed += u64::from(!classified.columns.get(path).is_some_and(is_settled));
         let Some((class, _)) = classified.class_of(path) else { return };
         self.classes.insert(class.to_owned());
         let Some(control) = classified.controls.get(class) else { return };
@@ -275,21 +272,27 @@ impl Requirements {
         };
     }
 
-    /// These requirements, with masks that hold from before and are not taken back by `change`, which concerns only the shown
-    /// `leaves` if there are some. Without anything before, they are what was approved.
+    /// What is asked of an object that this server cannot make out: nobody reads it.
+    pub fn refusing() -> Self {
+        Self { refused: Some(String::new()), ..Self::default() }
+    }
+
+    /// These requirements, with masks that are `held` from before and are not taken back by `change`, which concerns only the
+    /// shown `leaves` if there are some. Where nothing was held yet, they are what is approved.
     pub fn after(
         mut self,
-        before: Option<&Self>,
+        held: Option<&[Tightening]>,
         change: TighteningCause<'_>,
         leaves: Option<&BTreeSet<String>>,
     ) -> Self {
-        let Some(before) = before else {
+        let Some(held) = held else {
             if !self.masks.is_empty() {
                 self.tightenings = vec![tightening(APPROVED, change, self.masks.clone())];
             }
             return self;
         };
-        let mut kept: Vec<Tightening> = before.tightenings.clone();
+        let kept_before = held;
+        let mut kept = held.to_vec();
         for known in &mut kept {
             let is_young = change.at.signed_duration_since(known.at) <= UNDONE_WITHIN;
             if known.cause == change.cause && known.by == change.by && known.cause != APPROVED && is_young {
@@ -300,7 +303,12 @@ impl Requirements {
         let held = kept.iter().fold(EffectiveMasks::default(), |held, known| held.joined(&known.masks));
         let new = self.masks.beyond(&held);
         if !new.is_empty() {
-            kept.push(tightening(change.cause, change, new));
+            // Doing the same again does not give more time to take it back.
+            let is_same = |known: &&Tightening| {
+                known.cause == change.cause && known.by == change.by && new.beyond(&known.masks).is_empty()
+            };
+            let at = kept_before.iter().filter(is_same).map(|known| known.at).min().unwrap_or(change.at);
+            kept.push(tightening(change.cause, TighteningCause { at, ..change }, new));
         }
         while kept.len() > MOST_TIGHTENINGS {
             let oldest = kept.remove(0);

@@ -320,11 +320,16 @@ async fn decide(
 }
 
 /// Leaves every decision about a table's columns to people again, because other data lies under its name now.
-pub(super) async fn reopen(tx: &mut Tx, table_id: Uuid, now: DateTime<Utc>) -> Result<(), ServiceError> {
+pub(super) async fn reopen(
+    tx: &mut Tx,
+    table_id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<Vec<ClassifiedColumn>, ServiceError> {
     let is_decided = |column: &ClassifiedColumn| column.spec.state.means() != Some(ColumnState::Proposed);
     let decided: Vec<_> = tx.all_columns(table_id).await?.into_iter().filter(is_decided).collect();
     let reopened: Vec<_> = decided.iter().map(|column| column.reopened(now)).collect();
-    Ok(tx.put_columns(&reopened, true).await?)
+    tx.put_columns(&reopened, true).await?;
+    Ok(reopened)
 }
 
 fn summary(rescan: &Rescan, table_version: u64) -> ScanSummary {

@@ -46,7 +46,8 @@ impl InUse for ControlSpec {
         )])
     }
 
-    async fn settle(_: &mut Tx, control: &Control) -> Result<(), ServiceError> {
+    async fn settle(tx: &mut Tx, control: &Control) -> Result<(), ServiceError> {
+        requirements::require_room(tx).await?;
         match wrong_class(control.name.as_str()) {
             Some(wrong) => Err(ServiceError::invalid("control", wrong)),
             None => Ok(()),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         access::{
-            decision::{Reason, decide_object},
+            decision::{Reason, decide_grant},
             recipient::{Recipient, RecipientState},
         },
         catalog::{
@@ -220,7 +220,7 @@ impl Catalog {
         now: DateTime<Utc>,
     ) -> Reader {
         let decided = match recipient.state.means() {
-            Some(RecipientState::Active) => decide_object(
+            Some(RecipientState::Active) => decide_grant(
                 &named.grant,
                 table.spec.allowed_purposes.as_deref(),
                 object.requirements.as_deref(),

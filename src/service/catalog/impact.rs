@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         access::{
-            decision::{Reason, decide_object},
+            decision::{Reason, decide_grant},
             recipient::RecipientState,
         },
         catalog::{
@@ -124,7 +124,7 @@ impl Catalog {
             }
             let purposes = of.table.spec.allowed_purposes.as_deref();
             let decided = |asked: Option<&Requirements>| {
-                decide_object(&named.grant, purposes, asked, self.require_classification, now).err()
+                decide_grant(&named.grant, purposes, asked, self.require_classification, now).err()
             };
             match (decided(of.before.as_ref()), decided(Some(&of.after))) {
                 (None, Some(reason)) => cut_off.push((named.recipient, reason)),

@@ -324,7 +324,7 @@ impl Catalog {
         settle_shape(&mut object, &shape)?;
         self.require_acknowledged(&object, disclosed.as_ref())?;
         check_readers(tx, &object, published.as_deref(), ctx.now).await?;
-        let asked = requirements::approved(tx, ctx, &object, None).await?;
+        let asked = requirements::approved(tx, ctx, &object).await?;
         requirements::require_readable(&object, &asked)?;
         let object = requirements::asking(object, asked.clone());
         if ctx.is_dry() {
@@ -335,7 +335,7 @@ impl Catalog {
             return Ok(Some(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at })));
         }
         tx.insert_object(&object).await?;
-        tx.put_requirements(object.id, &asked, ctx.now).await?;
+        tx.put_requirements(&object, &asked, ctx.now).await?;
         if object.accepted.is_some() {
             tx.update_accepted_schema(object.id, Some(shape.shape()?)).await?;
         }
@@ -465,8 +465,7 @@ impl Catalog {
         check_readers(tx, &after.object, published.as_deref(), ctx.now).await?;
         let version = |object: &SharedObject| object.view.as_ref().map(|view| view.version);
         let is_republished = version(&before.object) != version(&after.object);
-        let held = if is_republished { None } else { tx.find_requirements(before.object.id).await? };
-        let asked = requirements::approved(tx, ctx, &after.object, held.as_ref()).await?;
+        let asked = requirements::approved(tx, ctx, &after.object).await?;
         if is_wider || is_republished {
             requirements::require_readable(&after.object, &asked)?;
         }
@@ -491,7 +490,7 @@ impl Catalog {
             tx.update_accepted_schema(after.object.id, accepted).await?;
         }
         let object = tx.update_object(after.object).await?;
-        tx.put_requirements(object.id, &asked, ctx.now).await?;
+        tx.put_requirements(&object, &asked, ctx.now).await?;
         let after = self.detail(after.share, object, after.table);
         let change = told(Some(&before.object), Some(&after.object));
         let event = change.told_by(event(ctx, Action::ObjectUpdate, &after));
@@ -627,9 +626,8 @@ impl Catalog {
             return Ok(false);
         }
         let object = tx.update_object(SharedObject { spec, updated_at: ctx.now, ..object }).await?;
-        let held = tx.find_requirements(object.id).await?;
-        let asked = requirements::approved(tx, ctx, &object, held.as_ref()).await?;
-        tx.put_requirements(object.id, &asked, ctx.now).await?;
+        let asked = requirements::approved(tx, ctx, &object).await?;
+        tx.put_requirements(&object, &asked, ctx.now).await?;
         let detail = self.detail(share, object, table);
         let change = told(Some(&before), Some(&detail.object)).because(reason);
         write::append(tx, change.told_by(event(ctx, Action::ObjectUpdate, &detail)), ctx.now).await?;

@@ -36,13 +36,29 @@ pub(super) const MOST_TABLES: u32 = 10_000;
 const MOST_OBJECTS: u32 = 10_000;
 /// The most controls.
 const MOST_CONTROLS: u32 = 1_000;
-/// How many objects of an earlier release's servers one round catches up with.
+/// How many objects of an earlier release's servers are caught up with under one lock, and how often in a row.
 const CAUGHT_UP: u32 = 100;
+const MOST_ROUNDS: usize = 1_000;
+
+/// Refuses a change that reaches more than it can carry through: what is left out would stay as it was.
+fn is_bounded(count: usize, most: u32, what: &str) -> Result<(), ServiceError> {
+    match u32::try_from(count).is_ok_and(|count| count < most) {
+        true => Ok(()),
+        false => Err(ServiceError::conflict(format!("this reaches {most} {what} or more, which is not done at once"))),
+    }
+}
 
 /// Every control, by its class.
 async fn controls(tx: &mut Tx) -> Result<HashMap<String, ControlSpec>, ServiceError> {
     let controls: Vec<Control> = tx.list_declared(None, MOST_CONTROLS).await?;
+    is_bounded(controls.len(), MOST_CONTROLS, "controls")?;
     Ok(controls.into_iter().map(|control| (control.name.to_string(), control.spec)).collect())
+}
+
+/// Refuses one more control than all of them can be asked for.
+pub(super) async fn require_room(tx: &mut Tx) -> Result<(), ServiceError> {
+    let controls: Vec<Control> = tx.list_declared(None, MOST_CONTROLS).await?;
+    is_bounded(controls.len() + 1, MOST_CONTROLS, "controls")
 }
 
 /// What is known of a table's columns, under the controls as they are.
@@ -62,7 +78,9 @@ pub(super) async fn settle_class(
     let (cause, by) = (format!("control:{class}"), ctx.operator_name());
     let change = TighteningCause { cause: &cause, by: &by, at: ctx.now };
     let mut settled = Vec::new();
-    for table_id in tx.list_tables_with_class(&class, MOST_TABLES).await? {
+    let tables = tx.list_tables_with_class(&class, MOST_TABLES).await?;
+    is_bounded(tables.len(), MOST_TABLES, "tables")?;
+    for table_id in tables {
         let classified = Classified::new(tx.all_columns(table_id).await?, controls.clone());
         settled.extend(settle_table(tx, change, table_id, &classified, None).await?);
     }
@@ -93,54 +111,65 @@ async fn settle_table(
     columns: Option<&BTreeSet<String>>,
 ) -> Result<Vec<Settled>, ServiceError> {
     let mut settled = Vec::new();
-    for (share, object, table) in tx.list_objects_of_table(table_id, MOST_OBJECTS).await? {
-        let before = tx.find_requirements(object.id).await?;
-        let after = derived(tx, &object, classified, before.as_ref(), change, columns).await?;
-        if before.as_ref() == Some(&after) {
-            continue;
-        }
-        tx.put_requirements(object.id, &after, change.at).await?;
+    let objects = tx.list_objects_of_table(table_id, MOST_OBJECTS).await?;
+    is_bounded(objects.len(), MOST_OBJECTS, "objects")?;
+    for (share, object, table) in objects {
+        let before = object.requirements.as_deref().cloned();
+        let after = derived(tx, &object, classified, change, columns).await?;
+        tx.put_requirements(&object, &after, change.at).await?;
         if before.as_ref().is_none_or(|before| !before.is_same_for_readers(&after)) {
             tx.touch_object(object.id).await?;
+            settled.push(Settled { share, object, table, before, after });
         }
-        settled.push(Settled { share, object, table, before, after });
     }
     Ok(settled)
 }
 
-/// What an object asks for, with what still holds of `before`.
+/// What an object asks for, with masks that still hold on the version that it shows.
 async fn derived(
     tx: &mut Tx,
     object: &SharedObject,
     classified: &Classified,
-    before: Option<&Requirements>,
     change: TighteningCause<'_>,
     columns: Option<&BTreeSet<String>>,
 ) -> Result<Requirements, ServiceError> {
     let Some(view) = &object.view else {
-        let requirements = Requirements::of_table(classified, object.spec.justification.is_some());
-        return Ok(requirements.after(before, change, None));
+        let is_justified = object.spec.justification.is_some();
+        return Ok(Requirements::of_table(classified, is_justified, object.spec.history));
     };
     let version = tx.find_view_version(view.id, view.version).await?;
     let version = version.ok_or_else(|| ServiceError::internal(format!("view `{view}` is not there")))?;
-    let plan = plan_of(&version)?;
+    let held = tx.find_tightenings(view.id, view.version).await?;
+    let plan = match plan_of(&version) {
+        Ok(plan) => plan,
+        // One that a newer server has published must not keep others from being tightened.
+        Err(error) => {
+            tracing::error!(%view, error = &error as &dyn std::error::Error, "nobody reads a view that cannot be made out");
+            return Ok(Requirements { tightenings: held.unwrap_or_default(), ..Requirements::refusing() });
+        }
+    };
     let leaves: Option<BTreeSet<String>> = columns.map(|columns| {
         let shown = plan.shown().into_iter().filter(|leaf| columns.contains(&leaf.from.to_string()));
         shown.map(|leaf| leaf.name.to_string()).collect()
     });
-    Ok(Requirements::of_view(&plan, classified).after(before, change, leaves.as_ref()))
+    let mut asked = Requirements::of_view(&plan, classified).after(held.as_deref(), change, leaves.as_ref());
+    if plan.pinned.plan_under(&asked.masks).is_err() {
+        // Keys of maps take no mask, so that a view which shows keys that need one is not read at all.
+        asked.refused = Some(asked.classes.first().cloned().unwrap_or_default());
+        asked.masks = EffectiveMasks::default();
+    }
+    Ok(asked)
 }
 
-/// What an object asks for that is put into a share, or begins to show something else: what holds then was approved.
+/// What an object asks for that is put into a share or changed: what holds when a version is first shared is approved.
 pub(super) async fn approved(
     tx: &mut Tx,
     ctx: &OperatorContext,
     object: &SharedObject,
-    before: Option<&Requirements>,
 ) -> Result<Requirements, ServiceError> {
     let classified = classified(tx, object.table_id).await?;
     let by = ctx.operator_name();
-    derived(tx, object, &classified, before, TighteningCause { cause: APPROVED, by: &by, at: ctx.now }, None).await
+    derived(tx, object, &classified, TighteningCause { cause: APPROVED, by: &by, at: ctx.now }, None).await
 }
 
 /// Refuses an object that nobody could read, because of a class that it shows.
@@ -186,18 +215,22 @@ impl Catalog {
 
     /// Derives what objects ask for that a server of an earlier release has made.
     pub async fn catch_up_requirements(&self) -> Result<(), ServiceError> {
-        if self.core.db.list_objects_without_requirements(1).await?.is_empty() {
-            return Ok(());
+        // What cannot be caught up with must not keep this busy for ever.
+        for _ in 0..MOST_ROUNDS {
+            if self.core.db.list_objects_without_requirements(1).await?.is_empty() {
+                return Ok(());
+            }
+            let mut tx = self.core.begin_locked().await?;
+            let ctx = OperatorContext::system("weir", self.core.clock.now());
+            for id in tx.list_objects_without_requirements(CAUGHT_UP).await? {
+                let Some((_, object, _)) = tx.find_object_by_id(id).await? else { continue };
+                let after = approved(&mut tx, &ctx, &object).await?;
+                tx.put_requirements(&object, &after, ctx.now).await?;
+                tx.touch_object(id).await?;
+            }
+            tx.commit().await?;
         }
-        let mut tx = self.core.begin_locked().await?;
-        let ctx = OperatorContext::system("weir", self.core.clock.now());
-        for id in tx.list_objects_without_requirements(CAUGHT_UP).await? {
-            let Some((_, object, _)) = tx.find_object_by_id(id).await? else { continue };
-            let after = approved(&mut tx, &ctx, &object, None).await?;
-            tx.put_requirements(id, &after, ctx.now).await?;
-            tx.touch_object(id).await?;
-        }
-        Ok(tx.commit().await?)
+        Ok(())
     }
 }
 

@@ -41,7 +41,7 @@ use crate::{
     store::Tx,
 };
 
-use super::{Catalog, columns, ownership};
+use super::{Catalog, columns, ownership, requirements};
 
 /// A registered table and its newest snapshot.
 #[derive(Clone, Debug)]
@@ -314,7 +314,8 @@ impl Catalog {
                 return Err(ServiceError::conflict(message));
             }
             after.delta_id = snapshot.metadata().id.clone();
-            columns::reopen(tx, before.id, ctx.now).await?;
+            let reopened = columns::reopen(tx, before.id, ctx.now).await?;
+            requirements::settle_columns(tx, ctx, before.id, &reopened).await?;
         }
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;
