@@ -342,6 +342,13 @@ impl Requirements {
         valid_from.checked_add_signed(days)
     }
 
+    /// Whether anything is asked of readers where classes need not be confirmed.
+    pub fn asks(&self) -> bool {
+        let known =
+            Self { classes: BTreeSet::new(), unconfirmed: 0, columns: None, tightenings: Vec::new(), ..self.clone() };
+        known != Self::default()
+    }
+
     /// What changes for readers, without when and by whom.
     pub fn is_same_for_readers(&self, other: &Self) -> bool {
         Self { tightenings: Vec::new(), ..self.clone() } == Self { tightenings: Vec::new(), ..other.clone() }

@@ -117,12 +117,17 @@ async fn settle_table(
         let before = object.requirements.as_deref().cloned();
         let after = derived(tx, &object, classified, change, columns).await?;
         tx.put_requirements(&object, &after, change.at).await?;
-        if before.as_ref().is_none_or(|before| !before.is_same_for_readers(&after)) {
+        if is_noticed(before.as_ref(), &after) {
             tx.touch_object(object.id).await?;
             settled.push(Settled { share, object, table, before, after });
         }
     }
     Ok(settled)
+}
+
+/// Whether readers notice the difference, so that whoever reads is decided on anew.
+fn is_noticed(before: Option<&Requirements>, after: &Requirements) -> bool {
+    before.map_or_else(|| after.asks(), |before| !before.is_same_for_readers(after))
 }
 
 /// What an object asks for, with masks that still hold on the version that it shows.
@@ -226,7 +231,9 @@ impl Catalog {
                 let Some((_, object, _)) = tx.find_object_by_id(id).await? else { continue };
                 let after = approved(&mut tx, &ctx, &object).await?;
                 tx.put_requirements(&object, &after, ctx.now).await?;
-                tx.touch_object(id).await?;
+                if is_noticed(object.requirements.as_deref(), &after) {
+                    tx.touch_object(id).await?;
+                }
             }
             tx.commit().await?;
         }

@@ -31,7 +31,7 @@ on_both_databases!(
 
 /// The scopes that suffice for an operation on what [`something_of_everything`] makes; for all others nothing but `*` does.
 /// `both` is the share and the table.
-const SUFFICE: [(&str, &[&str]); 36] = [
+const SUFFICE: [(&str, &[&str]); 38] = [
     ("whoami", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_tables", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_shares", &["share", "table", "domain", "both", "elsewhere"]),
@@ -39,6 +39,8 @@ const SUFFICE: [(&str, &[&str]); 36] = [
     ("list_grants", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_purposes", &["share", "table", "domain", "both", "elsewhere"]),
     ("get_purpose", &["share", "table", "domain", "both", "elsewhere"]),
+    ("list_controls", &["share", "table", "domain", "both", "elsewhere"]),
+    ("get_control", &["share", "table", "domain", "both", "elsewhere"]),
     ("list_domains", &["share", "table", "domain", "both", "elsewhere"]),
     ("get_domain", &["domain"]),
     ("update_domain", &["domain"]),
