@@ -101,6 +101,8 @@ fn deciding(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
         bearer: Some(&bearer),
         target: Target::Share(Some(&access)),
         allowed_purposes: None,
+        requirements: None,
+        must_be_classified: false,
         geography: Geography::default(),
     };
     decide(facts).map_err(|reason| reason.code())?;

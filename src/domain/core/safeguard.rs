@@ -95,7 +95,7 @@ mod tests {
         let [first, second] = [("a".to_owned(), at(0), Some(at(10))), ("a".to_owned(), at(20), None)];
         let third = ("b".to_owned(), at(5), None);
         assert_eq!(told(0, 30), [first.clone(), second.clone(), third.clone()]);
-        assert_eq!(told(10, 20), [third.clone()], "neither ends nor begins in it");
+        assert_eq!(told(10, 20), std::slice::from_ref(&third), "neither ends nor begins in it");
         assert_eq!(told(9, 20), [first, third.clone()]);
         assert_eq!(told(10, 21), [second, third]);
         assert!(told(-5, 0).is_empty());

@@ -3,7 +3,7 @@
 //! It asks the function that decides and the plan that masks, so that it cannot say something else than they do. Never here:
 //! what anybody has read, which the audit trail tells.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -126,10 +126,10 @@ impl Catalog {
             let objects = self.core.db.list_objects(share.id, None, None, MOST_OBJECTS).await?;
             exposure.is_cut |= objects.len() >= usize::try_from(MOST_OBJECTS).unwrap_or(usize::MAX);
             for (object, table) in objects {
-                if !tables.contains_key(&table.id) {
-                    tables.insert(table.id, self.columns_of_table(&table).await?);
-                }
-                let Some(columns) = tables.get_mut(&table.id) else { continue };
+                let columns = match tables.entry(table.id) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(self.columns_of_table(&table).await?),
+                };
                 self.expose(&mut exposure, columns, (&share, &object, &table), Some(&recipient), ctx.now).await?;
             }
         }

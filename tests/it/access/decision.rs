@@ -151,9 +151,9 @@ fn shown(dice: &mut Dice) -> Shown {
         }
     }
     Shown {
-        must_be_classified: dice.below(4) == 0,
+        must_be_classified: dice.below(2) == 0,
         unconfirmed: dice.below(4).saturating_sub(2),
-        is_refused: dice.below(12) == 0,
+        is_refused: dice.below(5) == 0,
         needs,
         most_days: (dice.below(3) == 0).then(|| 1 + dice.day()),
         geo: (dice.below(3) == 0).then(|| ["off", "known", "strict"][dice.below(3) as usize]),
