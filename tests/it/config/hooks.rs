@@ -8,7 +8,7 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 fn a_hooks_secrets_come_from_files_or_the_environment_and_are_not_printed() {
     assert!(load("", &[]).unwrap().hooks.agreement_secrets().is_empty(), "nothing is heard by default");
     let folder = Folder::new();
-    let file = folder.file("secret", &format!("{SECRET}\n"));
+    let file = folder.file("secret", format!("{SECRET}\n"));
     let file = file.to_str().unwrap();
     let text = format!("[hooks]\nagreement_secret_file = \"{file}\"\n");
     for settings in [
