@@ -215,7 +215,7 @@ async fn settings_that_are_off_are_a_warning_that_says_since_when() {
         tx.commit().await.unwrap();
         let told = ground.examine(&[]).of("safeguards")["detail"].as_str().unwrap().to_owned();
         assert!(told.contains("sharing.require_purpose = false (since 2026-01-02T03:04:05Z)"), "{told}");
-        ground.settings["governance"] = json!({"separation": "enforced"});
+        ground.settings["governance"] = json!({"separation": "enforced", "require_classification": true});
         ground.settings["sharing"] = json!({"require_purpose": true, "require_agreement": true, "raw": "refuse"});
         let said = ground.examine(&[]);
         assert_eq!(said.of("safeguards")["status"], "ok", "{:#?}", said.findings);

@@ -55,13 +55,14 @@ fn the_settings_that_restrict_sharing_say_whether_they_are_off() {
     };
     let all = [
         "governance.separation = off",
+        "governance.require_classification = false",
         "sharing.require_purpose = false",
         "sharing.require_agreement = false",
         "sharing.raw = allow",
     ];
     assert_eq!(off(""), all);
-    assert_eq!(off("[sharing]\nrequire_acknowledge = true\nrequire_purpose = true\n"), [all[0], all[2]]);
-    let on = "[governance]\nseparation = \"enforced\"\n[sharing]\nraw = \"refuse\"\nrequire_purpose = true\n\
+    assert_eq!(off("[sharing]\nrequire_acknowledge = true\nrequire_purpose = true\n"), [all[0], all[1], all[3]]);
+    let on = "[governance]\nseparation = \"enforced\"\nrequire_classification = true\n[sharing]\nraw = \"refuse\"\nrequire_purpose = true\n\
               require_agreement = true\n";
     assert!(off(on).is_empty());
 }
