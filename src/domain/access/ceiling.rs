@@ -20,8 +20,7 @@ use super::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct RecipientCeiling {
-    /// The classes of data that it may be granted at most; an empty list for none. Stored and shown; nothing asks for them
-    /// yet.
+    /// The classes of data that it may be granted at most; an empty list for none. Columns without a class are not limited.
     #[schema(example = json!(["internal", "PII"]))]
     pub classes: Option<Vec<String>>,
     /// The most days that a grant may last.
@@ -74,6 +73,12 @@ pub(super) fn allows_fewer(purposes: Option<&[String]>, wider: Option<&[String]>
         (None, Some(_)) => false,
         (Some(purposes), Some(wider)) => are_within(purposes, wider),
     }
+}
+
+/// A class that is shown and that the recipient may not be granted.
+pub fn exceeding_class<'a>(recipient: &RecipientSpec, shown: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+    let allowed = recipient.ceiling.as_ref()?.classes.as_ref()?;
+    shown.into_iter().find(|class| !allowed.contains(class)).map(String::as_str)
 }
 
 /// The latest end of a grant that begins at `from`, if the recipient's ceiling limits that.

@@ -226,7 +226,7 @@ fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>, now: DateT
 /// end; one that nobody asked for comes as early as the classes need.
 async fn class_end(
     tx: &mut Tx,
-    share: &Share,
+    (share, recipient): (&Share, &Recipient),
     valid_from: DateTime<Utc>,
     (asked_until, valid_until): (Option<DateTime<Utc>>, DateTime<Utc>),
     agreements: &[NamedAgreement],
@@ -234,6 +234,14 @@ async fn class_end(
     let (mut missing, mut end) = (Vec::new(), valid_until);
     for (object, _) in tx.list_objects(share.id, None, None, MAX_VIEWS).await? {
         let Some(requirements) = object.requirements else { continue };
+        if let Some(class) = ceiling::exceeding_class(&recipient.spec, &requirements.classes) {
+            let message = format!(
+                "shows data of the class {class} in `{}.{}`, which recipient `{}` may not be granted; leave it out of the share, \
+                 or change the recipient's `ceiling.classes` first",
+                object.schema, object.name, recipient.name
+            );
+            return Err(ServiceError::invalid("share", message));
+        }
         let has = |kind: &str, class: &str| agreements.iter().any(|named| named.kept.terms.covers(kind, class));
         if let Some((class, sets)) = requirements.missing_agreement(has) {
             let sets: Vec<String> = sets.iter().map(quoted).collect();
@@ -363,7 +371,8 @@ impl Access {
                 (Some(agreement), found)
             }
         };
-        let valid_until = class_end(tx, &share, valid_from, (asked.valid_until, valid_until), &agreements).await?;
+        let valid_until =
+            class_end(tx, (&share, &recipient), valid_from, (asked.valid_until, valid_until), &agreements).await?;
         let grant = Grant {
             id,
             share_id: share.id,

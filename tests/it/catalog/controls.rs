@@ -20,9 +20,11 @@ on_both_databases!(
     a_raw_table_is_refused_justified_or_allowed_as_its_class_says,
     a_grant_names_the_agreements_that_a_class_asks_for,
     a_class_limits_how_long_grants_last,
+    a_ceiling_says_which_classes_a_recipient_may_be_granted,
     data_that_nobody_may_keep_is_never_shared,
     where_classes_are_required_an_unconfirmed_column_is_not_read,
     what_was_confirmed_counts_until_somebody_looks_again,
+    a_column_that_is_gone_counts_where_older_versions_are_shared,
     a_dry_run_says_what_changes_and_who_is_cut_off,
 );
 
@@ -241,6 +243,18 @@ async fn a_class_limits_how_long_grants_last(app: TestApp) {
     denied(&app, &token, "v", "GRANT_EXPIRED").await;
 }
 
+async fn a_ceiling_says_which_classes_a_recipient_may_be_granted(app: TestApp) {
+    people(&app).await;
+    shared_view(&app, json!([{"name": "id"}, {"name": "age"}])).await;
+    app.patch("/recipients/acme", json!({"ceiling": {"classes": ["internal", "PII"]}})).await.expect(200);
+    let asked = json!({"share": "s", "recipient": "acme"});
+    let problem = app.post("/grants", asked.clone()).await.problem(422, "invalid_input");
+    assert_eq!(fields(&problem), ["share"]);
+    assert!(problem["errors"][0]["message"].as_str().unwrap().contains("PHI"), "{problem}");
+    classify(&app, "c.people", "age", json!({"class": "PII", "role": "none"})).await;
+    app.post("/grants", asked).await.expect(201);
+}
+
 async fn data_that_nobody_may_keep_is_never_shared(app: TestApp) {
     people(&app).await;
     classify(&app, "c.people", "member", json!({"class": "PCI_SAD", "role": "none"})).await;
@@ -294,10 +308,30 @@ async fn what_was_confirmed_counts_until_somebody_looks_again(app: TestApp) {
     let columns = app.get("/tables/c.people/columns?state=proposed").await.expect(200);
     assert_eq!(columns["items"].as_array().unwrap().len(), 4);
     app.put("/shares/s/objects/a/raw", json!({"source": {"table": "c.people"}})).await.problem(422, "invalid_input");
+    // What scans propose meanwhile does not count for less.
+    for _ in 0..2 {
+        app.post("/tables/c.people/scan", json!({})).await.expect(200);
+    }
+    app.put("/shares/s/objects/a/raw", json!({"source": {"table": "c.people"}})).await.problem(422, "invalid_input");
     for path in ["member", "zip", "age"] {
         classify(&app, "c.people", path, json!({"class": "internal", "role": "none"})).await;
     }
     app.put("/shares/s/objects/a/raw", json!({"source": {"table": "c.people"}})).await.expect(201);
+}
+
+async fn a_column_that_is_gone_counts_where_older_versions_are_shared(app: TestApp) {
+    let mut log = people(&app).await;
+    app.put("/controls/PHI", json!({"raw": "refuse"})).await.expect(201);
+    let of = |name: &str, kind: &str| json!({"name": name, "type": kind, "nullable": true, "metadata": {}});
+    let mut described = metadata("a-table", &[], &[]);
+    let fields = [of("id", "long")];
+    described["metaData"]["schemaString"] = json!({"type": "struct", "fields": fields}).to_string().into();
+    log.commit(&[described]);
+    app.post("/tables/c.people/scan", json!({})).await.expect(200);
+    let object = |history: bool| json!({"source": {"table": "c.people"}, "history": history, "start_version": 0});
+    app.put("/shares/s/objects/a/past", object(true)).await.problem(422, "invalid_input");
+    app.put("/shares/s/objects/a/now", object(false)).await.expect(201);
+    app.patch("/shares/s/objects/a/now", json!({"history": true})).await.problem(422, "invalid_input");
 }
 
 async fn a_dry_run_says_what_changes_and_who_is_cut_off(app: TestApp) {

@@ -130,11 +130,17 @@ async fn a_weaker_mask_waits_for_a_publication_unless_its_author_takes_it_back(s
     // Nor does another class for the column show more, until the view is shared in another version.
     by(&admin, Method::PATCH, &member, json!({"class": "internal", "role": "none"})).await.expect(200);
     assert_eq!(values(&acme, "member").await, only(Some("REDACTED")));
+    // Taking the object away and putting it again is no publication either.
+    let object = |name: &str| format!("/shares/{SHARE}/objects/s/{name}");
+    let again = app.admin_as(&admin, Method::GET, &object(SHOWN), None).await.expect(200);
+    app.admin_as(&admin, Method::DELETE, &object(SHOWN), None).await.expect(204);
+    let body = json!({"source": again["source"], "history": true, "start_version": 0, "delivery": again["delivery"]});
+    by(&admin, Method::PUT, &object(SHOWN), body).await.expect(201);
+    assert_eq!(values(&acme, "member").await, only(Some("REDACTED")));
     let columns = json!([{"name": "id"}, {"name": "member"}, {"name": "zip"}]);
     by(&admin, Method::PATCH, &format!("/views/{VIEW}"), json!({"columns": columns})).await.expect(200);
     let published = by(&admin, Method::POST, &format!("/views/{VIEW}/publish"), json!({})).await.expect(201);
     let source = json!({"source": {"view": published["view"]}});
-    let object = |name: &str| format!("/shares/{SHARE}/objects/s/{name}");
     by(&admin, Method::PATCH, &object(SHOWN), source).await.expect(200);
     assert_eq!(values(&acme, "member").await, plain);
 }

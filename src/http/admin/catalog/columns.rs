@@ -249,7 +249,7 @@ pub struct ColumnsView {
 ///
 /// Reads some rows of up to three files, and keeps rates and numbers, never a value. What somebody confirmed or rejected
 /// stays. The scan is recorded as an access to data. A scan that takes longer than `wait_seconds` goes on as a job: the
-/// answer is then 202 with the state `queued`. Classes decide nothing yet.
+/// answer is then 202 with the state `queued`.
 #[utoipa::path(
     post, path = "/tables/{name}/scan", tag = "tables",
     params(("name" = String, Path, description = "The table's dotted name")), request_body = ScanBody,
