@@ -487,6 +487,11 @@ fn random_worlds_are_decided_as_an_independent_model_says() {
             let mut days = world.today..world.today + 4 * DAYS.cast_signed();
             let end = days.find(|day| ["GRANT_EXPIRED", "AGREEMENT_ENDED"].contains(&lacks(grant, *day)));
             assert!(end.is_none_or(|day| until <= on(day)), "world {number} outlives its day {end:?}: {world:?}");
+            let most = world.shown.as_ref().and_then(|shown| shown.most_days).map(|days| grant.from + days);
+            assert!(
+                most.is_none_or(|day| until <= on(day)),
+                "world {number} outlives what its classes allow: {world:?}"
+            );
         }
     }
     // The worlds meet every answer often enough to mean something.
