@@ -426,8 +426,13 @@ mod tests {
             assert_eq!((&after.spec, &after.decided), (&before.spec, &before.decided));
             assert_eq!(after.evidence.unwrap().class, Some(Class::Pii.into()));
         }
-        let after = column("public", ColumnState::Proposed).rescanned(found(Some(Class::Pii)));
+        let proposed = ClassifiedColumn { decided: None, ..column("public", ColumnState::Proposed) };
+        let after = proposed.rescanned(found(Some(Class::Pii)));
         assert_eq!((after.spec.class, after.decided), (Some(Class::Pii.into()), None));
+        // What was confirmed once and waits for somebody is not forgotten by further scans.
+        let waiting = column("PHI", ColumnState::Proposed);
+        let after = waiting.rescanned(found(None)).rescanned(found(Some(Class::Internal)));
+        assert_eq!((&after.spec, &after.decided), (&waiting.spec, &waiting.decided));
     }
 
     #[test]
@@ -444,7 +449,7 @@ mod tests {
             assert_eq!(back.spec.class.as_ref().unwrap().as_str(), proposed);
             assert_eq!(
                 (back.spec.state.means(), back.gone_at, back.decided),
-                (Some(ColumnState::Proposed), None, None)
+                (Some(ColumnState::Proposed), None, before.decided.clone())
             );
         }
         let other = ScannedColumn { data_type: "long".into(), ..found(None) };
